@@ -1,0 +1,359 @@
+"""The retriever adapter: from a query's and a document's embedding to the probability of relevance."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi, hf_hub_download
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .configuration_rrra import AdapterConfig
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+MODEL_TYPE = "rrra_adapter"
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+WEIGHTS_INDEX_NAME = "model.safetensors.index.json"
+
+
+class AdapterOutput(NamedTuple):
+    """What `RetrieverAdapter.forward` returns.
+
+    Args:
+        adapted: Adapted document embeddings `a`, `(..., dim)`.
+        class_logits: Raw readouts, `(..., num_classes)`; classes in the order TP, FN, FP, TN if four.
+        logits: Calibrated log-odds of relevance, `(...)`.
+    """
+
+    adapted: Tensor
+    class_logits: Tensor
+    logits: Tensor
+
+
+class RetrieverAdapter(nn.Module):
+    """Reads a bi-encoder's embeddings and estimates how likely a document is relevant to a query.
+
+    With `q` and `c` the normalised embeddings of query and document, the adapted document embedding
+    is a residual, `a = c + MLP(q, c, q * c)`. That is the paper's MLP over `[q - c, q * c, q + c]`
+    (RRRA, arXiv 2508.11670) with its first layer rewritten: the parts for `q - c` and `q + c` are one
+    matrix for each side, so a document's part can be computed once for all queries. Three cosines
+    are read out: `logit = (w . [cos(q, a), cos(a, c), cos(q, c)] + b) / temperature`. The last layer
+    of the MLP starts at zero, so that an unfitted adapter has `a = c` and changes no ranking.
+
+    The adapter may hold the linear maps of a frozen stage 1, which move query (and document)
+    embeddings before search. `map_queries` and `map_documents` apply them; every other method takes
+    mapped embeddings, the ones that were searched with.
+
+    Args:
+        config: Sizes and settings.
+
+    Example:
+        >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=8, hidden_size=4))
+        >>> queries, candidates = np.eye(8, dtype=np.float32)[:2], np.ones((2, 3, 8), dtype=np.float32)
+        >>> adapter.rerank(queries, candidates).shape
+        (2, 3)
+    """
+
+    def __init__(self, config: AdapterConfig):
+        super().__init__()
+        self.config = config
+        dim, hidden = config.embedding_dim, config.hidden_size
+        self.query_layer = nn.Linear(dim, hidden)
+        self.document_layer = nn.Linear(dim, hidden, bias=False)
+        self.product_layer = nn.Linear(dim, hidden, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output_layer = nn.Linear(hidden, dim)
+        self.skip_layer = nn.Linear(3 * dim, dim, bias=False) if config.linear_skip else None
+        self.readout = nn.Linear(3, config.num_classes)
+        self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map else None
+        self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map else None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the starting point: `a = c`, identity maps, and a readout that follows `cos(q, a)`."""
+        nn.init.zeros_(self.output_layer.weight)
+        nn.init.zeros_(self.output_layer.bias)
+        if self.skip_layer is not None:
+            nn.init.zeros_(self.skip_layer.weight)
+        for linear_map in (self.query_map, self.document_map):
+            if linear_map is not None:
+                nn.init.eye_(linear_map.weight)
+        # The labelled classes rise with cos(q, a) and the others fall.
+        signs = torch.tensor([1.0] if self.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5])
+        self.readout.weight.copy_(torch.outer(signs, torch.tensor([1.0, 0.0, 0.0])) / self.config.tau)
+        nn.init.zeros_(self.readout.bias)
+
+    # ---------------------------------------------------------------- stage 1
+
+    def map_queries(self, queries: Array) -> Array:
+        """Return the query embeddings to search with, normalised: `(n, dim)` to `(n, dim)`."""
+        return self._map(queries, self.query_map, "queries")
+
+    def map_documents(self, documents: Array) -> Array:
+        """Return the document embeddings to index, normalised: `(n, dim)` to `(n, dim)`."""
+        return self._map(documents, self.document_map, "documents")
+
+    def _map(self, embeddings: Array, linear_map: nn.Linear | None, name: str) -> Array:
+        x = self._as_tensor(embeddings, name, ndim=2)
+        if linear_map is not None:
+            x = linear_map(x)
+        return self._like(F.normalize(x, dim=-1), embeddings)
+
+    # ---------------------------------------------------------------- the head
+
+    def forward(self, q: Tensor, c: Tensor, document_part: Tensor | None = None) -> AdapterOutput:
+        """Adapt each document to each query and estimate its relevance.
+
+        Args:
+            q: Query embeddings, `(..., dim)`, of any length (they are normalised here).
+            c: Document embeddings, `(..., dim)`, broadcastable against `q`.
+            document_part: `document_layer` of the normalised `c`, if it was computed before.
+        """
+        q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
+        product = q * c
+        if document_part is None:
+            document_part = self.document_layer(c)
+        hidden = F.gelu(self.product_layer(product) + document_part + self.query_layer(q))
+        adapted = c + self.output_layer(self.dropout(hidden))
+        if self.skip_layer is not None:
+            q_wide, c_wide, product = torch.broadcast_tensors(q, c, product)
+            adapted = adapted + self.skip_layer(torch.cat([q_wide, c_wide, product], dim=-1))
+        return self._read_out(q, adapted, c, product)
+
+    def _read_out(self, q: Tensor, adapted: Tensor, c: Tensor, product: Tensor) -> AdapterOutput:
+        norm = torch.linalg.vector_norm(adapted, dim=-1).clamp_min(1e-6)
+        cosines = torch.stack(
+            [(adapted * q).sum(-1) / norm, (adapted * c).sum(-1) / norm, product.sum(-1)], dim=-1
+        )
+        class_logits = self.readout(cosines)
+        if self.config.num_classes == 1:
+            log_odds = class_logits.squeeze(-1)
+        else:
+            log_odds = class_logits[..., :2].logsumexp(-1) - class_logits[..., 2:].logsumexp(-1)
+        return AdapterOutput(adapted, class_logits, log_odds / self.config.temperature)
+
+    def false_negative_probability(self, queries: Array, candidates: Array) -> Array:
+        """Return the probability that each candidate is relevant to its query.
+
+        For a candidate without a label, that is the probability of its being a false negative.
+
+        Args:
+            queries: Query embeddings, `(n, dim)`.
+            candidates: Embeddings of each query's candidates, `(n, k, dim)`.
+
+        Returns:
+            Probabilities in [0, 1], `(n, k)`, of the type of `queries`.
+
+        Raises:
+            ValueError: If a shape is wrong or a value is not finite.
+        """
+        q, c = self._check_pair(queries, candidates)
+        return self._like(torch.sigmoid(self(q[:, None], c).logits), queries)
+
+    def rerank(self, queries: Array, candidates: Array, scores: Array | None = None) -> Array:
+        """Return the reranking score of each candidate; sort by it, descending.
+
+        The score is `scores / tau + lambda * logit` (`scoring="log_odds"`) or
+        `(scores + 1) / 2 * probability ** lambda` (`scoring="product"`, the form of the paper).
+
+        Args:
+            queries: Query embeddings, `(n, dim)`.
+            candidates: Embeddings of each query's candidates, `(n, k, dim)`.
+            scores: Cosines of the candidates, `(n, k)`; computed from the embeddings if not given.
+
+        Returns:
+            Reranking scores, `(n, k)`, of the type of `queries`.
+
+        Raises:
+            ValueError: If a shape is wrong or a value is not finite.
+
+        Example:
+            >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=2, lambda_=0.1))
+            >>> query, documents = np.array([[1.0, 0.0]]), np.array([[[0.0, 1.0], [1.0, 1.0]]])
+            >>> adapter.rerank(query, documents).argmax()
+            np.int64(1)
+        """
+        q, c = self._check_pair(queries, candidates)
+        if scores is None:
+            cosines = (F.normalize(q, dim=-1)[:, None] * F.normalize(c, dim=-1)).sum(-1)
+        else:
+            cosines = self._as_tensor(scores, "scores", ndim=2)
+            if cosines.shape != c.shape[:2]:
+                raise ValueError(
+                    f"scores must be {tuple(c.shape[:2])} as candidates are, got {tuple(cosines.shape)}."
+                )
+        return self._like(self.combine(cosines, self(q[:, None], c).logits), queries)
+
+    def combine(self, cosines: Tensor, logits: Tensor) -> Tensor:
+        """Return the reranking scores from the retriever's cosines and the adapter's logits."""
+        if self.config.scoring == "product":
+            return (cosines + 1) / 2 * torch.sigmoid(logits) ** self.config.lambda_
+        return cosines / self.config.tau + self.config.lambda_ * logits
+
+    # ---------------------------------------------------------------- input and output
+
+    def _check_pair(self, queries: Array, candidates: Array) -> tuple[Tensor, Tensor]:
+        q = self._as_tensor(queries, "queries", ndim=2)
+        c = self._as_tensor(candidates, "candidates", ndim=3)
+        self._check_dim(q, "queries")
+        self._check_dim(c, "candidates")
+        if len(q) != len(c):
+            raise ValueError(f"queries and candidates must be of one length, got {len(q)} and {len(c)}.")
+        return q, c
+
+    def _as_tensor(self, values: np.ndarray | Tensor, name: str, ndim: int) -> Tensor:
+        weight = self.readout.weight
+        x = torch.as_tensor(values).to(device=weight.device, dtype=weight.dtype)
+        if x.ndim != ndim:
+            raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(x.shape)}.")
+        if not torch.isfinite(x).all():
+            raise ValueError(
+                f"{name} must be finite, got {int((~torch.isfinite(x)).sum())} NaN or infinite values."
+            )
+        return x
+
+    def _check_dim(self, x: Tensor, name: str) -> None:
+        if x.shape[-1] != self.config.embedding_dim:
+            raise ValueError(f"{name} must have dimension {self.config.embedding_dim}, got {x.shape[-1]}.")
+
+    @staticmethod
+    def _like(result: Tensor, given: Array) -> Array:
+        return result.detach().float().cpu().numpy() if isinstance(given, np.ndarray) else result
+
+    # ---------------------------------------------------------------- saving and loading
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors` to a directory, complete or not at all.
+
+        Args:
+            directory: Made if it isn't there; must not hold a model of another type.
+
+        Raises:
+            ValueError: If the directory holds a model of another type.
+        """
+        directory = Path(directory)
+        if (directory / CONFIG_NAME).exists():
+            found = json.loads((directory / CONFIG_NAME).read_text()).get("model_type")
+            if found != MODEL_TYPE:
+                raise ValueError(f"{directory} holds a model of type {found!r}; save the adapter elsewhere.")
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory) as temporary:
+            weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+            save_file(weights, Path(temporary) / WEIGHTS_NAME, metadata={"format": "pt"})
+            config = {"model_type": MODEL_TYPE, **self.config.to_dict()}
+            (Path(temporary) / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+            for name in (WEIGHTS_NAME, CONFIG_NAME):
+                shutil.move(Path(temporary) / name, directory / name)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> RetrieverAdapter:
+        """Load an adapter from a folder or Hub repository, its own or that of a whole `RRRAModel`.
+
+        Args:
+            name_or_path: Folder, or Hub repository id.
+            revision: Branch, tag or commit of the repository.
+            token: Hub token.
+            cache_dir: Where downloads are kept.
+            local_files_only: Never download.
+
+        Raises:
+            FileNotFoundError: If the folder has no config or no weights.
+            ValueError: If the folder holds something else, or its weights are damaged or incomplete.
+        """
+        hub = {
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+        }
+        values = json.loads(_resolve(name_or_path, CONFIG_NAME, hub).read_text())
+        model_type = values.pop("model_type", None)
+        if model_type not in (MODEL_TYPE, "rrra"):
+            raise ValueError(f"{name_or_path} holds a model of type {model_type!r}, not an adapter.")
+        prefix = "" if model_type == MODEL_TYPE else "adapter."
+        adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
+        adapter.load_state_dict(_read_weights(name_or_path, prefix, adapter.state_dict().keys(), hub))
+        return adapter.eval()
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        commit_message: str = "Upload retriever adapter",
+    ) -> str:
+        """Upload the adapter to the Hub in one commit and return its address.
+
+        Args:
+            repo_id: `namespace/name`; made if it isn't there.
+            private: Make a new repository private.
+            revision: Branch to commit to.
+            create_pr: Open a pull request instead of committing.
+            token: Hub token.
+            commit_message: Message of the commit.
+        """
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message,
+            )
+
+
+def _resolve(name_or_path: str | os.PathLike[str], filename: str, hub: dict[str, Any]) -> Path:
+    """Return the local path of a file of a folder or a Hub repository."""
+    if not Path(name_or_path).is_dir():
+        return Path(hf_hub_download(str(name_or_path), filename, **hub))
+    path = Path(name_or_path) / filename
+    if not path.exists():
+        raise FileNotFoundError(f"{name_or_path} has no {filename}.")
+    return path
+
+
+def _read_weights(
+    name_or_path: str | os.PathLike[str], prefix: str, names: Any, hub: dict[str, Any]
+) -> dict[str, Tensor]:
+    """Read the adapter's tensors, and only those, from one weights file or from shards."""
+    try:
+        index = json.loads(_resolve(name_or_path, WEIGHTS_INDEX_NAME, hub).read_text())["weight_map"]
+    except (FileNotFoundError, OSError):
+        index = {}
+    weights = {}
+    for name in names:
+        path = _resolve(name_or_path, index.get(prefix + name, WEIGHTS_NAME), hub)
+        try:
+            with safe_open(path, framework="pt") as file:
+                weights[name] = file.get_tensor(prefix + name)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} lacks the adapter weight {prefix + name!r} or is damaged: {error}"
+            ) from error
+    return weights

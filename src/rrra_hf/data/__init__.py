@@ -1,0 +1,1 @@
+"""Collections: documents, queries and relevance judgements, checked on load."""

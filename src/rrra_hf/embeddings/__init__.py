@@ -1,0 +1,1 @@
+"""Encoding texts into embeddings on disk."""

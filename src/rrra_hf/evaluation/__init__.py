@@ -1,0 +1,1 @@
+"""Measures of ranking quality and calibration: arrays in, numbers out."""

@@ -1,0 +1,1 @@
+"""Losses that know which negatives are probably relevant."""

@@ -1,0 +1,1 @@
+"""Mining the documents that a retriever ranks high for each training query."""

@@ -1,0 +1,1 @@
+"""Strategies that turn scores of negatives into weights: arrays in, arrays out."""

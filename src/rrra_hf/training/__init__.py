@@ -1,0 +1,1 @@
+"""Fitting adapters and training encoders."""
