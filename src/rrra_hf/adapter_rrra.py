@@ -107,6 +107,7 @@ class RetrieverAdapter(nn.Module):
 
     def _map(self, embeddings: Array, linear_map: nn.Linear | None, name: str) -> Array:
         x = self._as_tensor(embeddings, name, ndim=2)
+        self._check_dim(x, name)
         if linear_map is not None:
             x = linear_map(x)
         return self._like(F.normalize(x, dim=-1), embeddings)
@@ -196,11 +197,18 @@ class RetrieverAdapter(nn.Module):
                 )
         return self._like(self.combine(cosines, self(q[:, None], c).logits), queries)
 
-    def combine(self, cosines: Tensor, logits: Tensor) -> Tensor:
-        """Return the reranking scores from the retriever's cosines and the adapter's logits."""
+    def combine(self, cosines: Tensor, logits: Tensor, lambda_: float | None = None) -> Tensor:
+        """Return the reranking scores from the retriever's cosines and the adapter's logits.
+
+        Args:
+            cosines: Any shape.
+            logits: The same shape.
+            lambda_: Weight of the adapter; the config's if not given.
+        """
+        weight = self.config.lambda_ if lambda_ is None else lambda_
         if self.config.scoring == "product":
-            return (cosines + 1) / 2 * torch.sigmoid(logits) ** self.config.lambda_
-        return cosines / self.config.tau + self.config.lambda_ * logits
+            return (cosines + 1) / 2 * torch.sigmoid(logits) ** weight
+        return cosines / self.config.tau + weight * logits
 
     # ---------------------------------------------------------------- input and output
 
@@ -215,6 +223,8 @@ class RetrieverAdapter(nn.Module):
 
     def _as_tensor(self, values: np.ndarray | Tensor, name: str, ndim: int) -> Tensor:
         weight = self.readout.weight
+        if isinstance(values, np.ndarray) and not values.flags.writeable:
+            values = values.copy()  # a read-only memory map; torch warns of such
         x = torch.as_tensor(values).to(device=weight.device, dtype=weight.dtype)
         if x.ndim != ndim:
             raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(x.shape)}.")

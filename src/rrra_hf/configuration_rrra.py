@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+POOLING_MODES = ("mean", "cls", "lasttoken")
+
 
 @dataclass
 class AdapterConfig:
@@ -75,3 +80,68 @@ class AdapterConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the config as a JSON object."""
         return asdict(self)
+
+
+class RRRAConfig(PreTrainedConfig):
+    """Configuration of an `RRRAModel`: its encoder, and how embeddings are made from it.
+
+    Args:
+        text_config: Configuration of the encoder, of any text model that `AutoModel` knows.
+        pooling: How token vectors become one vector: `"mean"`, `"cls"` or `"lasttoken"`.
+        normalize: Divide embeddings by their length.
+        lora: Arguments of `peft.LoraConfig`; None for an encoder without LoRA.
+        adapter: Values of `AdapterConfig`; `embedding_dim` may be left out.
+        query_prompt: Text put before each query.
+        document_prompt: Text put before each document.
+        max_seq_length: Texts are cut to so many tokens; None for the tokenizer's own limit.
+        base_model_name: Name of the encoder the model was made from.
+
+    Raises:
+        ValueError: If a value is outside its legal range.
+
+    Example:
+        >>> RRRAConfig(text_config={"model_type": "bert", "hidden_size": 384}).adapter["embedding_dim"]
+        384
+    """
+
+    model_type = "rrra"
+    # "backbone_config" would be taken for a vision model's by transformers.
+    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}  # noqa: RUF012
+
+    text_config: dict | PreTrainedConfig | None = None
+    pooling: str = "mean"
+    normalize: bool = True
+    lora: dict | None = None
+    adapter: dict | None = None
+    query_prompt: str = ""
+    document_prompt: str = ""
+    max_seq_length: int | None = None
+    base_model_name: str | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if not isinstance(self.text_config, (dict, PreTrainedConfig, type(None))):
+            raise ValueError(
+                f"text_config must be a dictionary or a PreTrainedConfig, got {self.text_config!r}."
+            )
+        super().__post_init__(**kwargs)
+        if self.pooling not in POOLING_MODES:
+            raise ValueError(f"pooling must be one of {', '.join(POOLING_MODES)}, got {self.pooling!r}.")
+        if self.max_seq_length is not None and self.max_seq_length < 1:
+            raise ValueError(f"max_seq_length must be at least 1 or None, got {self.max_seq_length}.")
+        if self.lora is not None and not isinstance(self.lora, dict):
+            raise ValueError(
+                f"lora must be a dictionary of peft.LoraConfig's arguments or None, got {self.lora!r}."
+            )
+        adapter = AdapterConfig.from_dict({"embedding_dim": self.hidden_size, **(self.adapter or {})})
+        if adapter.embedding_dim != self.hidden_size:
+            raise ValueError(
+                f"adapter embedding_dim must be the encoder's hidden size {self.hidden_size}, "
+                f"got {adapter.embedding_dim}."
+            )
+        self.adapter = adapter.to_dict()
+
+    @property
+    def hidden_size(self) -> int:
+        """Dimension of the embeddings."""
+        assert isinstance(self.text_config, PreTrainedConfig)
+        return self.text_config.hidden_size

@@ -1,1 +1,18 @@
 """Encoding texts into embeddings on disk."""
+
+from .checks import check_embeddings
+from .collection import CollectionEmbeddings, embed_collection
+from .encode import encode
+from .fingerprint import encoder_fingerprint, texts_fingerprint
+from .storage import load_embeddings, save_embeddings
+
+__all__ = [
+    "CollectionEmbeddings",
+    "check_embeddings",
+    "embed_collection",
+    "encode",
+    "encoder_fingerprint",
+    "load_embeddings",
+    "save_embeddings",
+    "texts_fingerprint",
+]

@@ -1,1 +1,14 @@
 """Measures of ranking quality and calibration: arrays in, numbers out."""
+
+from .arrays import ndcg_per_query, reorder
+from .calibration import expected_calibration_error
+from .ranking import DEFAULT_MEASURES, RankingQuality, ranking_quality
+
+__all__ = [
+    "DEFAULT_MEASURES",
+    "RankingQuality",
+    "expected_calibration_error",
+    "ndcg_per_query",
+    "ranking_quality",
+    "reorder",
+]

@@ -1,1 +1,6 @@
 """Mining the documents that a retriever ranks high for each training query."""
+
+from .mine import mine, mine_embeddings
+from .pool import CandidatePool
+
+__all__ = ["CandidatePool", "mine", "mine_embeddings"]

@@ -1,0 +1,211 @@
+"""The checks every source of a collection goes through, in one place."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from datasets import Dataset, Features, Value
+
+from .collection import Collection, Qrels
+from .readers import Location, Problems, Record
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = {
+    "id": ("_id", "id"),
+    "title": ("title",),
+    "text": ("text",),
+    "query": ("query", "anchor"),
+    "document_id": ("document_id",),
+    "document": ("document", "positive"),
+    "query-id": ("query-id",),
+    "corpus-id": ("corpus-id",),
+    "score": ("score",),
+    "split": ("split",),
+}
+"""What a column holds, and the names it goes by unless the caller names it."""
+
+
+class CollectionBuilder:
+    """Takes records with their locations, checks each, and makes a collection of the good ones.
+
+    Documents and queries come first, then the judgements that name them.
+
+    Args:
+        name: Name of the collection.
+        problems: What to do with a bad record.
+        columns: What a column holds to its name, where it isn't one of the usual names.
+    """
+
+    def __init__(self, name: str, problems: Problems, columns: Mapping[str, str] | None = None):
+        self.name = name
+        self.problems = problems
+        self.columns = {**COLUMNS, **{role: (column,) for role, column in (columns or {}).items()}}
+        if len(self.columns) > len(COLUMNS):
+            unknown = sorted(set(self.columns) - set(COLUMNS))
+            raise ValueError(f"columns names {unknown}; it may name {list(COLUMNS)}.")
+        self.documents: dict[str, tuple[str, str]] = {}
+        self.queries: dict[str, str] = {}
+        self.qrels_by_split: dict[str, Qrels] = {}
+        self.siblings: dict[str, list[str]] = {}
+        self._seen: dict[tuple[str, str], Location] = {}
+
+    def has_column(self, record: Record, role: str) -> bool:
+        """Return whether a record has a value in the column that plays this role."""
+        return any(record.get(column) not in (None, "") for column in self.columns[role])
+
+    def get(self, location: Location, record: Record, role: str) -> str | None:
+        """Return the text in the column that plays this role; report it and return None if it is bad."""
+        column = next((column for column in self.columns[role] if column in record), None)
+        if column is None:
+            names = " or ".join(repr(column) for column in self.columns[role])
+            message = f"no column {names}; there are {list(record)}"
+            self.problems.report(location, "missing column", message)
+            return None
+        return self._text(location, column, record[column])
+
+    def _text(self, location: Location, column: str, value: Any) -> str | None:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            message = f"column {column!r} holds {type(value).__name__} {str(value)[:80]!r}, not text"
+            self.problems.report(location, "malformed line", message)
+            return None
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            message = f"column {column!r} has a lone surrogate at character {error.start + 1}"
+            self.problems.report(location, "undecodable bytes", message)
+            return None
+        return value
+
+    def add_documents(self, records: Iterable[tuple[Location, Record]]) -> None:
+        """Add documents: columns id, title (may be missing or empty) and text (may be empty if titled)."""
+        for location, record in records:
+            document_id = self.get(location, record, "id")
+            text = self.get(location, record, "text")
+            title = self.get(location, record, "title") if self.has_column(record, "title") else ""
+            if document_id is None or text is None or title is None:
+                continue
+            if self._is_new(location, "document", document_id) and self._is_filled(
+                location, "document", document_id, title + text
+            ):
+                self.documents[document_id] = (title, text)
+
+    def add_queries(self, records: Iterable[tuple[Location, Record]]) -> None:
+        """Add queries: columns id and text."""
+        for location, record in records:
+            query_id, text = self.get(location, record, "id"), self.get(location, record, "text")
+            if query_id is None or text is None:
+                continue
+            if self._is_new(location, "query", query_id) and self._is_filled(
+                location, "query", query_id, text
+            ):
+                self.queries[query_id] = text
+
+    def _is_new(self, location: Location, kind: str, identifier: str) -> bool:
+        if not identifier.strip():
+            self.problems.report(location, "empty id", f"the {kind} has an empty id")
+            return False
+        first = self._seen.setdefault((kind, identifier), location)
+        if first is not location:
+            message = f"{kind} id {identifier!r} is there already, at {first}"
+            self.problems.report(location, "duplicate id", message)
+        return first is location
+
+    def _is_filled(self, location: Location, kind: str, identifier: str, text: str) -> bool:
+        if not text.strip():
+            self.problems.report(location, "empty text", f"{kind} {identifier!r} has no text")
+            return False
+        return True
+
+    def add_judgements(self, split: str, records: Iterable[tuple[Location, Record]]) -> None:
+        """Add a split's judgements: columns query-id, corpus-id and score (an integer grade)."""
+        for location, record in records:
+            query_id = self.get(location, record, "query-id")
+            document_id = self.get(location, record, "corpus-id")
+            if query_id is not None and document_id is not None:
+                self.add_judgement(
+                    location, split, query_id, document_id, record.get(self.columns["score"][0])
+                )
+
+    def add_judgement(
+        self, location: Location, split: str, query_id: str, document_id: str, grade: Any
+    ) -> None:
+        """Add one judgement; a grade of 0 or less says that the document is not relevant, and adds none."""
+        value = _integer(grade)
+        if value is None:
+            message = f"the grade (score) of query {query_id!r} must be an integer, got {grade!r}"
+            self.problems.report(location, "malformed line", message)
+        elif query_id not in self.queries:
+            message = f"query {query_id!r} is not among the queries"
+            self.problems.report(location, "unknown query", message)
+        elif document_id not in self.documents:
+            message = f"document {document_id!r} is not in the corpus"
+            self.problems.report(location, "unknown document", message)
+        elif value > 0:
+            self.qrels_by_split.setdefault(split, {}).setdefault(query_id, {})[document_id] = value
+
+    def add_siblings(self, location: Location, content: bytes) -> None:
+        """Add siblings: a JSON object that maps document ids to lists of document ids."""
+        try:
+            siblings = json.loads(content)
+        except ValueError as error:
+            self.problems.report(location, "malformed line", f"not JSON ({error})")
+            return
+        if not isinstance(siblings, dict) or not all(isinstance(ids, list) for ids in siblings.values()):
+            self.problems.report(location, "malformed line", "siblings must map ids to lists of ids")
+            return
+        for document_id, sibling_ids in siblings.items():
+            for unknown in {document_id, *sibling_ids} - self.documents.keys():
+                message = f"document {unknown!r} is not in the corpus"
+                self.problems.report(location, "unknown document", message)
+            known = [sibling_id for sibling_id in sibling_ids if sibling_id in self.documents]
+            if document_id in self.documents and known:
+                self.siblings[document_id] = known
+
+    def build(self) -> Collection:
+        """Make the collection.
+
+        Raises:
+            ValueError: If there is no document, no query, or no judgement.
+        """
+        skipped = dict(self.problems.skipped)
+        if skipped:
+            logger.warning("%s: skipped bad records: %s.", self.name, skipped)
+        for what, found in (
+            ("documents", self.documents),
+            ("queries", self.queries),
+            ("relevant documents (qrels)", self.qrels_by_split),
+        ):
+            if not found:
+                because = f"; skipped: {skipped}" if skipped else ""
+                raise ValueError(f"{self.name} has no {what}{because}.")
+        titles, texts = zip(*self.documents.values(), strict=True)
+        return Collection(
+            name=self.name,
+            corpus=_dataset(id=self.documents, title=titles, text=texts),
+            queries=_dataset(id=self.queries, text=self.queries.values()),
+            qrels_by_split=self.qrels_by_split,
+            siblings=self.siblings,
+            skipped=skipped,
+        )
+
+
+def _dataset(**columns: Iterable[str]) -> Dataset:
+    features = Features({name: Value("string") for name in columns})
+    return Dataset.from_dict({name: list(values) for name, values in columns.items()}, features=features)
+
+
+def _integer(grade: Any) -> int | None:
+    """Return the grade as an integer, also from `"2"`, `2.0` and `"2.0"`; None if it isn't one."""
+    try:
+        value = float(grade)
+    except (TypeError, ValueError):
+        return None
+    return int(value) if value.is_integer() else None

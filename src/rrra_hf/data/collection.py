@@ -1,0 +1,162 @@
+"""A collection: documents, queries, and which documents are relevant to which queries."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+Qrels = dict[str, dict[str, int]]
+"""Relevance judgements: query id to document id to grade; grades are positive integers."""
+
+CORPUS_NAME = "corpus.jsonl"
+QUERIES_NAME = "queries.jsonl"
+QRELS_NAME = "qrels"
+QRELS_HEADER = ("query-id", "corpus-id", "score")
+SIBLINGS_NAME = "siblings.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Documents, queries and relevance judgements (qrels) by split.
+
+    `load_collection` makes one and checks it; a collection made by hand is taken as it is.
+
+    Args:
+        name: Shown in tables and logs.
+        corpus: One document a row; string columns `id`, `title` and `text`.
+        queries: One query a row; string columns `id` and `text`.
+        qrels_by_split: Split name to qrels.
+        siblings: Document id to the ids of documents known to be its natural siblings: likely
+            relevant to the same queries, though no label says so.
+        skipped: What was dropped on load, counted by reason.
+
+    Example:
+        >>> collection = Collection(
+        ...     name="tiny",
+        ...     corpus=Dataset.from_dict({"id": ["d1"], "title": ["Herring"], "text": ["A fish."]}),
+        ...     queries=Dataset.from_dict({"id": ["q1"], "text": ["what is a herring"]}),
+        ...     qrels_by_split={"train": {"q1": {"d1": 1}}},
+        ... )
+        >>> collection.document_texts
+        ['Herring A fish.']
+        >>> collection.split("train").qrels
+        {'q1': {'d1': 1}}
+    """
+
+    name: str
+    corpus: Dataset
+    queries: Dataset
+    qrels_by_split: dict[str, Qrels]
+    siblings: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+        return list(self.qrels_by_split)
+
+    @cached_property
+    def qrels(self) -> Qrels:
+        """Qrels of all splits together."""
+        merged: Qrels = {}
+        for qrels in self.qrels_by_split.values():
+            for query_id, grades in qrels.items():
+                merged.setdefault(query_id, {}).update(grades)
+        return merged
+
+    @cached_property
+    def document_ids(self) -> list[str]:
+        """Document ids, in the order of the corpus."""
+        return list(self.corpus["id"])
+
+    @cached_property
+    def document_texts(self) -> list[str]:
+        """Title and text of each document, joined by a space: what an encoder reads."""
+        titles, texts = self.corpus["title"], self.corpus["text"]
+        return [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
+
+    @cached_property
+    def query_ids(self) -> list[str]:
+        """Query ids, in the order of the queries."""
+        return list(self.queries["id"])
+
+    @cached_property
+    def query_texts(self) -> list[str]:
+        """Query texts, in the order of the queries."""
+        return list(self.queries["text"])
+
+    def split(self, name: str) -> Collection:
+        """Return the collection of one split: the whole corpus, and the queries that the split judges.
+
+        Args:
+            name: Name of the split.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        if name not in self.qrels_by_split:
+            raise ValueError(f"{self.name} has no split {name!r}; there are {self.splits}.")
+        qrels = self.qrels_by_split[name]
+        rows = [row for row, query_id in enumerate(self.query_ids) if query_id in qrels]
+        return replace(self, queries=self.queries.select(rows), qrels_by_split={name: qrels})
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write the collection as a BEIR folder, complete or not at all.
+
+        The folder holds `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` and, if there are any,
+        `siblings.json`; `load_collection` reads it back.
+
+        Args:
+            directory: Made if it isn't there; must be empty if it is.
+
+        Raises:
+            FileExistsError: If the directory holds anything.
+        """
+        directory = Path(directory)
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise FileExistsError(f"{directory} is there already and not an empty folder.")
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        try:
+            self._write(temporary)
+            temporary.chmod(0o755)
+            if directory.exists():
+                directory.rmdir()
+            temporary.rename(directory)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write(self, directory: Path) -> None:
+        documents = zip(self.corpus["id"], self.corpus["title"], self.corpus["text"], strict=True)
+        _write_jsonl(directory / CORPUS_NAME, ({"_id": i, "title": t, "text": x} for i, t, x in documents))
+        queries = zip(self.query_ids, self.query_texts, strict=True)
+        _write_jsonl(directory / QUERIES_NAME, ({"_id": i, "text": x} for i, x in queries))
+        (directory / QRELS_NAME).mkdir()
+        for split, qrels in self.qrels_by_split.items():
+            _write_qrels(directory / QRELS_NAME / f"{split}.tsv", qrels)
+        if self.siblings:
+            text = json.dumps(self.siblings, ensure_ascii=False, indent=0)
+            (directory / SIBLINGS_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _write_qrels(path: Path, qrels: Qrels) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(QRELS_HEADER)
+        for query_id, grades in qrels.items():
+            writer.writerows((query_id, document_id, grade) for document_id, grade in grades.items())

@@ -1,0 +1,382 @@
+"""Public definitions and their docstrings, read from source files without importing them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+logger = logging.getLogger(__name__)
+
+_Definable = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+MAX_SIGNATURE = 300
+MAX_IMPORT_CHAIN = 10
+
+INTERNAL_MODULES = frozenset(
+    {"cli", "commands", "compat", "core", "internal", "internals", "packaged_modules", "testing_utils", "v1"}
+)
+"""Modules that users don't import from, though their names have no underscore."""
+
+SKIPPED_FOLDERS = frozenset(
+    {"test", "tests", "testing", "benchmarks", "examples", "externals", "vendor", "_vendor", "site-packages"}
+)
+
+_SIGNATURE_LINE = re.compile(r"[\w.]+\(.*\)(\s*->.*)?\Z", re.DOTALL)
+_UNDERLINE = re.compile(r"^\s*([-=~^*])\1{2,}\s*$\n?", re.MULTILINE)
+_VERSION_NOTE = re.compile(r"^\s*\.\. version\w+::.*$\n?", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^(\s*)\.\. ([\w-]+)::", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"^\s*\{\w+\}\s*$\n?", re.MULTILINE)
+_ROLE = re.compile(r":[\w:+-]+:`([^`]*)`")
+_LITERAL = re.compile(r"``([^`]*)``|`([^`\n]*)`_{0,2}")
+_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\betc)(?<!\bcf)[.!?](?=\s|\Z)")
+
+
+class Definition(NamedTuple):
+    """A documented function, class or method.
+
+    Args:
+        module: Name of the module that defines it.
+        name: Name in the module: `function`, `Class` or `Class.method`.
+        signature: As one would read it, `name(arguments)`, shortened if it is long.
+        docstring: The docstring, as it stands in the source but dedented.
+    """
+
+    module: str
+    name: str
+    signature: str
+    docstring: str
+
+
+@dataclass
+class Module:
+    """What a source file defines, imports from elsewhere and exports.
+
+    Args:
+        name: Dotted name.
+        is_package: Whether the file is an `__init__.py`.
+        definitions: Name in the module to definition.
+        imports: Name in the module to the module and name it comes from.
+        star_imports: Modules of which everything is imported.
+        exported: `__all__`, if it is a plain list.
+    """
+
+    name: str
+    is_package: bool
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    star_imports: list[str] = field(default_factory=list)
+    exported: list[str] | None = None
+
+
+# -------------------------------------------------------------------- reading source files
+
+
+def read_package(root: Path, name: str, excluded: frozenset[str] = frozenset()) -> dict[str, Module]:
+    """Read the modules of a package, in the order of their names; files that don't parse are left out.
+
+    Args:
+        root: The package's folder, or its file if it is one module; or, with an empty `name`, a
+            folder of packages and modules.
+        name: Name of the package.
+        excluded: Dotted names of modules and packages to leave out, relative to the package.
+    """
+    paths = [root] if root.is_file() else sorted(_source_files(root, root, excluded))
+    modules = {}
+    for path in paths:
+        relative = "" if root.is_file() else _dotted(path.relative_to(root).with_suffix(""))
+        module_name = ".".join(part for part in (name, relative) if part)
+        module = _read_module(path, module_name)
+        if module is not None:
+            modules[module_name] = module
+    return modules
+
+
+def _source_files(folder: Path, root: Path, excluded: frozenset[str]) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.stem in SKIPPED_FOLDERS or _dotted(path.relative_to(root).with_suffix("")) in excluded:
+            continue
+        if (
+            path.suffix == ".py"
+            and not path.stem.startswith("test_")
+            and path.stem not in ("conftest", "setup")
+        ):
+            yield path
+        elif (path / "__init__.py").is_file():
+            yield from _source_files(path, root, excluded)
+
+
+def _dotted(relative: Path) -> str:
+    return ".".join(part for part in relative.parts if part != "__init__")
+
+
+def _read_module(path: Path, name: str) -> Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes in other people's strings
+            tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
+        logger.debug("%s is left out: %s", path, error)
+        return None
+    reader = _ModuleReader(Module(name, is_package=path.stem == "__init__"))
+    reader.read(tree.body)
+    return reader.module
+
+
+class _ModuleReader:
+    """Fills in a `Module` from the statements of its source."""
+
+    def __init__(self, module: Module):
+        self.module = module
+
+    def read(self, statements: list[ast.stmt]) -> None:
+        for node in statements:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                self._define(node.name, node, ast.get_docstring(node))
+            elif isinstance(node, ast.ClassDef):
+                self._read_class(node)
+            elif isinstance(node, ast.ImportFrom):
+                self._read_import(node)
+            elif isinstance(node, (ast.Assign, ast.AugAssign)):
+                self._read_assignment(node)
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                self._read_call(node.value)
+            elif isinstance(node, (ast.If, ast.Try)):
+                self._read_branches(node)
+
+    def _read_branches(self, node: ast.If | ast.Try) -> None:
+        self.read(node.body)
+        for handler in getattr(node, "handlers", []):
+            self.read(handler.body)
+        self.read(node.orelse)
+
+    def _define(self, name: str, node: _Definable | None, docstring: str | None) -> None:
+        if docstring and not any(part.startswith("_") for part in name.split(".")):
+            signature = _signature(node) if node else ""
+            definition = Definition(self.module.name, name, signature, docstring)
+            self.module.definitions.setdefault(name, definition)
+
+    def _read_class(self, node: ast.ClassDef) -> None:
+        if node.name.startswith("_"):
+            return
+        self._define(node.name, node, ast.get_docstring(node))
+        for method in node.body:
+            if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)) and method.name[0] != "_":
+                self._define(f"{node.name}.{method.name}", method, ast.get_docstring(method))
+
+    def _read_import(self, node: ast.ImportFrom) -> None:
+        source = node.module or ""
+        if node.level:
+            parts = self.module.name.split(".")
+            base = parts[: len(parts) - node.level + self.module.is_package]
+            source = ".".join([*base, source] if source else base)
+        for alias in node.names:
+            if alias.name == "*":
+                self.module.star_imports.append(source)
+            else:
+                self.module.imports[alias.asname or alias.name] = (source, alias.name)
+
+    def _read_assignment(self, node: ast.Assign | ast.AugAssign) -> None:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if not isinstance(target, ast.Name):
+            return
+        if target.id == "__all__":
+            self._read_exports(node)
+        elif isinstance(node.value, ast.Call) and _called(node.value).endswith("add_docstr"):
+            self._define(target.id, None, inspect.cleandoc(_literal_text(node.value.args[-1]) or ""))
+
+    def _read_exports(self, node: ast.Assign | ast.AugAssign) -> None:
+        try:
+            names = [str(name) for name in ast.literal_eval(node.value)]
+        except (ValueError, TypeError):
+            self.module.exported = None
+            return
+        earlier = self.module.exported if isinstance(node, ast.AugAssign) else []
+        self.module.exported = None if earlier is None else earlier + names
+
+    def _read_call(self, call: ast.Call) -> None:
+        """Read the docstrings that NumPy, SciPy and PyTorch attach to compiled functions."""
+        called = _called(call)
+        if called.endswith("add_docstr") and len(call.args) == 2:
+            module, _, name = ast.unparse(call.args[0]).rpartition(".")
+            if module == self.module.name.split(".")[0]:
+                self._attach(module, name, call.args[1])
+        elif called == "add_newdoc" and len(call.args) in (2, 3):
+            *module_part, name_node, text = call.args
+            package = self.module.name.rpartition(".")[0]
+            module = _literal_text(module_part[0]) or "" if module_part else package
+            self._attach(module, _literal_text(name_node) or "_", text)
+
+    def _attach(self, module: str, name: str, text: ast.expr) -> None:
+        if isinstance(text, ast.Tuple) and len(text.elts) == 2:
+            name, text = f"{name}.{_literal_text(text.elts[0]) or '_'}", text.elts[1]
+        docstring = _literal_text(text)
+        if docstring and not any(part.startswith("_") for part in name.split(".")):
+            definition = Definition(module, name, "", inspect.cleandoc(docstring))
+            self.module.definitions.setdefault(f"{module}:{name}", definition)
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _literal_text(node: ast.expr) -> str | None:
+    """Return the text of a string, a sum of strings or a formatted string, its placeholders left in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = _literal_text(node.left), _literal_text(node.right)
+        return None if left is None or right is None else left + right
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+        return _literal_text(node.func.value)
+    return None
+
+
+def _signature(node: _Definable) -> str:
+    if isinstance(node, ast.ClassDef):
+        methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
+        arguments = next((_arguments(method.args) for method in methods if method.name == "__init__"), "")
+        return f"class {node.name}({arguments})" if arguments else f"class {node.name}"
+    return f"{node.name}({_arguments(node.args)})"
+
+
+def _arguments(node: ast.arguments) -> str:
+    arguments = re.sub(r"\A(self|cls)(, (/, )?|\Z)", "", ast.unparse(node))
+    if len(arguments) > MAX_SIGNATURE:
+        arguments = arguments[:MAX_SIGNATURE].rpartition(",")[0] + ", ..."
+    return arguments
+
+
+# -------------------------------------------------------------------- public names
+
+
+def public_definitions(modules: dict[str, Module]) -> dict[str, Definition]:
+    """Return the definitions that users can reach, by the shortest name that a package exports them under.
+
+    `pandas.core.frame.DataFrame`, which `pandas/__init__.py` imports, is `pandas.DataFrame`; what
+    stands in a private module and is exported nowhere is left out.
+
+    Args:
+        modules: All modules of one package (or of the standard library), private ones too.
+    """
+    definitions = _collect_definitions(modules)
+    names: dict[tuple[str, str], list[str]] = {}
+    for module_name, name in definitions:
+        # A docstring attached to a compiled function says itself where the function is.
+        home = modules.get(module_name)
+        exported = home.exported if home and name in home.definitions else None
+        if "." not in name and _is_public(module_name) and (exported is None or name in exported):
+            names.setdefault((module_name, name), []).append(f"{module_name}.{name}")
+    for module in modules.values():
+        if not _is_public(module.name) or not (module.is_package or "." not in module.name):
+            continue
+        for name in sorted(_namespace(module, modules)):
+            source = _resolve(module.name, name, modules, definitions)
+            if source and _is_reexport(module.name, source[0]):
+                names.setdefault(source, []).append(f"{module.name}.{name}")
+    best = {source: min(found, key=lambda name: (name.count("."), name)) for source, found in names.items()}
+    result: dict[str, Definition] = {}
+    for (module_name, name), definition in sorted(definitions.items()):
+        top, dot, method = name.partition(".")
+        if (module_name, top) in best:
+            result.setdefault(best[module_name, top] + dot + method, definition)
+    return result
+
+
+def _collect_definitions(modules: dict[str, Module]) -> dict[tuple[str, str], Definition]:
+    definitions: dict[tuple[str, str], Definition] = {}
+    for module in modules.values():
+        for definition in module.definitions.values():
+            definitions.setdefault((definition.module, definition.name), definition)
+    return definitions
+
+
+def _is_public(name: str) -> bool:
+    return not any(part.startswith("_") or part in INTERNAL_MODULES for part in name.split("."))
+
+
+def _is_reexport(package: str, source: str) -> bool:
+    """Whether a name that a package imports is its own: from below it, or from a private module."""
+    return source.startswith((package + ".", "_"))
+
+
+def _namespace(module: Module, modules: dict[str, Module]) -> set[str]:
+    """Return the public names that a module imports, and with stars those that they stand for."""
+    names = set(module.imports)
+    for source in module.star_imports:
+        if source in modules and source != module.name:
+            names |= _star_names(modules[source], modules, MAX_IMPORT_CHAIN)
+    if module.exported:
+        names |= set(module.exported)
+    return {name for name in names if _is_public(name)}
+
+
+def _star_names(module: Module, modules: dict[str, Module], depth: int) -> set[str]:
+    if module.exported is not None:
+        return set(module.exported)
+    names = set(module.imports) | {name for name in module.definitions if "." not in name}
+    for source in module.star_imports if depth else ():
+        if source in modules:
+            names |= _star_names(modules[source], modules, depth - 1)
+    return {name for name in names if _is_public(name)}
+
+
+def _resolve(
+    module_name: str,
+    name: str,
+    modules: dict[str, Module],
+    definitions: dict[tuple[str, str], Definition],
+    depth: int = MAX_IMPORT_CHAIN,
+) -> tuple[str, str] | None:
+    """Follow imports from a module's name to the definition it stands for."""
+    if (module_name, name) in definitions:
+        return module_name, name
+    if module_name not in modules or not depth:
+        return None
+    module = modules[module_name]
+    if name in module.imports:
+        return _resolve(*module.imports[name], modules, definitions, depth - 1)
+    for source in module.star_imports:
+        if source in modules and name in _star_names(modules[source], modules, depth):
+            found = _resolve(source, name, modules, definitions, depth - 1)
+            if found:
+                return found
+    return None
+
+
+# -------------------------------------------------------------------- summary and body
+
+
+def split_docstring(docstring: str) -> tuple[str, str, str]:
+    """Return the signature that a docstring begins with (or nothing), its first sentence, and the rest.
+
+    Marks of reStructuredText that hinder reading are taken out: roles, back-quotes, underlines,
+    notes about versions.
+
+    Example:
+        >>> split_docstring("abs(x) -> Tensor\\n\\nComputes the :attr:`absolute` value. Fast.\\n\\nMore.")
+        ('abs(x) -> Tensor', 'Computes the absolute value', 'Fast. More.')
+    """
+    text = docstring
+    for pattern in (_UNDERLINE, _VERSION_NOTE, _PLACEHOLDER):
+        text = pattern.sub("", text)
+    text = _DIRECTIVE.sub(r"\1\2:", text)
+    text = _ROLE.sub(lambda match: match[1].split("<")[0].strip().rpartition("~")[2], text)
+    text = _LITERAL.sub(lambda match: match[1] or match[2] or "", text)
+    text = text.replace(">>> ", "").strip()
+    signature = ""
+    first, _, rest = text.partition("\n\n")
+    if _SIGNATURE_LINE.match(first.strip()):
+        signature, text = " ".join(first.split()), rest.strip()
+        first, _, rest = text.partition("\n\n")
+    first = " ".join(first.split())
+    end = _SENTENCE_END.search(first)
+    summary = first[: end.start()] if end else first
+    remainder = first[end.end() :] if end else ""
+    return signature, summary.rstrip(" .:"), " ".join(f"{remainder} {rest}".split())

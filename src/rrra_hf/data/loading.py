@@ -1,0 +1,188 @@
+"""Loading a collection from wherever it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset
+
+from .beir import read_beir
+from .builder import CollectionBuilder
+from .collection import CORPUS_NAME, QRELS_NAME, QUERIES_NAME, Collection
+from .python_docs import python_docs
+from .readers import FORMATS, Location, Problems, Record, read_dataset, read_records
+
+logger = logging.getLogger(__name__)
+
+PYTHON_DOCS = "python-docs"
+DEFAULT_SPLIT = "train"
+
+
+def load_collection(
+    source: str | os.PathLike[str] | Dataset | Mapping[str, Any],
+    split: str | None = None,
+    *,
+    pairs: str | os.PathLike[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Collection:
+    """Load a collection and check every record of it.
+
+    Args:
+        source: One of
+
+            * a BEIR folder: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`;
+            * a corpus file (JSONL, CSV, TSV, Parquet) with columns id, title and text; needs `pairs`;
+            * `{"corpus": dataset, "queries": dataset, "qrels": dataset or {split: dataset}}`;
+            * a `datasets.Dataset` of pairs (query and positive, or anchor and positive; any other
+              column is ignored), whose distinct positives become the corpus;
+            * the name of a Hub dataset with the configurations `corpus`, `queries` and `default`
+              (the qrels), or a local folder of that layout;
+            * `"python-docs"`: the documentation of the Python packages installed here.
+        split: Return this split alone; see `Collection.split`.
+        pairs: File of pairs beside a corpus file: a column with the query's text, one with the
+            document's id or its exact text, and optionally one with the split (else `"train"`).
+        columns: What a column holds to its name in the files or datasets, where that is not one of
+            the usual ones, such as `{"id": "pid", "query": "question"}`. Keys: id, title, text,
+            query, document_id, document, query-id, corpus-id, score, split.
+        skip_bad: Drop bad records, count them in `Collection.skipped` and log the counts.
+        cache_dir: Where `"python-docs"` and Hub datasets are cached.
+
+    Raises:
+        FileNotFoundError: If the source is nowhere to be found.
+        ValueError: If a record is bad (duplicate id, unknown id, empty text, undecodable bytes,
+            malformed line), with file, line and what was found; if there are no documents, queries
+            or qrels; if there is no such split.
+        TypeError: If the source is of another type.
+
+    Example:
+        >>> pairs = Dataset.from_dict({"anchor": ["what is a herring"], "positive": ["A fish."]})
+        >>> load_collection(pairs).qrels
+        {'q0': {'d0': 1}}
+    """
+    collection = _load(source, pairs, columns, skip_bad, cache_dir)
+    return collection if split is None else collection.split(split)
+
+
+def _load(
+    source: Any,
+    pairs: str | os.PathLike[str] | None,
+    columns: Mapping[str, str] | None,
+    skip_bad: bool,
+    cache_dir: str | os.PathLike[str] | None,
+) -> Collection:
+    problems = Problems(skip_bad)
+    if pairs is not None and Path(str(source)).suffix not in FORMATS and not Path(str(source)).is_file():
+        raise ValueError(f"pairs goes with a corpus file ({', '.join(FORMATS)}), not with {source!r:.80}.")
+    if isinstance(source, Dataset):
+        return _from_pairs_alone(source, CollectionBuilder("dataset", problems, columns))
+    if isinstance(source, Mapping):
+        return _from_datasets(source, CollectionBuilder("datasets", problems, columns))
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            f"source must be a path, a name, a Dataset or a mapping, got {type(source).__name__}."
+        )
+    if source == PYTHON_DOCS:
+        return python_docs(cache_dir=cache_dir)
+    path = Path(source)
+    if path.is_dir() and any((path / name).exists() for name in (CORPUS_NAME, QUERIES_NAME, QRELS_NAME)):
+        return read_beir(path, skip_bad=skip_bad)
+    if path.is_file() or path.suffix in FORMATS:
+        builder = CollectionBuilder(path.stem, problems, columns)
+        return _from_files(path, pairs, builder)
+    return _from_hub(str(source), CollectionBuilder(path.name, problems, columns), cache_dir)
+
+
+def _from_files(corpus: Path, pairs: str | os.PathLike[str] | None, builder: CollectionBuilder) -> Collection:
+    builder.add_documents(read_records(corpus, builder.problems))
+    if pairs is None:
+        raise ValueError(
+            f"{corpus} holds documents; pairs must name the file with queries and their documents."
+        )
+    _add_pairs(read_records(Path(pairs), builder.problems), builder)
+    return builder.build()
+
+
+def _add_pairs(records: Iterable[tuple[Location, Record]], builder: CollectionBuilder) -> None:
+    """Add a query for each distinct query text, and its documents, named by id or by their text."""
+    ids_by_text: dict[str, list[str]] = {}
+    for document_id, (title, text) in builder.documents.items():
+        for key in {text, f"{title} {text}".strip()}:
+            ids_by_text.setdefault(key, []).append(document_id)
+    query_ids: dict[str, str] = {}
+    for location, record in records:
+        query = builder.get(location, record, "query")
+        document_ids = _paired_documents(location, record, ids_by_text, builder)
+        if query is None or not document_ids:
+            continue
+        if not query.strip():
+            builder.problems.report(location, "empty text", "the query has no text")
+            continue
+        query_id = query_ids.setdefault(query, f"q{len(query_ids)}")
+        builder.queries[query_id] = query
+        split = builder.get(location, record, "split") if builder.has_column(record, "split") else None
+        for document_id in document_ids:
+            builder.add_judgement(location, split or DEFAULT_SPLIT, query_id, document_id, 1)
+
+
+def _paired_documents(
+    location: Location, record: Record, ids_by_text: dict[str, list[str]], builder: CollectionBuilder
+) -> list[str]:
+    if builder.has_column(record, "document"):
+        text = builder.get(location, record, "document")
+        if text is not None and text not in ids_by_text:
+            message = f"no document of the corpus has the text {text[:80]!r}"
+            builder.problems.report(location, "unknown document", message)
+        return ids_by_text.get(text or "", [])
+    document_id = builder.get(location, record, "document_id")
+    return [] if document_id is None else [document_id]
+
+
+def _from_pairs_alone(dataset: Dataset, builder: CollectionBuilder) -> Collection:
+    records = []
+    document_ids: dict[str, str] = {}
+    id_column, text_column = builder.columns["id"][0], builder.columns["text"][0]
+    for location, record in read_dataset(builder.name, dataset):
+        text = builder.get(location, record, "document")
+        if text is None:
+            continue
+        if text not in document_ids:
+            document_id = document_ids[text] = f"d{len(document_ids)}"
+            builder.add_documents([(location, {id_column: document_id, text_column: text})])
+        if document_ids[text] not in builder.documents:
+            continue
+        records.append((location, record))
+    _add_pairs(records, builder)
+    return builder.build()
+
+
+def _from_datasets(source: Mapping[str, Any], builder: CollectionBuilder) -> Collection:
+    missing = [name for name in ("corpus", "queries", "qrels") if name not in source]
+    if missing:
+        raise ValueError(f"source lacks {missing}; it has {list(source)}.")
+    builder.add_documents(read_dataset("corpus", source["corpus"]))
+    builder.add_queries(read_dataset("queries", source["queries"]))
+    qrels = source["qrels"]
+    by_split = {DEFAULT_SPLIT: qrels} if isinstance(qrels, Dataset) else qrels
+    for split, dataset in by_split.items():
+        builder.add_judgements(split, read_dataset(f"qrels[{split!r}]", dataset))
+    return builder.build()
+
+
+def _from_hub(name: str, builder: CollectionBuilder, cache_dir: str | os.PathLike[str] | None) -> Collection:
+    loaded: dict[str, DatasetDict] = {}
+    for configuration in ("corpus", "queries", "default"):
+        try:
+            loaded[configuration] = load_dataset(name, configuration, cache_dir=cache_dir)
+        except Exception as error:
+            raise FileNotFoundError(
+                f"There is no collection {name!r}: it is no BEIR folder, no file here, not {PYTHON_DOCS!r}, "
+                f"and load_dataset({name!r}, {configuration!r}) gave {type(error).__name__}: {error}"
+            ) from error
+    corpus, queries = (next(iter(loaded[configuration].values())) for configuration in ("corpus", "queries"))
+    return _from_datasets({"corpus": corpus, "queries": queries, "qrels": loaded["default"]}, builder)

@@ -1,0 +1,160 @@
+"""Reading records from JSONL, CSV, TSV and Parquet files and from datasets, with the place of each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+BATCH_SIZE = 1000
+
+
+class Location(NamedTuple):
+    """Where a record stands: `corpus.jsonl, line 3`."""
+
+    source: str
+    number: int
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        return f"{self.source}, {self.unit} {self.number}"
+
+
+class Problems:
+    """What happens to a bad record: an error that names its place, or, if bad ones are skipped, a count.
+
+    Args:
+        skip_bad: Count instead of raising.
+
+    Example:
+        >>> problems = Problems(skip_bad=True)
+        >>> problems.report(Location("corpus.jsonl", 3), "empty text", "document 'd1' has no text")
+        >>> problems.skipped
+        Counter({'empty text': 1})
+    """
+
+    def __init__(self, skip_bad: bool = False):
+        self.skip_bad = skip_bad
+        self.skipped: Counter[str] = Counter()
+
+    def report(self, location: Location, reason: str, message: str) -> None:
+        """Raise a `ValueError` with the place and the message, or count the reason."""
+        if not self.skip_bad:
+            raise ValueError(f"{location}: {message}.")
+        logger.debug("%s: %s; skipped.", location, message)
+        self.skipped[reason] += 1
+
+
+def read_records(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    """Yield each record of a JSONL, CSV, TSV or Parquet file with its location.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If its suffix is of another format, or a record is damaged and `problems` raises.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if path.suffix not in _READERS:
+        raise ValueError(f"{path} is of an unknown format; known are {', '.join(FORMATS)}.")
+    return _READERS[path.suffix](path, problems)
+
+
+def read_dataset(name: str, dataset: Dataset) -> Iterator[tuple[Location, Record]]:
+    """Yield each row of a dataset with its location, counted from 0 as the dataset's index does."""
+    number = 0
+    for columns in dataset.with_format(None).iter(batch_size=BATCH_SIZE):
+        for values in zip(*columns.values(), strict=True):
+            yield Location(name, number, "row"), dict(zip(columns, values, strict=True))
+            number += 1
+
+
+def read_rows(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Location, list[str]]]:
+    """Yield the fields of each row of a delimited file; empty lines are passed over."""
+    # A document may be longer than the 131,072 characters a field has by default.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        while True:
+            location = Location(str(path), reader.line_num + 1)
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problems.report(location, "malformed line", f"not a row of delimited fields ({error})")
+                continue
+            if row and _decodable(location, "".join(row), problems):
+                yield location, row
+
+
+def _read_csv(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    rows = read_rows(path, "\t" if path.suffix == ".tsv" else ",", problems)
+    _, header = next(rows, (None, []))
+    for location, row in rows:
+        if len(row) == len(header):
+            yield location, dict(zip(header, row, strict=True))
+        else:
+            message = f"{len(row)} fields where the header has {len(header)}"
+            problems.report(location, "malformed line", message)
+
+
+def _read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            location = Location(str(path), number)
+            if line.isspace() or not _decodable(location, line, problems):
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                problems.report(location, "malformed line", f"not JSON ({error}): {line.strip()[:80]!r}")
+                continue
+            if isinstance(record, dict):
+                yield location, record
+            else:
+                problems.report(location, "malformed line", f"not a JSON object: {line.strip()[:80]!r}")
+
+
+def _read_parquet(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file or is damaged: {error}") from error
+    number = 0
+    with file:
+        for batch in file.iter_batches(batch_size=BATCH_SIZE):
+            for row in range(batch.num_rows):
+                number += 1
+                location = Location(str(path), number, "row")
+                try:
+                    yield location, batch.slice(row, 1).to_pylist()[0]
+                except UnicodeDecodeError as error:
+                    problems.report(location, "undecodable bytes", f"not UTF-8 ({error})")
+
+
+def _decodable(location: Location, text: str, problems: Problems) -> bool:
+    """Report text in which `surrogateescape` stands for bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = f"byte 0x{ord(text[error.start]) & 0xFF:02x} at character {error.start + 1}"
+        problems.report(location, "undecodable bytes", f"not UTF-8 ({byte})")
+        return False
+    return True
+
+
+_READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
+FORMATS = tuple(_READERS)

@@ -1,0 +1,133 @@
+"""Fingerprints of encoders and texts: equal if and only if the embeddings would be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Module
+from transformers import PreTrainedModel
+
+LENGTH = 16
+# Settings that saving and loading a model changes, or that decide nothing about an embedding.
+IGNORED_SETTINGS = {
+    "_name_or_path",
+    "adapter",
+    "architectures",
+    "auto_map",
+    "base_model_name",
+    "dtype",
+    "transformers_version",
+    "use_cache",
+}
+
+
+def encoder_fingerprint(model: SentenceTransformer) -> str:
+    """Return a fingerprint of everything in an encoder that decides an embedding.
+
+    That is every weight, the modules and their settings, prompts, tokenizers and lengths; not names or
+    paths, and not the weights of an `RRRAModel`'s adapter, which reads embeddings and makes none.
+
+    Args:
+        model: The encoder, on the torch backend.
+
+    Returns:
+        16 hexadecimal digits; the same for a model saved and loaded again.
+
+    Raises:
+        ValueError: If the encoder's weights are not in torch.
+    """
+    if model.get_backend() != "torch":
+        raise ValueError(
+            f"model must run on the torch backend to be fingerprinted, got {model.get_backend()!r}."
+        )
+    digest = hashlib.sha256()
+    _add_weights(digest, model)
+    settings = {
+        "prompts": model.prompts,
+        "default_prompt": model.default_prompt_name,
+        "truncate_dim": model.truncate_dim,
+        "modules": [
+            _module_settings(name, module)
+            for name, module in model.named_modules()
+            if isinstance(module, Module)
+        ],
+        "configs": [
+            _without_ignored(module.config.to_dict())
+            for module in model.modules()
+            if isinstance(module, PreTrainedModel)
+        ],
+        # The strength of a LoRA layer is an attribute, not a weight.
+        "lora": [
+            (name, module.scaling, module.active_adapters, module.disable_adapters)
+            for name, module in model.named_modules()
+            if isinstance(getattr(module, "scaling", None), dict)
+        ],
+    }
+    _add(digest, json.dumps(settings, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:LENGTH]
+
+
+def texts_fingerprint(texts: Iterable[str]) -> str:
+    """Return a fingerprint of texts in their order.
+
+    Args:
+        texts: The texts.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Example:
+        >>> texts_fingerprint(["ab", "c"]) == texts_fingerprint(["a", "bc"])
+        False
+    """
+    digest = hashlib.sha256()
+    for text in texts:
+        _add(digest, text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:LENGTH]
+
+
+def _add(digest: Any, part: Any) -> None:
+    """Hash a part after its length, so that parts cannot run into each other."""
+    digest.update(len(part).to_bytes(8, "little"))
+    digest.update(part)
+
+
+def _add_weights(digest: Any, model: SentenceTransformer) -> None:
+    for name, weight in sorted(model.state_dict().items()):
+        if "adapter" in name.split("."):
+            continue
+        _add(digest, f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        _add(digest, weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def _module_settings(name: str, module: Module) -> dict[str, Any]:
+    tokenizer = getattr(module, "tokenizer", None)
+    return {
+        "name": name,
+        "class": type(module).__name__,
+        "config": module.get_config_dict(),
+        "max_seq_length": getattr(module, "max_seq_length", None),
+        "tokenizer": None if tokenizer is None else _tokenizer_settings(tokenizer),
+    }
+
+
+def _tokenizer_settings(tokenizer: Any) -> Any:
+    fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(fast, "to_str"):
+        return tokenizer.get_vocab()
+    settings = json.loads(fast.to_str())
+    # Each call of the tokenizer sets these two to what that call asked for.
+    del settings["truncation"], settings["padding"]
+    sides = [getattr(tokenizer, side, None) for side in ("truncation_side", "padding_side")]
+    return [settings, sides]
+
+
+def _without_ignored(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {name: _without_ignored(value) for name, value in settings.items() if name not in IGNORED_SETTINGS}

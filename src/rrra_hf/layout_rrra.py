@@ -1,0 +1,237 @@
+"""The files that make a model folder one of sentence-transformers: reading, writing and checking them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers.utils import cached_file
+
+from .adapter_rrra import RetrieverAdapter
+from .configuration_rrra import POOLING_MODES, RRRAConfig
+
+MODULES_NAME = "modules.json"
+SETTINGS_NAME = "config_sentence_transformers.json"
+TRANSFORMER_NAME = "sentence_bert_config.json"
+POOLING_FOLDER = "1_Pooling"
+
+# The names that every release of sentence-transformers, and other software that reads its folders, knows.
+MODULE_PREFIX = "sentence_transformers.models."
+LEGACY_POOLING_KEYS = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
+
+
+def read_json(name_or_path: str, filename: str, hub: dict[str, Any]) -> Any:
+    """Return the contents of a JSON file of a folder or Hub repository, None if it has no such file."""
+    folder = Path(name_or_path)
+    if folder.is_dir() and not (folder / hub.get("subfolder", "") / filename).exists():
+        return None
+    path = cached_file(
+        name_or_path,
+        filename,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+# -------------------------------------------------------------------- reading
+
+
+def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """Return what sentence-transformers' files say about an encoder, an empty dictionary if there are none.
+
+    Args:
+        name_or_path: Folder or Hub repository of the encoder.
+        hub: Options of `cached_file`: `revision`, `token`, ...
+
+    Returns:
+        `pooling`, `normalize`, `query_prompt`, `document_prompt`, `max_seq_length`, `do_lower_case`, and
+        `subfolder`, where the encoder itself is.
+
+    Raises:
+        ValueError: If the model does what an `RRRAConfig` can't express.
+    """
+    modules = read_json(name_or_path, MODULES_NAME, hub)
+    if modules is None:
+        return {}
+    names = [module["type"].rpartition(".")[2] for module in modules]
+    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ValueError(
+            f"{name_or_path} has the modules {', '.join(names)}; "
+            "legal are Transformer, Pooling and, if wanted, Normalize."
+        )
+    prefix = f"{modules[0]['path']}/" if modules[0]["path"] else ""
+    transformer = read_json(name_or_path, prefix + TRANSFORMER_NAME, hub) or {}
+    prompts = read_json(name_or_path, SETTINGS_NAME, hub) or {}
+    return {
+        "pooling": read_pooling(name_or_path, modules[1]["path"], hub),
+        "normalize": "Normalize" in names,
+        **_read_prompts(prompts),
+        "max_seq_length": transformer.get("max_seq_length"),
+        "do_lower_case": transformer.get("do_lower_case", False),
+        "subfolder": modules[0]["path"],
+    }
+
+
+def read_pooling(name_or_path: str, folder: str, hub: dict[str, Any]) -> str:
+    """Return the pooling mode of a `Pooling` module's folder, in the format of any release.
+
+    Raises:
+        ValueError: If it is none of `POOLING_MODES`.
+    """
+    config = read_json(name_or_path, f"{folder}/config.json", hub) or {}
+    mode = config.get("pooling_mode")
+    if mode is None:
+        modes = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
+        known = {key: mode for mode, key in LEGACY_POOLING_KEYS.items()}
+        mode = known.get(modes[0], modes[0]) if len(modes) == 1 else modes or "mean"
+    if mode not in POOLING_MODES or not config.get("include_prompt", True):
+        raise ValueError(
+            f"{name_or_path} pools with {mode!r} (include_prompt={config.get('include_prompt', True)}); "
+            f"legal are {', '.join(POOLING_MODES)}, with the prompt included."
+        )
+    return mode
+
+
+def _read_prompts(settings: dict[str, Any]) -> dict[str, str]:
+    prompts = settings.get("prompts") or {}
+    default = prompts.get(settings.get("default_prompt_name")) or ""
+    document = next((prompts[name] for name in DOCUMENT_PROMPT_NAMES if prompts.get(name)), default)
+    return {"query_prompt": prompts.get("query") or default, "document_prompt": document}
+
+
+def adopt_prompts(config: RRRAConfig, folder: Path) -> None:
+    """Set a model's prompts to those that sentence-transformers wrote into a folder."""
+    for name, prompt in _read_prompts(read_json(str(folder), SETTINGS_NAME, {})).items():
+        setattr(config, name, prompt)
+
+
+# -------------------------------------------------------------------- writing
+
+
+def write_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter) -> None:
+    """Write the files with which `SentenceTransformer(folder)` embeds as the model in the folder does.
+
+    The linear maps of a frozen stage 1 become a `Router` with a route for queries and one for documents.
+    """
+    modules = [("", "Transformer"), (POOLING_FOLDER, "Pooling")]
+    if config.normalize:
+        modules.append(("2_Normalize", "Normalize"))
+    maps = adapter_maps(adapter)
+    if maps:
+        modules.append((f"{len(modules)}_Router", "Router"))
+        _write_router(folder / modules[-1][0], maps)
+    pooling = {key: mode == config.pooling for mode, key in LEGACY_POOLING_KEYS.items()}
+    _write_json(
+        folder / POOLING_FOLDER / "config.json", {"word_embedding_dimension": config.hidden_size, **pooling}
+    )
+    _write_json(folder / TRANSFORMER_NAME, {"max_seq_length": config.max_seq_length, "do_lower_case": False})
+    _write_json(
+        folder / SETTINGS_NAME,
+        {
+            "model_type": "SentenceTransformer",
+            "prompts": {"query": config.query_prompt, "document": config.document_prompt},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    )
+    _write_json(
+        folder / MODULES_NAME,
+        [
+            {"idx": index, "name": str(index), "path": path, "type": MODULE_PREFIX + name}
+            for index, (path, name) in enumerate(modules)
+        ],
+    )
+
+
+def adapter_maps(adapter: RetrieverAdapter) -> dict[str, Tensor]:
+    """Return the weights of the adapter's linear maps, by task: `"query"`, `"document"`."""
+    maps = {"query": adapter.query_map, "document": adapter.document_map}
+    return {task: linear_map.weight for task, linear_map in maps.items() if linear_map is not None}
+
+
+def _write_router(folder: Path, maps: dict[str, Tensor]) -> None:
+    structure = {}
+    for task in ("query", "document"):
+        names = ["Dense", "Normalize"] if task in maps else ["Normalize"]
+        structure[task] = [f"{task}_{index}_{name}" for index, name in enumerate(names)]
+    for task, weight in maps.items():
+        dense = folder / f"{task}_0_Dense"
+        _write_json(
+            dense / "config.json",
+            {
+                "in_features": weight.shape[1],
+                "out_features": weight.shape[0],
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            },
+        )
+        # safetensors refuses shared memory and maps may be tied to a SentenceTransformer's.
+        save_file({"linear.weight": weight.detach().cpu().clone()}, dense / "model.safetensors")
+    types = {name: MODULE_PREFIX + name.rpartition("_")[2] for route in structure.values() for name in route}
+    parameters = {"default_route": "document", "allow_empty_key": True}
+    _write_json(
+        folder / "router_config.json", {"types": types, "structure": structure, "parameters": parameters}
+    )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+# -------------------------------------------------------------------- checking
+
+
+def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter) -> None:
+    """Refuse a folder whose sentence-transformers files make other embeddings than the model in it.
+
+    A `SentenceTransformer` loaded from the folder owns a copy of the linear maps. Trained there and saved
+    again, they are no longer the adapter's.
+
+    Raises:
+        ValueError: If pooling, normalisation or maps differ; says how to go on.
+    """
+    modules = read_json(str(folder), MODULES_NAME, {})
+    if modules is None:
+        return
+    paths = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
+    differing = []
+    if "Pooling" in paths and read_pooling(str(folder), paths["Pooling"], {}) != config.pooling:
+        differing.append("pooling")
+    if ("Normalize" in paths) != config.normalize:
+        differing.append("normalize")
+    router = _read_maps(folder / paths["Router"]) if "Router" in paths else {}
+    maps = adapter_maps(adapter)
+    differing += [
+        f"{task}_map" for task in ("query", "document") if not _same_map(maps.get(task), router.get(task))
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder}: {MODULES_NAME} and the model disagree about {', '.join(differing)}. To keep what the "
+            f"model says, delete {MODULES_NAME}, load again and save. To keep a map that was trained in "
+            "sentence-transformers, copy the Dense's linear.weight to the adapter's map before you save; "
+            "RRRAModel.to_sentence_transformer() makes a SentenceTransformer that shares its maps."
+        )
+
+
+def _read_maps(router: Path) -> dict[str, Tensor]:
+    paths = {task: router / f"{task}_0_Dense" / "model.safetensors" for task in ("query", "document")}
+    return {task: load_file(path)["linear.weight"] for task, path in paths.items() if path.exists()}
+
+
+def _same_map(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is theirs
+    return torch.equal(ours.detach().cpu().to(theirs.dtype), theirs)

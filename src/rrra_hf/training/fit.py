@@ -1,0 +1,123 @@
+"""Fitting an adapter on embeddings that are already there, from any encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..adapter_rrra import RetrieverAdapter
+from ..mining import CandidatePool, mine_embeddings
+from .arguments import FitArguments
+from .examples import DevelopmentSet, LabelledQueries
+from .head import fit_head
+from .maps import Maps, fit_maps
+from .tuning import calibrate, choose_lambda
+
+
+def fit_adapter(
+    query_embeddings: np.ndarray,
+    document_embeddings: np.ndarray,
+    positives: Sequence[Sequence[int] | np.ndarray] | None = None,
+    *,
+    pool: CandidatePool | None = None,
+    development: LabelledQueries | None = None,
+    arguments: FitArguments | None = None,
+) -> RetrieverAdapter:
+    """Fit an adapter on embeddings of any source; minutes on one core.
+
+    The steps: maps of a frozen stage 1, if asked for; the head, on mined candidates, the step's
+    other documents and random ones, stopped early on development queries; calibration of its
+    probabilities and choice of `lambda`, on the same queries. The adapter never ranks the
+    development queries worse than the retriever alone: 0 is among the choices for `lambda`.
+
+    Args:
+        query_embeddings: Embeddings of the training queries, `(n, dim)`, memory-mapped or not.
+        document_embeddings: Embeddings of the whole corpus, `(m, dim)`, memory-mapped or not.
+        positives: For each training query the rows of its relevant documents.
+        pool: Candidates mined before, with the positives; given instead of `positives`.
+        development: Development queries; if not given, a part of the training queries is held out.
+        arguments: Settings; the defaults if not given.
+
+    Returns:
+        The adapter, in evaluation mode. `adapter.config.fit` holds what was measured on the
+        development queries.
+
+    Raises:
+        ValueError: If embeddings are not finite or of different dimensions, or a query has no
+            positive, or fewer than two queries are given.
+
+    Source:
+        RRRA, arXiv 2508.11670, stage 2.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> documents = rng.normal(size=(50, 16)).astype(np.float32)
+        >>> queries = documents[:40] + rng.normal(size=(40, 16)).astype(np.float32)
+        >>> adapter = fit_adapter(queries, documents, [[row] for row in range(40)])
+        >>> adapter.false_negative_probability(queries[:1], documents[None, :3]).shape
+        (1, 3)
+    """
+    arguments = arguments or FitArguments()
+    if (pool is None) == (positives is None):
+        raise ValueError("Give either positives or a pool, and not both.")
+    if pool is None:
+        pool = mine_embeddings(query_embeddings, document_embeddings, positives or [], depth=arguments.depth)
+    training = LabelledQueries(query_embeddings, pool.positives)
+    if len(training.embeddings) != len(pool):
+        raise ValueError(
+            f"query_embeddings must have the pool's {len(pool)} rows, got {len(query_embeddings)}."
+        )
+    mined = pool.candidates
+    if development is None:
+        held_out, kept = _hold_out(len(pool), arguments)
+        development, training = training.select(held_out), training.select(kept)
+        mined = mined[kept]
+
+    maps = None
+    if arguments.stage1 != "none":
+        maps = fit_maps(training, document_embeddings, development, arguments)
+        training, development, document_embeddings = _mapped(maps, training, development, document_embeddings)
+        mined = mine_embeddings(
+            training.embeddings, document_embeddings, training.positives, depth=arguments.depth
+        ).candidates
+    retrieved = DevelopmentSet.retrieve(development, document_embeddings, arguments.depth)
+    adapter = fit_head(training, mined, document_embeddings, retrieved, arguments)
+    calibrate(adapter, retrieved, document_embeddings)
+    choose_lambda(adapter, retrieved, document_embeddings)
+    if maps is not None:
+        _install(maps, adapter)
+    adapter.config.fit["arguments"] = arguments.to_dict()
+    return adapter
+
+
+def _hold_out(n: int, arguments: FitArguments) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the held-out queries and of the others."""
+    if n < 2:
+        raise ValueError(f"Fitting needs at least two queries, got {n}.")
+    order = np.random.default_rng(arguments.seed).permutation(n)
+    count = min(max(1, round(n * arguments.development_fraction)), n - 1)
+    return np.sort(order[:count]), np.sort(order[count:])
+
+
+def _mapped(
+    maps: Maps, training: LabelledQueries, development: LabelledQueries, documents: np.ndarray
+) -> tuple[LabelledQueries, LabelledQueries, np.ndarray]:
+    return (
+        LabelledQueries(maps.map_queries(training.embeddings), training.positives),
+        LabelledQueries(maps.map_queries(development.embeddings), development.positives),
+        maps.map_documents(documents),
+    )
+
+
+@torch.no_grad()
+def _install(maps: Maps, adapter: RetrieverAdapter) -> None:
+    """Give the adapter its maps, which came before it."""
+    adapter.config.query_map = True
+    adapter.config.document_map = maps.document is not None
+    for name, matrix in (("query_map", maps.query), ("document_map", maps.document)):
+        if matrix is not None:
+            layer = torch.nn.Linear(len(matrix), len(matrix), bias=False)
+            layer.weight.copy_(matrix)
+            setattr(adapter, name, layer)

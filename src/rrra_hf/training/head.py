@@ -1,0 +1,128 @@
+"""Training the adapter's head on frozen embeddings."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from ..adapter_rrra import AdapterOutput, RetrieverAdapter
+from ..configuration_rrra import AdapterConfig
+from .arguments import FitArguments
+from .examples import Candidates, CandidateSampler, DevelopmentSet, LabelledQueries
+from .objectives import (
+    four_class_loss,
+    listwise_loss,
+    pointwise_loss,
+    positive_unlabelled_loss,
+    segment_loss,
+)
+from .tuning import quality_by_lambda
+
+logger = logging.getLogger(__name__)
+
+
+def fit_head(
+    training: LabelledQueries,
+    mined: np.ndarray,
+    documents: np.ndarray,
+    development: DevelopmentSet,
+    arguments: FitArguments,
+) -> RetrieverAdapter:
+    """Train the head, and return it as it was after its best epoch on the development queries."""
+    torch.manual_seed(arguments.seed)
+    rng = np.random.default_rng(arguments.seed)
+    adapter = RetrieverAdapter(
+        AdapterConfig(
+            embedding_dim=documents.shape[1],
+            hidden_size=arguments.hidden_size,
+            dropout=arguments.dropout,
+            linear_skip=arguments.linear_skip,
+            num_classes=4 if arguments.objective == "four_class" else 1,
+            scoring=arguments.scoring,
+            tau=arguments.tau,
+        )
+    )
+    sampler = CandidateSampler(
+        training.positives,
+        mined,
+        len(documents),
+        arguments.mined_negatives,
+        arguments.random_negatives,
+        rng,
+    )
+    cutoffs = _cutoffs(training.embeddings, mined, documents)
+    n = len(training.positives)
+    steps = arguments.epochs * -(-n // arguments.batch_size)
+    optimizer = torch.optim.AdamW(
+        adapter.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    best, best_quality, since_best = copy.deepcopy(adapter.state_dict()), -1.0, 0
+    for epoch in tqdm(
+        range(arguments.epochs), desc="Fitting adapter", unit="epoch", leave=False, disable=None
+    ):
+        adapter.train()
+        order = rng.permutation(n)
+        for start in range(0, n, arguments.batch_size):
+            batch = order[start : start + arguments.batch_size]
+            loss = _step_loss(adapter, training, documents, sampler.draw(batch), batch, cutoffs, arguments)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        quality = quality_by_lambda(adapter, development, documents).mean(axis=1).max()
+        logger.info("Epoch %d: development nDCG@10 %.4f", epoch + 1, quality)
+        since_best += 1
+        if quality > best_quality:
+            best, best_quality, since_best = copy.deepcopy(adapter.state_dict()), quality, 0
+        if since_best >= arguments.patience:
+            break
+    adapter.load_state_dict(best)
+    return adapter.eval()
+
+
+def _step_loss(
+    adapter: RetrieverAdapter,
+    training: LabelledQueries,
+    documents: np.ndarray,
+    drawn: Candidates,
+    batch: np.ndarray,
+    cutoffs: Tensor,
+    arguments: FitArguments,
+) -> Tensor:
+    q = F.normalize(torch.from_numpy(training.embeddings[batch]), dim=-1)[:, None]
+    own_c = F.normalize(torch.from_numpy(documents[drawn.own]), dim=-1)
+    shared_c = F.normalize(torch.from_numpy(documents[drawn.shared]), dim=-1)[None]
+    own, shared = adapter(q, own_c), adapter(q, shared_c)
+    output = AdapterOutput(
+        own.adapted, *(torch.cat(pair, dim=1) for pair in zip(own[1:], shared[1:], strict=True))
+    )
+    cosines = torch.cat([(q * own_c).sum(-1), (q * shared_c).sum(-1)], dim=1)
+    loss = _objective(output, drawn, cosines >= cutoffs[batch, None], arguments)
+    if arguments.segment_weight:
+        loss = loss + arguments.segment_weight * segment_loss(own.adapted, q, own_c)
+    return loss
+
+
+def _objective(
+    output: AdapterOutput, drawn: Candidates, retrieved: Tensor, arguments: FitArguments
+) -> Tensor:
+    if arguments.objective == "listwise":
+        return listwise_loss(output.logits, drawn.labels, drawn.mask)
+    if arguments.objective == "four_class":
+        return four_class_loss(output.class_logits, drawn.labels, retrieved, drawn.mask)
+    if arguments.class_prior is None:
+        return pointwise_loss(output.logits, drawn.labels, drawn.mask)
+    return positive_unlabelled_loss(output.logits, drawn.labels, drawn.mask, arguments.class_prior)
+
+
+def _cutoffs(queries: np.ndarray, mined: np.ndarray, documents: np.ndarray) -> Tensor:
+    """Return the cosine of each query's last candidate: what reaches it counts as retrieved, `(n,)`."""
+    last = mined[np.arange(len(mined)), np.maximum((mined >= 0).sum(axis=1) - 1, 0)]
+    return F.cosine_similarity(torch.from_numpy(queries), torch.from_numpy(documents[last]), dim=-1)
