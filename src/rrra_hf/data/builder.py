@@ -162,7 +162,7 @@ class CollectionBuilder:
             self.problems.report(location, "malformed line", "siblings must map ids to lists of ids")
             return
         for document_id, sibling_ids in siblings.items():
-            for unknown in {document_id, *sibling_ids} - self.documents.keys():
+            for unknown in sorted({document_id, *map(str, sibling_ids)} - self.documents.keys()):
                 message = f"document {unknown!r} is not in the corpus"
                 self.problems.report(location, "unknown document", message)
             known = [sibling_id for sibling_id in sibling_ids if sibling_id in self.documents]

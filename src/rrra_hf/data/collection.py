@@ -156,7 +156,14 @@ def _write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 def _write_qrels(path: Path, qrels: Qrels) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        # A "\r" in an id ends the line for csv's reader, yet its writer doesn't quote it of its own accord.
+        has_return = any("\r" in text for query_id, grades in qrels.items() for text in (query_id, *grades))
+        writer = csv.writer(
+            file,
+            delimiter="\t",
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL,
+        )
         writer.writerow(QRELS_HEADER)
         for query_id, grades in qrels.items():
             writer.writerows((query_id, document_id, grade) for document_id, grade in grades.items())

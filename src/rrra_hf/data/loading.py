@@ -87,10 +87,15 @@ def _load(
         raise TypeError(
             f"source must be a path, a name, a Dataset or a mapping, got {type(source).__name__}."
         )
+    path = Path(source)
+    is_beir = any((path / name).exists() for name in (CORPUS_NAME, QUERIES_NAME, QRELS_NAME))
+    if columns and (is_beir or source == PYTHON_DOCS):
+        raise ValueError(
+            f"columns goes with files and datasets; the columns of {str(source)!r} have fixed names."
+        )
     if source == PYTHON_DOCS:
         return python_docs(cache_dir=cache_dir)
-    path = Path(source)
-    if path.is_dir() and any((path / name).exists() for name in (CORPUS_NAME, QUERIES_NAME, QRELS_NAME)):
+    if is_beir:
         return read_beir(path, skip_bad=skip_bad)
     if path.is_file() or path.suffix in FORMATS:
         builder = CollectionBuilder(path.stem, problems, columns)
@@ -140,7 +145,10 @@ def _paired_documents(
             builder.problems.report(location, "unknown document", message)
         return ids_by_text.get(text or "", [])
     document_id = builder.get(location, record, "document_id")
-    return [] if document_id is None else [document_id]
+    if document_id is not None and document_id not in builder.documents:
+        message = f"document {document_id!r} is not in the corpus"
+        builder.problems.report(location, "unknown document", message)
+    return [document_id] if document_id in builder.documents else []
 
 
 def _from_pairs_alone(dataset: Dataset, builder: CollectionBuilder) -> Collection:

@@ -151,9 +151,11 @@ def python_docs(
         ValueError: If a package is not installed, or `limit` is less than 1.
 
     Example:
-        >>> collection = python_docs(["stdlib"], limit=50)  # doctest: +SKIP
-        >>> collection.splits  # doctest: +SKIP
-        ['train', 'dev', 'test']
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     collection = python_docs(["tqdm"], cache_dir=folder)
+        >>> "tqdm.tqdm.update" in collection.document_ids
+        True
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")

@@ -1,1 +1,5 @@
 """Losses that know which negatives are probably relevant."""
+
+from .rrra import RRRALoss
+
+__all__ = ["RRRALoss"]

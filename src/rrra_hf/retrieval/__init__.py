@@ -1,1 +1,7 @@
-"""Searching and reranking."""
+"""Searching a corpus, and reranking what was found."""
+
+from .evaluate import RetrieverEvaluation, evaluate
+from .results import Hit, RankedDocument
+from .retriever import Retriever
+
+__all__ = ["Hit", "RankedDocument", "Retriever", "RetrieverEvaluation", "evaluate"]

@@ -1,1 +1,8 @@
 """Fitting adapters and training encoders."""
+
+from .arguments import FitArguments
+from .cross_fit import cross_fit
+from .examples import LabelledQueries
+from .fit import fit_adapter
+
+__all__ = ["FitArguments", "LabelledQueries", "cross_fit", "fit_adapter"]

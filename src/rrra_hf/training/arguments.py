@@ -30,10 +30,11 @@ class FitArguments:
         segment_weight: Weight of the segment constraint.
         class_prior: Share of relevant documents among the candidates, for the positive-unlabelled
             correction of `"bce"`; `None` takes unlabelled candidates for negatives.
-        epochs: At most this many passes over the training queries.
-        patience: Stop after this many epochs without a better development nDCG@10.
+        max_steps: At most this many steps; a budget in steps costs the same time on every collection.
+        eval_steps: Measure the development queries after this many steps.
+        patience: Stop after this many measurements without a better development nDCG@10.
         batch_size: Queries a step.
-        learning_rate: Peak learning rate of AdamW, decaying linearly over `epochs`.
+        learning_rate: Peak learning rate of AdamW, decaying linearly over `max_steps`.
         weight_decay: Weight decay of AdamW.
         development_fraction: Share of the training queries held out where no development queries
             are given.
@@ -59,8 +60,9 @@ class FitArguments:
     random_negatives: int = 0
     segment_weight: float = 0.0
     class_prior: float | None = None
-    epochs: int = 10
-    patience: int = 2
+    max_steps: int = 1250
+    eval_steps: int = 125
+    patience: int = 3
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -75,7 +77,7 @@ class FitArguments:
         ):
             if getattr(self, name) not in legal:
                 raise ValueError(f"{name} must be one of {', '.join(legal)}, got {getattr(self, name)!r}.")
-        for name in ("hidden_size", "depth", "epochs", "patience", "batch_size"):
+        for name in ("hidden_size", "depth", "max_steps", "eval_steps", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("mined_negatives", "random_negatives", "segment_weight", "weight_decay"):

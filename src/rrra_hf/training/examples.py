@@ -35,6 +35,11 @@ class LabelledQueries(NamedTuple):
         return LabelledQueries(self.embeddings[rows], [self.positives[row] for row in rows])
 
 
+def gather(embeddings: np.ndarray, rows: np.ndarray) -> Tensor:
+    """Return the embeddings at the given rows as float32, `(*rows.shape, dim)`."""
+    return torch.from_numpy(np.asarray(embeddings[rows], dtype=np.float32))
+
+
 class KnownPositives:
     """Answers, for arrays of query and document rows, which pairs are labelled relevant."""
 

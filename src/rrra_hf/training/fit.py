@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..adapter_rrra import RetrieverAdapter
+from ..embeddings import check_embeddings
 from ..mining import CandidatePool, mine_embeddings
 from .arguments import FitArguments
 from .examples import DevelopmentSet, LabelledQueries
@@ -64,11 +65,9 @@ def fit_adapter(
         raise ValueError("Give either positives or a pool, and not both.")
     if pool is None:
         pool = mine_embeddings(query_embeddings, document_embeddings, positives or [], depth=arguments.depth)
+    else:
+        _check_against(pool, query_embeddings, document_embeddings)
     training = LabelledQueries(query_embeddings, pool.positives)
-    if len(training.embeddings) != len(pool):
-        raise ValueError(
-            f"query_embeddings must have the pool's {len(pool)} rows, got {len(query_embeddings)}."
-        )
     mined = pool.candidates
     if development is None:
         held_out, kept = _hold_out(len(pool), arguments)
@@ -90,6 +89,17 @@ def fit_adapter(
         _install(maps, adapter)
     adapter.config.fit["arguments"] = arguments.to_dict()
     return adapter
+
+
+def _check_against(pool: CandidatePool, queries: np.ndarray, documents: np.ndarray) -> None:
+    check_embeddings(documents, "document_embeddings")
+    check_embeddings(queries, "query_embeddings", documents.shape[1])
+    for name, given, expected in (
+        ("query_embeddings", len(queries), len(pool)),
+        ("document_embeddings", len(documents), len(pool.document_ids)),
+    ):
+        if given != expected:
+            raise ValueError(f"{name} must have the pool's {expected} rows, got {given}.")
 
 
 def _hold_out(n: int, arguments: FitArguments) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 from ..adapter_rrra import AdapterOutput, RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
 from .arguments import FitArguments
-from .examples import Candidates, CandidateSampler, DevelopmentSet, LabelledQueries
+from .examples import Candidates, CandidateSampler, DevelopmentSet, LabelledQueries, gather
 from .objectives import (
     four_class_loss,
     listwise_loss,
@@ -34,50 +35,73 @@ def fit_head(
     development: DevelopmentSet,
     arguments: FitArguments,
 ) -> RetrieverAdapter:
-    """Train the head, and return it as it was after its best epoch on the development queries."""
-    torch.manual_seed(arguments.seed)
+    """Train the head, and return it as it was when the development queries were ranked best.
+
+    Args:
+        training: Training queries.
+        mined: Rows of each training query's candidates, `(n, depth)`, -1 where there are none left.
+        documents: Document embeddings, `(m, dim)`.
+        development: What is retrieved for the development queries.
+        arguments: Settings.
+    """
     rng = np.random.default_rng(arguments.seed)
-    adapter = RetrieverAdapter(
-        AdapterConfig(
-            embedding_dim=documents.shape[1],
-            hidden_size=arguments.hidden_size,
-            dropout=arguments.dropout,
-            linear_skip=arguments.linear_skip,
-            num_classes=4 if arguments.objective == "four_class" else 1,
-            scoring=arguments.scoring,
-            tau=arguments.tau,
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(arguments.seed)
+        adapter = RetrieverAdapter(_adapter_config(documents.shape[1], arguments))
+        sampler = CandidateSampler(
+            training.positives,
+            mined,
+            len(documents),
+            arguments.mined_negatives,
+            arguments.random_negatives,
+            rng,
         )
+        return _train(adapter, training, mined, documents, sampler, development, arguments, rng)
+
+
+def _adapter_config(dim: int, arguments: FitArguments) -> AdapterConfig:
+    return AdapterConfig(
+        embedding_dim=dim,
+        hidden_size=arguments.hidden_size,
+        dropout=arguments.dropout,
+        linear_skip=arguments.linear_skip,
+        num_classes=4 if arguments.objective == "four_class" else 1,
+        scoring=arguments.scoring,
+        tau=arguments.tau,
     )
-    sampler = CandidateSampler(
-        training.positives,
-        mined,
-        len(documents),
-        arguments.mined_negatives,
-        arguments.random_negatives,
-        rng,
-    )
+
+
+def _train(
+    adapter: RetrieverAdapter,
+    training: LabelledQueries,
+    mined: np.ndarray,
+    documents: np.ndarray,
+    sampler: CandidateSampler,
+    development: DevelopmentSet,
+    arguments: FitArguments,
+    rng: np.random.Generator,
+) -> RetrieverAdapter:
     cutoffs = _cutoffs(training.embeddings, mined, documents)
-    n = len(training.positives)
-    steps = arguments.epochs * -(-n // arguments.batch_size)
+    if arguments.objective != "listwise":
+        _centre(adapter, cutoffs)
     optimizer = torch.optim.AdamW(
         adapter.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, arguments.max_steps)
+    batches = _batches(len(training.positives), arguments.batch_size, rng)
     best, best_quality, since_best = copy.deepcopy(adapter.state_dict()), -1.0, 0
-    for epoch in tqdm(
-        range(arguments.epochs), desc="Fitting adapter", unit="epoch", leave=False, disable=None
-    ):
+    for step in tqdm(range(1, arguments.max_steps + 1), desc="Fitting adapter", leave=False, disable=None):
+        batch = next(batches)
         adapter.train()
-        order = rng.permutation(n)
-        for start in range(0, n, arguments.batch_size):
-            batch = order[start : start + arguments.batch_size]
-            loss = _step_loss(adapter, training, documents, sampler.draw(batch), batch, cutoffs, arguments)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+        loss = _step_loss(adapter, training, documents, sampler.draw(batch), batch, cutoffs, arguments)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % arguments.eval_steps and step < arguments.max_steps:
+            continue
         quality = quality_by_lambda(adapter, development, documents).mean(axis=1).max()
-        logger.info("Epoch %d: development nDCG@10 %.4f", epoch + 1, quality)
+        logger.info("Step %d: loss %.4f, development nDCG@10 %.4f", step, loss.item(), quality)
         since_best += 1
         if quality > best_quality:
             best, best_quality, since_best = copy.deepcopy(adapter.state_dict()), quality, 0
@@ -85,6 +109,23 @@ def fit_head(
             break
     adapter.load_state_dict(best)
     return adapter.eval()
+
+
+@torch.no_grad()
+def _centre(adapter: RetrieverAdapter, cutoffs: Tensor) -> None:
+    """Start a pointwise readout at even odds where the candidates' cosines end.
+
+    At a bias of zero every cosine would mean certainty, and the bias would take the whole budget to
+    learn the level of this encoder's cosines.
+    """
+    adapter.readout.bias.copy_(-adapter.readout.weight[:, 0] * cutoffs.mean())
+
+
+def _batches(n: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield rows of queries, in a new order for each pass, without end."""
+    while True:
+        order = rng.permutation(n)
+        yield from (order[start : start + size] for start in range(0, n, size))
 
 
 def _step_loss(
@@ -96,9 +137,9 @@ def _step_loss(
     cutoffs: Tensor,
     arguments: FitArguments,
 ) -> Tensor:
-    q = F.normalize(torch.from_numpy(training.embeddings[batch]), dim=-1)[:, None]
-    own_c = F.normalize(torch.from_numpy(documents[drawn.own]), dim=-1)
-    shared_c = F.normalize(torch.from_numpy(documents[drawn.shared]), dim=-1)[None]
+    q = F.normalize(gather(training.embeddings, batch), dim=-1)[:, None]
+    own_c = F.normalize(gather(documents, drawn.own), dim=-1)
+    shared_c = F.normalize(gather(documents, drawn.shared), dim=-1)[None]
     own, shared = adapter(q, own_c), adapter(q, shared_c)
     output = AdapterOutput(
         own.adapted, *(torch.cat(pair, dim=1) for pair in zip(own[1:], shared[1:], strict=True))
@@ -125,4 +166,4 @@ def _objective(
 def _cutoffs(queries: np.ndarray, mined: np.ndarray, documents: np.ndarray) -> Tensor:
     """Return the cosine of each query's last candidate: what reaches it counts as retrieved, `(n,)`."""
     last = mined[np.arange(len(mined)), np.maximum((mined >= 0).sum(axis=1) - 1, 0)]
-    return F.cosine_similarity(torch.from_numpy(queries), torch.from_numpy(documents[last]), dim=-1)
+    return F.cosine_similarity(gather(queries, np.arange(len(queries))), gather(documents, last), dim=-1)

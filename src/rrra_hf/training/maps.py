@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..evaluation import ndcg_per_query
 from ..indexes import FlatIndex
 from .arguments import FitArguments
-from .examples import KnownPositives, LabelledQueries
+from .examples import KnownPositives, LabelledQueries, gather
 from .selection import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,6 @@ def fit_maps(
     Returns:
         The maps at the chosen strength.
     """
-    torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     dim = documents.shape[1]
     sides = ["query"] if arguments.stage1 == "query" else ["query", "document"]
@@ -124,16 +123,15 @@ def _in_batch_loss(
     rows, labels = np.unique(batch[:, 1], return_inverse=True)
     others = known.contains(batch[:, :1], rows)
     others[np.arange(len(batch)), labels] = False
-    q = _residual(residuals["query"], queries[batch[:, 0]])
-    c = torch.from_numpy(documents[rows])
+    q = _residual(residuals["query"], gather(queries, batch[:, 0]))
+    c = F.normalize(gather(documents, rows), dim=-1)
     if "document" in residuals:
-        c = _residual(residuals["document"], documents[rows])
+        c = _residual(residuals["document"], c)
     logits = (q @ c.T / tau).masked_fill(torch.from_numpy(others), -torch.inf)
     return F.cross_entropy(logits, torch.from_numpy(labels))
 
 
-def _residual(matrix: Tensor, embeddings: np.ndarray) -> Tensor:
-    x = torch.from_numpy(embeddings)
+def _residual(matrix: Tensor, x: Tensor) -> Tensor:
     return F.normalize(x + x @ matrix.T, dim=-1)
 
 
@@ -143,7 +141,8 @@ def _as_maps(residuals: nn.ParameterDict) -> Maps:
 
 
 def _apply(matrix: Tensor, embeddings: np.ndarray) -> np.ndarray:
-    return F.normalize(torch.from_numpy(embeddings) @ matrix.T, dim=-1).numpy()
+    x = torch.from_numpy(np.asarray(embeddings, dtype=np.float32))
+    return F.normalize(x @ matrix.T, dim=-1).numpy()
 
 
 def _quality(maps: Maps, documents: np.ndarray, development: LabelledQueries) -> np.ndarray:

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ..adapter_rrra import RetrieverAdapter
 from ..evaluation import expected_calibration_error, ndcg_per_query, reorder
-from .examples import DevelopmentSet
+from .examples import DevelopmentSet, gather
 from .selection import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
@@ -39,9 +39,10 @@ def candidate_logits(
     block = max(1, PAIRS_PER_BLOCK // max(1, rows.shape[1]))
     logits = np.empty(rows.shape, dtype=np.float32)
     for start in range(0, len(rows), block):
-        q = torch.from_numpy(queries[start : start + block])[:, None]
-        c = torch.from_numpy(documents[rows[start : start + block]])
-        logits[start : start + block] = adapter(q, c).logits.numpy()
+        stop = min(start + block, len(rows))
+        q = gather(queries, np.arange(start, stop))[:, None]
+        c = gather(documents, rows[start:stop])
+        logits[start:stop] = adapter(q, c).logits.numpy()
     return logits
 
 

@@ -1,0 +1,88 @@
+"""Documents of any source as one table with the columns `id`, `title` and `text`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+from datasets import Dataset
+
+from ..data import Collection
+
+Corpus: TypeAlias = Collection | Dataset | Mapping[str, str | Mapping[str, str]] | Sequence[str]
+
+SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
+
+
+def document_table(corpus: Corpus) -> pa.Table:
+    """Return the documents of a corpus as a table of strings.
+
+    Args:
+        corpus: A collection; a `datasets.Dataset` with columns `id`, `text` and, if there are titles,
+            `title`; a dictionary from id to text or to `{"title": ..., "text": ...}`; or a list of texts,
+            whose ids are their positions, `"0"`, `"1"`, ...
+
+    Returns:
+        Columns `id`, `title` (empty where there is none) and `text`.
+
+    Raises:
+        ValueError: If the corpus is empty or of another type, lacks a column, or has an id that repeats,
+            an id or text that is no string, or a document with neither title nor text.
+
+    Example:
+        >>> document_table({"d1": "Herring", "d2": {"title": "Cod", "text": "A fish."}}).to_pylist()[1]
+        {'id': 'd2', 'title': 'Cod', 'text': 'A fish.'}
+    """
+    columns = _columns(corpus)
+    columns["title"] = ["" if title is None else title for title in columns["title"]]
+    if not columns["id"]:
+        raise ValueError("corpus must have documents, got none.")
+    for name, values in columns.items():
+        for position, value in enumerate(values):
+            if not isinstance(value, str):
+                raise ValueError(
+                    f"corpus must have strings as {name}, got {type(value).__name__} at position {position}."
+                )
+    repeated = [document_id for document_id, count in Counter(columns["id"]).items() if count > 1]
+    if repeated:
+        raise ValueError(f"corpus must have unique ids, {len(repeated)} repeat, the first is {repeated[0]!r}.")
+    table = pa.table(columns, schema=SCHEMA)
+    for document_id, text in zip(columns["id"], document_texts(table), strict=True):
+        if not text:
+            raise ValueError(f"corpus must have texts, the document {document_id!r} has none.")
+    return table
+
+
+def document_texts(table: pa.Table) -> list[str]:
+    """Return title and text of each document, joined by a space, as `Collection.document_texts` does."""
+    titles, texts = table["title"].to_pylist(), table["text"].to_pylist()
+    return [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
+
+
+def _columns(corpus: Corpus) -> dict[str, list[Any]]:
+    if isinstance(corpus, Collection):
+        corpus = corpus.corpus
+    if isinstance(corpus, Dataset):
+        missing = sorted({"id", "text"} - set(corpus.column_names))
+        if missing:
+            raise ValueError(f"corpus must have the columns id and text, got {corpus.column_names}.")
+        titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
+        return {"id": list(corpus["id"]), "title": list(titles), "text": list(corpus["text"])}
+    if isinstance(corpus, Mapping):
+        documents = [
+            value if isinstance(value, Mapping) else {"text": value} for value in corpus.values()
+        ]
+        return {
+            "id": list(corpus),
+            "title": [document.get("title") for document in documents],
+            "text": [document.get("text", "") for document in documents],
+        }
+    if isinstance(corpus, Sequence) and not isinstance(corpus, (str, bytes)):
+        ids = [str(position) for position in range(len(corpus))]
+        return {"id": ids, "title": [""] * len(corpus), "text": list(corpus)}
+    raise ValueError(
+        "corpus must be a Collection, a Dataset, a dictionary from id to text or a list of texts, "
+        f"got {type(corpus).__name__}."
+    )

@@ -1,0 +1,462 @@
+"""The retriever: index a corpus, search it, rerank what was found, save it all in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import pyarrow as pa
+from huggingface_hub import snapshot_download
+from sentence_transformers import SentenceTransformer
+
+from ..adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
+from ..indexes import FlatIndex
+from ..layout_rrra import adapter_maps
+from ..modeling_rrra import RRRAModel
+from .corpus_index import CorpusIndex
+from .documents import Corpus, document_table, document_texts
+from .reranking import relevance, rerank
+from .results import Hit, RankedDocument
+
+INDEX_FOLDER = "index"
+ADAPTER_FOLDER = "adapter"
+# Rows handled at a time: what is kept for each is small beside its hits, and documents may be mapped from disk.
+BLOCK_SIZE = 4096
+
+
+class Retriever:
+    """Finds the documents of a corpus that are relevant to a query: exact search by cosine, then reranking.
+
+    With an `RRRAModel`, also one inside a `SentenceTransformer`, the adapter is the model's. Any other
+    `SentenceTransformer` can be given an adapter that was fitted on its embeddings; if that holds linear
+    maps of a frozen stage 1, the retriever applies them. Without an adapter, nothing is reranked.
+
+    Args:
+        encoder: The encoder.
+        adapter: An adapter for an encoder that has none.
+
+    Attributes:
+        encoder: The encoder, as a `SentenceTransformer`.
+
+    Raises:
+        ValueError: If both have an adapter, or the adapter is of another dimension than the encoder.
+
+    Example:
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])])
+        >>> retriever = Retriever(encoder).index({"cp": "copy a file", "sorted": "sort a list"})
+        >>> retriever.search("how do I sort a list", top_k=1)
+        [[{'corpus_id': 'sorted', 'score': 1.0}]]
+    """
+
+    def __init__(self, encoder: SentenceTransformer | RRRAModel, adapter: RetrieverAdapter | None = None):
+        self.encoder = encoder.to_sentence_transformer() if isinstance(encoder, RRRAModel) else encoder
+        self._adapter = adapter
+        self._corpus: CorpusIndex | None = None
+        if adapter is None:
+            return
+        if _inner_model(self.encoder) is not None:
+            raise ValueError("adapter must not be given with an RRRAModel, which has one; set model.adapter.")
+        dim = self.encoder.get_embedding_dimension()
+        if dim is not None and dim != adapter.config.embedding_dim:
+            raise ValueError(f"adapter must be of dimension {dim}, got {adapter.config.embedding_dim}.")
+
+    @property
+    def adapter(self) -> RetrieverAdapter | None:
+        """The adapter that reranks, None if there is none."""
+        model = _inner_model(self.encoder)
+        return self._adapter if model is None else model.adapter
+
+    @property
+    def documents(self) -> pa.Table:
+        """The documents indexed: columns `id`, `title` and `text`."""
+        return self._indexed.documents
+
+    def document(self, corpus_id: str) -> dict[str, str]:
+        """Return a document's `id`, `title` and `text`.
+
+        Args:
+            corpus_id: Id of the document, as in a hit.
+
+        Raises:
+            KeyError: If there is no document of that id.
+            ValueError: If there is no index.
+        """
+        return self._indexed.document(corpus_id)
+
+    @property
+    def corpus_fingerprint(self) -> str:
+        """Fingerprint of the texts of the documents indexed."""
+        return self._indexed.corpus
+
+    @property
+    def _indexed(self) -> CorpusIndex:
+        if self._corpus is None:
+            raise ValueError("There is no index yet: call index(corpus) first.")
+        return self._corpus
+
+    # ---------------------------------------------------------------- indexing
+
+    def index(
+        self,
+        corpus: Corpus,
+        cache_dir: str | os.PathLike[str] | None = None,
+        batch_size: int = 64,
+        *,
+        show_progress_bar: bool | None = None,
+    ) -> Retriever:
+        """Encode the documents of a corpus and index them, in place of those indexed before.
+
+        Args:
+            corpus: A `Collection`; a `datasets.Dataset` with columns `id`, `text` and, if there are
+                titles, `title`; a dictionary from id to text or to `{"title": ..., "text": ...}`; or a
+                list of texts, whose ids are their positions, `"0"`, `"1"`, ...
+            cache_dir: Folder of the cache of embeddings, see `encode`.
+            batch_size: Texts a forward pass.
+            show_progress_bar: None shows one on a terminal only.
+
+        Returns:
+            The retriever itself.
+
+        Raises:
+            ValueError: If the corpus is empty or malformed, or the encoder gives NaN.
+        """
+        documents = document_table(corpus)
+        texts = document_texts(documents)
+        index = self._embed_documents(
+            texts, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
+        )
+        self._corpus = CorpusIndex(index, documents, self._fingerprint(), texts_fingerprint(texts))
+        return self
+
+    def _embed_documents(self, texts: list[str], **options: Any) -> FlatIndex:
+        embeddings = encode(self.encoder, texts, task="document", **options)
+        index = FlatIndex(embeddings.shape[1])
+        for start in range(0, len(embeddings), BLOCK_SIZE):
+            index.add(self._map(embeddings[start : start + BLOCK_SIZE], "document"))
+        return index
+
+    def _map(self, embeddings: np.ndarray, task: Literal["query", "document"]) -> np.ndarray:
+        """Apply a map of the adapter that was given; that of an `RRRAModel` is in its embeddings already."""
+        if self._adapter is None or task not in adapter_maps(self._adapter):
+            return embeddings
+        if task == "query":
+            return self._adapter.map_queries(embeddings)
+        return self._adapter.map_documents(embeddings)
+
+    def _fingerprint(self) -> str:
+        """Return a fingerprint of everything that decides where a document is in the index."""
+        fingerprint = encoder_fingerprint(self.encoder)
+        document_map = None if self._adapter is None else adapter_maps(self._adapter).get("document")
+        if document_map is None:
+            return fingerprint
+        weights = document_map.detach().float().cpu().numpy().tobytes()
+        return hashlib.sha256(fingerprint.encode() + weights).hexdigest()[: len(fingerprint)]
+
+    # ---------------------------------------------------------------- searching
+
+    @overload
+    def search(
+        self,
+        queries: str | Sequence[str],
+        top_k: int = ...,
+        rerank: bool = ...,
+        depth: int = ...,
+        *,
+        probabilities: bool = ...,
+        batch_size: int = ...,
+        show_progress_bar: bool | None = ...,
+    ) -> list[list[Hit]]: ...
+
+    @overload
+    def search(
+        self,
+        queries: Mapping[str, str],
+        top_k: int = ...,
+        rerank: bool = ...,
+        depth: int = ...,
+        *,
+        probabilities: bool = ...,
+        batch_size: int = ...,
+        show_progress_bar: bool | None = ...,
+    ) -> dict[str, list[Hit]]: ...
+
+    def search(
+        self,
+        queries: str | Sequence[str] | Mapping[str, str],
+        top_k: int = 10,
+        rerank: bool = True,
+        depth: int = 100,
+        *,
+        probabilities: bool = False,
+        batch_size: int = 64,
+        show_progress_bar: bool | None = None,
+    ) -> list[list[Hit]] | dict[str, list[Hit]]:
+        """Find the best documents for each query.
+
+        The `max(depth, top_k)` documents of greatest cosine are retrieved, and the first `depth` of them
+        put in the order of their reranking score; equal scores keep the retriever's order.
+
+        Args:
+            queries: A query, a list of them, or a dictionary from id to query.
+            top_k: Documents to return a query; all if the corpus has fewer.
+            rerank: Rerank with the adapter, if there is one.
+            depth: Documents to rerank a query. Hits below it have their cosine as score.
+            probabilities: Give each hit the probability that it is relevant.
+            batch_size: Queries a forward pass of the encoder.
+            show_progress_bar: None shows one on a terminal only.
+
+        Returns:
+            A list of hits, best first, for each query, as `semantic_search` of sentence-transformers
+            returns it: a list of them, of one list for one query. For a dictionary, a dictionary from
+            the query's id to its hits.
+
+        Raises:
+            ValueError: If there is no index, a query is empty or no string, a number is less than 1,
+                probabilities are asked for without an adapter, or the encoder gives NaN.
+        """
+        self._check_search(top_k, depth, probabilities)
+        if isinstance(queries, Mapping):
+            names: Iterable[object] = queries.keys()
+            texts = list(queries.values())
+        else:
+            texts = [queries] if isinstance(queries, str) else list(queries)
+            names = range(len(texts))
+        _check_queries(texts, names)
+        hits: list[list[Hit]] = []
+        if texts:
+            embeddings = encode(
+                self.encoder,
+                texts,
+                task="query",
+                batch_size=batch_size,
+                show_progress_bar=show_progress_bar,
+            )
+            hits = self.search_embeddings(embeddings, top_k, rerank, depth, probabilities=probabilities)
+        return dict(zip(queries, hits, strict=True)) if isinstance(queries, Mapping) else hits
+
+    def search_embeddings(
+        self,
+        query_embeddings: np.ndarray,
+        top_k: int = 10,
+        rerank: bool = True,
+        depth: int = 100,
+        *,
+        probabilities: bool = False,
+    ) -> list[list[Hit]]:
+        """Find the best documents for each query, given what the encoder makes of the queries.
+
+        Args:
+            query_embeddings: `(n, dim)`, of any length, as `encode(retriever.encoder, queries,
+                task="query")` returns them.
+            top_k: See `search`, as for the others.
+            rerank: Rerank with the adapter, if there is one.
+            depth: Documents to rerank a query.
+            probabilities: Give each hit the probability that it is relevant.
+
+        Returns:
+            A list of hits, best first, for each query.
+
+        Raises:
+            ValueError: As in `search`, and if the embeddings are not a finite matrix of the index's dimension.
+        """
+        self._check_search(top_k, depth, probabilities)
+        embeddings = check_embeddings(query_embeddings, "query_embeddings", self._indexed.index.dim)
+        hits: list[list[Hit]] = []
+        for start in range(0, len(embeddings), BLOCK_SIZE):
+            queries = self._map(embeddings[start : start + BLOCK_SIZE], "query")
+            hits += self._search_block(queries, top_k, depth if rerank else 0, probabilities)
+        return hits
+
+    def _search_block(
+        self, queries: np.ndarray, top_k: int, depth: int, probabilities: bool
+    ) -> list[list[Hit]]:
+        corpus = self._indexed
+        rows, scores = self._ranked(corpus.index, queries, max(top_k, depth), depth)
+        rows, scores = rows[:, :top_k], scores[:, :top_k]
+        hits: list[list[Hit]] = [
+            [
+                {"corpus_id": corpus.ids[row], "score": score}
+                for row, score in zip(found_rows, found_scores, strict=True)
+            ]
+            for found_rows, found_scores in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
+        if probabilities:
+            assert self.adapter is not None
+            relevant = relevance(self.adapter, corpus.index, queries, rows)
+            for found, values in zip(hits, relevant.tolist(), strict=True):
+                for hit, probability in zip(found, values, strict=True):
+                    hit["probability"] = probability
+        return hits
+
+    def _ranked(
+        self, index: FlatIndex, queries: np.ndarray, k: int, depth: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and scores of the `k` nearest documents, the first `depth` of them reranked."""
+        cosines, rows = index.search(queries, k)
+        if self.adapter is None or depth == 0:
+            return rows, cosines
+        return rerank(self.adapter, index, queries, rows, cosines, depth)
+
+    def _check_search(self, top_k: int, depth: int, probabilities: bool) -> None:
+        for name, number in (("top_k", top_k), ("depth", depth)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}.")
+        if probabilities and self.adapter is None:
+            raise ValueError("probabilities need an adapter; the retriever has none.")
+        self._indexed  # noqa: B018 - raises if there is none
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        batch_size: int = 64,
+    ) -> list[RankedDocument]:
+        """Rank documents for a query, as `CrossEncoder.rank` does; the index is not used.
+
+        Args:
+            query: The query.
+            documents: The documents' texts.
+            top_k: Documents to return, None for all.
+            return_documents: Give each its text.
+            batch_size: Documents a forward pass of the encoder.
+
+        Returns:
+            `corpus_id` (the position in `documents`), `score` and, if asked for, `text` of each document,
+            best first.
+
+        Raises:
+            ValueError: If the query or a document is empty or no string, or `top_k` is less than 1.
+        """
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be at least 1 or None, got {top_k}.")
+        _check_queries([query], [0])
+        if not documents:
+            return []
+        texts = document_texts(document_table(documents))
+        index = self._embed_documents(texts, batch_size=batch_size, show_progress_bar=False)
+        embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
+        rows, scores = self._ranked(index, self._map(embedding, "query"), len(index), len(index))
+        ranked: list[RankedDocument] = [
+            {"corpus_id": row, "score": score}
+            for row, score in zip(rows[0, :top_k].tolist(), scores[0, :top_k].tolist(), strict=True)
+        ]
+        if return_documents:
+            for document in ranked:
+                document["text"] = documents[document["corpus_id"]]
+        return ranked
+
+    # ---------------------------------------------------------------- saving and loading
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write encoder, adapter and index to a folder, complete or not at all.
+
+        The folder is the encoder's, as `SentenceTransformer` writes it (and `RRRAModel` and `AutoModel`
+        open it, if it is an `RRRAModel`'s), with two subfolders: `adapter/` if the adapter is not the
+        encoder's own, and `index/` if a corpus was indexed. A `SentenceTransformer` opened from the
+        folder doesn't apply the linear maps of an adapter in `adapter/`; a retriever does.
+
+        Args:
+            directory: Made if it isn't there; a model and an index in it are replaced.
+
+        Raises:
+            NotADirectoryError: If there is a file of that name.
+            ValueError: If the encoder was changed after the corpus was indexed.
+        """
+        target = Path(directory)
+        if target.is_file():
+            raise NotADirectoryError(f"directory must be a folder, {target} is a file.")
+        if self._corpus is not None and self._corpus.encoder != self._fingerprint():
+            raise ValueError(
+                f"The model was changed after the corpus was indexed (fingerprint {self._corpus.encoder}, "
+                f"now {self._fingerprint()}); index the corpus again before saving."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+            new = Path(temporary) / "new"
+            new.mkdir()
+            self.encoder.save_pretrained(str(new), create_model_card=False)
+            if self._adapter is not None:
+                self._adapter.save_pretrained(new / ADAPTER_FOLDER)
+            if self._corpus is not None:
+                self._corpus.save(new / INDEX_FOLDER)
+            _replace(new, target)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Retriever:
+        """Load a retriever, or any model that `SentenceTransformer` loads, which then has no index yet.
+
+        Args:
+            name_or_path: Folder or Hub repository.
+            options: Arguments of `SentenceTransformer`: `device`, `revision`, `token`, `cache_folder`,
+                `local_files_only`, `truncate_dim`, ...
+
+        Raises:
+            OSError: If there is no such model.
+            ValueError: If the index was made by another model, or a file is missing, damaged or doesn't
+                belong to the others; the message names it.
+        """
+        name = os.fspath(name_or_path)
+        encoder = SentenceTransformer(name, **options)
+        folder = Path(name) if Path(name).is_dir() else _download(name, options)
+        adapter = None
+        if (folder / ADAPTER_FOLDER / CONFIG_NAME).exists() and _inner_model(encoder) is None:
+            adapter = RetrieverAdapter.from_pretrained(folder / ADAPTER_FOLDER).to(encoder.device)
+        retriever = cls(encoder, adapter)
+        if (folder / INDEX_FOLDER).is_dir():
+            retriever._corpus = CorpusIndex.load(folder / INDEX_FOLDER, retriever._fingerprint())
+        return retriever
+
+
+def _inner_model(encoder: SentenceTransformer) -> RRRAModel | None:
+    """Return the `RRRAModel` inside an encoder, None if it is another model."""
+    inner = getattr(encoder[0], "model", None)
+    return inner if isinstance(inner, RRRAModel) else None
+
+
+def _check_queries(texts: list[str], names: Iterable[object]) -> None:
+    for name, text in zip(names, texts, strict=True):
+        if not isinstance(text, str):
+            raise ValueError(f"queries must be strings, got {type(text).__name__} for query {name!r}.")
+        if not text.strip():
+            raise ValueError(f"queries must not be empty, query {name!r} is.")
+
+
+def _download(repo_id: str, options: dict[str, Any]) -> Path:
+    """Download what a repository has beside its encoder."""
+    names = {"revision": "revision", "token": "token", "cache_folder": "cache_dir"}
+    return Path(
+        snapshot_download(
+            repo_id,
+            allow_patterns=[f"{ADAPTER_FOLDER}/*", f"{INDEX_FOLDER}/*"],
+            local_files_only=options.get("local_files_only", False),
+            **{theirs: options[ours] for ours, theirs in names.items() if ours in options},
+        )
+    )
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Move a complete folder to its place, or its files over those of a model that is there."""
+    if not target.exists():
+        new.rename(target)
+        return
+    # Without its index a folder is still a model; with another model's it would be neither.
+    for name in (INDEX_FOLDER, ADAPTER_FOLDER):
+        shutil.rmtree(target / name, ignore_errors=True)
+    names = {path.name for path in new.iterdir()}
+    for path in sorted(new.iterdir(), key=lambda path: path.name == INDEX_FOLDER):
+        if path.is_dir():
+            shutil.rmtree(target / path.name, ignore_errors=True)
+        path.replace(target / path.name)
+    for path in target.glob("model*.safetensors*"):
+        if path.name not in names:
+            path.unlink()

@@ -1,0 +1,71 @@
+"""False-negative probabilities of training candidates, by heads that never saw the query's labels."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from ..mining import CandidatePool
+from .arguments import FitArguments
+from .examples import LabelledQueries
+from .fit import fit_adapter
+from .tuning import candidate_logits
+
+logger = logging.getLogger(__name__)
+
+
+def cross_fit(
+    pool: CandidatePool,
+    query_embeddings: np.ndarray,
+    document_embeddings: np.ndarray,
+    *,
+    development: LabelledQueries | None = None,
+    arguments: FitArguments | None = None,
+    folds: int = 5,
+) -> CandidatePool:
+    """Return the pool with the false-negative probability of every candidate.
+
+    The queries are dealt into folds; the candidates of a fold are judged by an adapter (maps
+    included) fitted on the other folds. A head that had seen the query would call every candidate
+    that is not its labelled positive irrelevant, for that is what it was taught.
+
+    Args:
+        pool: Candidates, `n` queries.
+        query_embeddings: Embeddings of the pool's queries, `(n, dim)`.
+        document_embeddings: Embeddings of the corpus, `(m, dim)`.
+        development: Development queries; if not given, each fold's fit holds out some of its own.
+        arguments: Settings of each fit.
+        folds: Number of folds, at least 2.
+
+    Returns:
+        A copy of the pool with `false_negative_probability`.
+
+    Raises:
+        ValueError: If there are fewer queries than folds, or fewer than two folds.
+
+    Source:
+        Cross-fitting: Chernozhukov et al. 2018, "Double/debiased machine learning", definition 3.1.
+    """
+    arguments = arguments or FitArguments()
+    if not 2 <= folds <= len(pool):
+        raise ValueError(f"folds must lie between 2 and the number of queries, {len(pool)}; got {folds}.")
+    probabilities = np.full(pool.candidates.shape, np.nan, dtype=np.float32)
+    dealt = np.random.default_rng(arguments.seed).permutation(len(pool)) % folds
+    for fold in range(folds):
+        judged, taught = np.flatnonzero(dealt == fold), np.flatnonzero(dealt != fold)
+        adapter = fit_adapter(
+            query_embeddings[taught],
+            document_embeddings,
+            pool=pool.select(taught),
+            development=development,
+            arguments=arguments,
+        )
+        queries = adapter.map_queries(query_embeddings[judged])
+        documents = adapter.map_documents(document_embeddings)
+        logits = candidate_logits(adapter, queries, pool.candidates[judged], documents)
+        probabilities[judged] = 1.0 / (1.0 + np.exp(-logits))
+        logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
+    probabilities[pool.candidates < 0] = np.nan
+    return replace(pool, false_negative_probability=probabilities)
