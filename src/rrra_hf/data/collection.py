@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 Qrels = dict[str, dict[str, int]]
@@ -94,6 +95,15 @@ class Collection:
     def query_texts(self) -> list[str]:
         """Query texts, in the order of the queries."""
         return list(self.queries["text"])
+
+    @cached_property
+    def positive_rows(self) -> list[np.ndarray]:
+        """For each query, the positions of its relevant documents in the corpus; empty without labels."""
+        row_of = {document_id: row for row, document_id in enumerate(self.document_ids)}
+        return [
+            np.array([row_of[name] for name, grade in self.qrels.get(query_id, {}).items() if grade > 0], int)
+            for query_id in self.query_ids
+        ]
 
     def split(self, name: str) -> Collection:
         """Return the collection of one split: the whole corpus, and the queries that the split judges.

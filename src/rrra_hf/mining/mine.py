@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from ..embeddings import check_embeddings, embed_collection
+from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection
 from ..indexes import FlatIndex
 from .pool import CandidatePool
 
@@ -47,21 +47,40 @@ def mine(
     Raises:
         ValueError: If there is no such split, a query has no positive, or the encoder gives NaN.
     """
-    _check_depth(depth)
     part = collection.split(split)
-    positives = _positive_rows(part)
-    _check_every_query_has_positives(positives, part.query_ids)
+    # Before the long part.
+    _check_depth(depth)
+    _check_every_query_has_positives(part.positive_rows, part.query_ids)
     embeddings = embed_collection(
         part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
     )
+    return mine_collection(part, embeddings, depth)
+
+
+def mine_collection(
+    collection: Collection, embeddings: CollectionEmbeddings, depth: int = 100
+) -> CandidatePool:
+    """Mine candidates for all queries of a collection that is encoded already.
+
+    Args:
+        collection: The collection, with a positive for every query (take a split of it).
+        embeddings: Its embeddings.
+        depth: Candidates a query.
+
+    Returns:
+        A pool with the queries in the order of `collection.query_ids`, and fingerprints.
+
+    Raises:
+        ValueError: If a query has no positive.
+    """
     return mine_embeddings(
         embeddings.queries,
         embeddings.documents,
-        positives,
+        collection.positive_rows,
         depth=depth,
-        query_ids=part.query_ids,
-        document_ids=part.document_ids,
-        excluded=_rows_of_same_text(part.document_texts, positives),
+        query_ids=collection.query_ids,
+        document_ids=collection.document_ids,
+        excluded=_rows_of_same_text(collection.document_texts, collection.positive_rows),
         fingerprint=embeddings.fingerprint,
     )
 
@@ -137,15 +156,6 @@ def mine_embeddings(
         scores=scores,
         fingerprint=dict(fingerprint or {}),
     )
-
-
-def _positive_rows(collection: Collection) -> list[np.ndarray]:
-    row_of = {document_id: row for row, document_id in enumerate(collection.document_ids)}
-    qrels = collection.qrels
-    return [
-        np.array([row_of[document_id] for document_id, grade in qrels[query_id].items() if grade > 0], int)
-        for query_id in collection.query_ids
-    ]
 
 
 def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:

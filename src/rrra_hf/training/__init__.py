@@ -4,5 +4,6 @@ from .arguments import FitArguments
 from .cross_fit import cross_fit
 from .examples import LabelledQueries
 from .fit import fit_adapter
+from .fit_model import fit_model
 
-__all__ = ["FitArguments", "LabelledQueries", "cross_fit", "fit_adapter"]
+__all__ = ["FitArguments", "LabelledQueries", "cross_fit", "fit_adapter", "fit_model"]

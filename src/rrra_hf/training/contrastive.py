@@ -1,0 +1,165 @@
+"""Training an encoder by contrast, in a plain `SentenceTransformerTrainer`, with checkpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..modeling_rrra import RRRAModel
+from .train_arguments import TrainArguments
+
+logger = logging.getLogger(__name__)
+
+# The trainer writes trainer_state.json last.
+CHECKPOINT_FILES = ("model.safetensors*", "optimizer.pt", "scheduler.pt", "rng_state*.pth", "modules.json")
+
+
+def train_contrastive(
+    model: RRRAModel,
+    encoder: SentenceTransformer,
+    loss: nn.Module,
+    dataset: Dataset,
+    checkpoints: Path,
+    arguments: TrainArguments,
+    *,
+    stage: int,
+    epochs: int,
+    max_steps: int | None,
+) -> list[dict[str, float]]:
+    """Train the encoder in place, from the newest complete checkpoint if there is one.
+
+    Args:
+        model: The model; its adapter stays as it is.
+        encoder: The `SentenceTransformer` around it.
+        loss: Loss of the encoder.
+        dataset: Columns `query`, `positive`, any negatives, and labels.
+        checkpoints: Folder of the checkpoints.
+        arguments: Settings.
+        stage: 1 or 3.
+        epochs: Passes over the dataset.
+        max_steps: Steps, whatever `epochs` says.
+
+    Returns:
+        The history of the whole training: for each step its `loss`, `learning_rate` and `grad_norm`.
+    """
+    model.adapter.requires_grad_(False)
+    settings = SentenceTransformerTrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=epochs,
+        max_steps=max_steps or -1,
+        per_device_train_batch_size=arguments.batch_size,
+        learning_rate=arguments.peak_learning_rate(stage),
+        warmup_steps=0.1,
+        weight_decay=arguments.weight_decay,
+        bf16=arguments.bf16,
+        fp16=arguments.fp16,
+        gradient_checkpointing=arguments.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        prompts=_prompts(model, dataset),
+        save_strategy="steps",
+        save_steps=arguments.save_steps,
+        save_total_limit=2,
+        # Every step, so that a history that was interrupted is that of a run that wasn't.
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        seed=arguments.seed,
+    )
+    trainer = SentenceTransformerTrainer(
+        model=encoder,
+        args=settings,
+        train_dataset=dataset,
+        loss=loss,
+        callbacks=[_ProgressBar(f"Stage {stage}")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = newest_complete_checkpoint(checkpoints)
+    if checkpoint is not None:
+        logger.info("Stage %d continues from %s", stage, checkpoint)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    encoder.eval()
+    model.adapter.requires_grad_(True)
+    return [_entry(log) for log in trainer.state.log_history if "loss" in log]
+
+
+def newest_complete_checkpoint(folder: Path) -> Path | None:
+    """Return the last checkpoint that was written to its end, and delete those that were not.
+
+    Args:
+        folder: Folder with sub-folders `checkpoint-<step>`.
+    """
+    complete = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if _is_complete(checkpoint):
+            complete.append(checkpoint)
+        else:
+            logger.warning("%s was not written to its end and is deleted.", checkpoint)
+            shutil.rmtree(checkpoint)
+    return max(complete, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return all(any(checkpoint.glob(pattern)) for pattern in CHECKPOINT_FILES)
+
+
+def _prompts(model: RRRAModel, dataset: Dataset) -> dict[str, str] | None:
+    """Return the prompt of each column that has one."""
+    config = model.config
+    prompts = {
+        name: config.query_prompt if name == "query" else config.document_prompt
+        for name in dataset.column_names
+        if name != "scores"
+    }
+    return {name: prompt for name, prompt in prompts.items() if prompt} or None
+
+
+def _entry(log: dict[str, Any]) -> dict[str, float]:
+    return {name: log[name] for name in ("step", "loss", "learning_rate", "grad_norm") if name in log}
+
+
+class _ProgressBar(TrainerCallback):
+    """A progress bar on a terminal only; the trainer's own prints each log."""
+
+    def __init__(self, description: str):
+        self.description = description
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc=self.description,
+            unit="step",
+            disable=None,
+        )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.bar.update()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.bar.close()

@@ -1,0 +1,115 @@
+"""The folder of a training run: its settings, its results, and what an interrupted run left in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..embeddings.storage import atomic_path
+
+ARGUMENTS_NAME = "arguments.json"
+RESULTS_NAME = "results.json"
+# Temporary files and folders of these places, left by a killed process, have names with a leading dot.
+WORKPLACES = ("stage1", "stage2", "stage3", "embeddings")
+
+
+class RunFolder:
+    """A folder that belongs to one set of settings; opened with others it refuses.
+
+    Args:
+        path: Made if it isn't there.
+        settings: Everything that decides the results, as a JSON object.
+
+    Raises:
+        ValueError: If the folder belongs to other settings, or holds something else.
+        NotADirectoryError: If there is a file of that name.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = RunFolder(folder, {"seed": 0})
+        >>> RunFolder(folder, {"seed": 1})
+        Traceback (most recent call last):
+        ValueError: ... was started with other settings: seed was 0, now 1. ...
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]):
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"output_dir must be a folder, {self.path} is a file.")
+        settings = json.loads(json.dumps(settings))
+        if (self.path / ARGUMENTS_NAME).exists():
+            self._check_settings(settings)
+        elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            raise ValueError(
+                f"{self.path} is no training run's folder (no {ARGUMENTS_NAME}) and not empty; "
+                "choose another output_dir."
+            )
+        else:
+            write_json(self.path / ARGUMENTS_NAME, settings)
+        self._remove_temporary()
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        before = _flat(read_json(self.path / ARGUMENTS_NAME))
+        now = _flat(settings)
+        differing = [
+            f"{name} was {before.get(name)}, now {now.get(name)}"
+            for name in sorted(before | now)
+            if before.get(name) != now.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.path} was started with other settings: {'; '.join(differing)}. Give the same "
+                "settings to continue it, or another output_dir to start afresh."
+            )
+
+    def _remove_temporary(self) -> None:
+        leftovers = [*self.path.glob(".model-*"), *self.path.glob(".*.tmp")]
+        for place in WORKPLACES:
+            leftovers += (self.path / place).rglob(".*")
+        for leftover in leftovers:
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
+
+    def stage(self, name: str) -> Path:
+        """Return the folder of a stage."""
+        return self.path / name
+
+    def results(self, stage: str = "") -> dict[str, Any] | None:
+        """Return the results of a stage, or of the whole run; None if it is not finished."""
+        path = self.path / stage / RESULTS_NAME
+        return read_json(path) if path.exists() else None
+
+    def finish(self, results: dict[str, Any], stage: str = "") -> dict[str, Any]:
+        """Record the results of a stage, or of the whole run, which thereby is finished."""
+        write_json(self.path / stage / RESULTS_NAME, results)
+        return results
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, complete or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a damaged one is a ValueError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
