@@ -97,10 +97,12 @@ class RetrieverAdapter(nn.Module):
 
     # ---------------------------------------------------------------- stage 1
 
+    @torch.no_grad()
     def map_queries(self, queries: Array) -> Array:
         """Return the query embeddings to search with, normalised: `(n, dim)` to `(n, dim)`."""
         return self._map(queries, self.query_map, "queries")
 
+    @torch.no_grad()
     def map_documents(self, documents: Array) -> Array:
         """Return the document embeddings to index, normalised: `(n, dim)` to `(n, dim)`."""
         return self._map(documents, self.document_map, "documents")
@@ -145,6 +147,7 @@ class RetrieverAdapter(nn.Module):
             log_odds = class_logits[..., :2].logsumexp(-1) - class_logits[..., 2:].logsumexp(-1)
         return AdapterOutput(adapted, class_logits, log_odds / self.config.temperature)
 
+    @torch.no_grad()
     def false_negative_probability(self, queries: Array, candidates: Array) -> Array:
         """Return the probability that each candidate is relevant to its query.
 
@@ -163,6 +166,7 @@ class RetrieverAdapter(nn.Module):
         q, c = self._check_pair(queries, candidates)
         return self._like(torch.sigmoid(self(q[:, None], c).logits), queries)
 
+    @torch.no_grad()
     def rerank(self, queries: Array, candidates: Array, scores: Array | None = None) -> Array:
         """Return the reranking score of each candidate; sort by it, descending.
 

@@ -1,1 +1,5 @@
-"""The `rrra` command."""
+"""The `rrra` command: one file a subcommand."""
+
+from .app import main
+
+__all__ = ["main"]

@@ -20,7 +20,10 @@ IGNORED_SETTINGS = {
     "architectures",
     "auto_map",
     "base_model_name",
+    "document_prompt",
     "dtype",
+    "max_seq_length",
+    "query_prompt",
     "transformers_version",
     "use_cache",
 }

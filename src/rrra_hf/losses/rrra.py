@@ -101,7 +101,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
             labels: Weights of the negatives, `(batch, n)`; None if all are 1.
         """
         if labels is None:
-            return super().compute_loss_from_embeddings(embeddings, labels)
+            return super().compute_loss_from_embeddings(embeddings, labels)  # type: ignore[arg-type]
         queries, *columns = embeddings
         weights = _checked_weights(labels, (len(queries), len(columns) - 1))
         first = 0

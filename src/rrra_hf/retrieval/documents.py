@@ -47,7 +47,9 @@ def document_table(corpus: Corpus) -> pa.Table:
                 )
     repeated = [document_id for document_id, count in Counter(columns["id"]).items() if count > 1]
     if repeated:
-        raise ValueError(f"corpus must have unique ids, {len(repeated)} repeat, the first is {repeated[0]!r}.")
+        raise ValueError(
+            f"corpus must have unique ids, {len(repeated)} repeat, the first is {repeated[0]!r}."
+        )
     table = pa.table(columns, schema=SCHEMA)
     for document_id, text in zip(columns["id"], document_texts(table), strict=True):
         if not text:
@@ -71,9 +73,7 @@ def _columns(corpus: Corpus) -> dict[str, list[Any]]:
         titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
         return {"id": list(corpus["id"]), "title": list(titles), "text": list(corpus["text"])}
     if isinstance(corpus, Mapping):
-        documents = [
-            value if isinstance(value, Mapping) else {"text": value} for value in corpus.values()
-        ]
+        documents = [value if isinstance(value, Mapping) else {"text": value} for value in corpus.values()]
         return {
             "id": list(corpus),
             "title": [document.get("title") for document in documents],

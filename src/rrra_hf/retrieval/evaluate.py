@@ -12,8 +12,8 @@ import numpy as np
 from ..data import Collection
 from ..embeddings import encode, texts_fingerprint
 from ..evaluation import DEFAULT_MEASURES, RankingQuality, ranking_quality
+from .corpus_index import CorpusIndex
 from .reranking import rerank
-from .results import Hit
 from .retriever import Retriever
 
 
@@ -58,7 +58,8 @@ def evaluate(
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}.")
-    _check_same_corpus(retriever, collection)
+    corpus = retriever.indexed
+    _check_same_corpus(corpus, collection)
     queries = _judged_queries(collection)
     milliseconds: dict[str, float] = {}
 
@@ -77,16 +78,52 @@ def evaluate(
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
         )
-    index = retriever._indexed.index
     with timed("search"):
-        embeddings = retriever._map(embeddings, "query")
-        cosines, rows = index.search(embeddings, max(depth, *map(_cutoff, measures)))
+        embeddings = retriever.map_queries(embeddings)
+        cosines, rows = corpus.index.search(embeddings, max(depth, *map(_cutoff, measures)))
     rankings = {"encoder": rows}
     if retriever.adapter is not None:
         with timed("rerank"):
-            rankings["adapter"], _ = rerank(retriever.adapter, index, embeddings, rows, cosines, depth)
+            rankings["adapter"], _ = rerank(retriever.adapter, corpus.index, embeddings, rows, cosines, depth)
     quality = {
-        name: ranking_quality(_results(retriever, queries, rows), collection.qrels, measures)
-        for name, rows in rankings.items()
+        name: ranking_quality(_results(corpus, list(queries), ranking), collection.qrels, measures)
+        for name, ranking in rankings.items()
     }
     return RetrieverEvaluation(quality, milliseconds)
+
+
+def _check_same_corpus(corpus: CorpusIndex, collection: Collection) -> None:
+    fingerprint = texts_fingerprint(collection.document_texts)
+    if corpus.corpus != fingerprint or corpus.ids != collection.document_ids:
+        raise ValueError(
+            f"The retriever's index is of another corpus (fingerprint {corpus.corpus}, that of "
+            f"{collection.name} is {fingerprint}) or has other ids; call retriever.index(collection) first."
+        )
+
+
+def _judged_queries(collection: Collection) -> dict[str, str]:
+    """Return the queries that have a relevant document, by id."""
+    qrels = collection.qrels
+    texts = zip(collection.query_ids, collection.query_texts, strict=True)
+    queries = {
+        query_id: text
+        for query_id, text in texts
+        if any(grade > 0 for grade in qrels.get(query_id, {}).values())
+    }
+    if not queries:
+        raise ValueError(f"{collection.name} has no query with a relevant document.")
+    return queries
+
+
+def _cutoff(measure: str) -> int:
+    cutoff = measure.rpartition("@")[2]
+    return int(cutoff) if cutoff.isdigit() else 0
+
+
+def _results(
+    corpus: CorpusIndex, query_ids: list[str], ranking: np.ndarray
+) -> dict[str, list[dict[str, str]]]:
+    return {
+        query_id: [{"corpus_id": corpus.ids[row]} for row in rows]
+        for query_id, rows in zip(query_ids, ranking.tolist(), strict=True)
+    }

@@ -8,17 +8,17 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from ..adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
 from ..indexes import FlatIndex
-from ..layout_rrra import adapter_maps
 from ..modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex
 from .documents import Corpus, document_table, document_texts
@@ -27,7 +27,7 @@ from .results import Hit, RankedDocument
 
 INDEX_FOLDER = "index"
 ADAPTER_FOLDER = "adapter"
-# Rows handled at a time: what is kept for each is small beside its hits, and documents may be mapped from disk.
+# Embeddings handled at a time: they may be memory-mapped, and a matrix of candidates goes with each.
 BLOCK_SIZE = 4096
 
 
@@ -52,8 +52,9 @@ class Retriever:
         >>> from sentence_transformers.sentence_transformer.modules import BoW
         >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])])
         >>> retriever = Retriever(encoder).index({"cp": "copy a file", "sorted": "sort a list"})
-        >>> retriever.search("how do I sort a list", top_k=1)
-        [[{'corpus_id': 'sorted', 'score': 1.0}]]
+        >>> hits = retriever.search("how do I sort a list")[0]
+        >>> [(hit["corpus_id"], round(hit["score"], 3)) for hit in hits]
+        [('sorted', 1.0), ('cp', 0.0)]
     """
 
     def __init__(self, encoder: SentenceTransformer | RRRAModel, adapter: RetrieverAdapter | None = None):
@@ -77,7 +78,7 @@ class Retriever:
     @property
     def documents(self) -> pa.Table:
         """The documents indexed: columns `id`, `title` and `text`."""
-        return self._indexed.documents
+        return self.indexed.documents
 
     def document(self, corpus_id: str) -> dict[str, str]:
         """Return a document's `id`, `title` and `text`.
@@ -89,15 +90,11 @@ class Retriever:
             KeyError: If there is no document of that id.
             ValueError: If there is no index.
         """
-        return self._indexed.document(corpus_id)
+        return self.indexed.document(corpus_id)
 
     @property
-    def corpus_fingerprint(self) -> str:
-        """Fingerprint of the texts of the documents indexed."""
-        return self._indexed.corpus
-
-    @property
-    def _indexed(self) -> CorpusIndex:
+    def indexed(self) -> CorpusIndex:
+        """The index itself, with the documents and the fingerprints of model and corpus."""
         if self._corpus is None:
             raise ValueError("There is no index yet: call index(corpus) first.")
         return self._corpus
@@ -140,27 +137,32 @@ class Retriever:
         embeddings = encode(self.encoder, texts, task="document", **options)
         index = FlatIndex(embeddings.shape[1])
         for start in range(0, len(embeddings), BLOCK_SIZE):
-            index.add(self._map(embeddings[start : start + BLOCK_SIZE], "document"))
+            block = embeddings[start : start + BLOCK_SIZE]
+            # The maps of an RRRAModel are in its embeddings already.
+            if self._adapter is not None and self._adapter.document_map is not None:
+                block = self._adapter.map_documents(block)
+            index.add(block)
         return index
-
-    def _map(self, embeddings: np.ndarray, task: Literal["query", "document"]) -> np.ndarray:
-        """Apply a map of the adapter that was given; that of an `RRRAModel` is in its embeddings already."""
-        if self._adapter is None or task not in adapter_maps(self._adapter):
-            return embeddings
-        if task == "query":
-            return self._adapter.map_queries(embeddings)
-        return self._adapter.map_documents(embeddings)
 
     def _fingerprint(self) -> str:
         """Return a fingerprint of everything that decides where a document is in the index."""
         fingerprint = encoder_fingerprint(self.encoder)
-        document_map = None if self._adapter is None else adapter_maps(self._adapter).get("document")
-        if document_map is None:
+        if self._adapter is None or self._adapter.document_map is None:
             return fingerprint
-        weights = document_map.detach().float().cpu().numpy().tobytes()
+        weights = self._adapter.document_map.weight.detach().float().cpu().numpy().tobytes()
         return hashlib.sha256(fingerprint.encode() + weights).hexdigest()[: len(fingerprint)]
 
     # ---------------------------------------------------------------- searching
+
+    def map_queries(self, query_embeddings: np.ndarray) -> np.ndarray:
+        """Return the query embeddings to search with: mapped, if the adapter that was given has a map.
+
+        Args:
+            query_embeddings: `(n, dim)`, as the encoder makes them.
+        """
+        if self._adapter is None or self._adapter.query_map is None:
+            return query_embeddings
+        return self._adapter.map_queries(query_embeddings)
 
     @overload
     def search(
@@ -265,20 +267,20 @@ class Retriever:
             A list of hits, best first, for each query.
 
         Raises:
-            ValueError: As in `search`, and if the embeddings are not a finite matrix of the index's dimension.
+            ValueError: As in `search`, and if the embeddings are of a wrong shape or not finite.
         """
         self._check_search(top_k, depth, probabilities)
-        embeddings = check_embeddings(query_embeddings, "query_embeddings", self._indexed.index.dim)
+        embeddings = check_embeddings(query_embeddings, "query_embeddings", self.indexed.index.dim)
         hits: list[list[Hit]] = []
         for start in range(0, len(embeddings), BLOCK_SIZE):
-            queries = self._map(embeddings[start : start + BLOCK_SIZE], "query")
+            queries = self.map_queries(embeddings[start : start + BLOCK_SIZE])
             hits += self._search_block(queries, top_k, depth if rerank else 0, probabilities)
         return hits
 
     def _search_block(
         self, queries: np.ndarray, top_k: int, depth: int, probabilities: bool
     ) -> list[list[Hit]]:
-        corpus = self._indexed
+        corpus = self.indexed
         rows, scores = self._ranked(corpus.index, queries, max(top_k, depth), depth)
         rows, scores = rows[:, :top_k], scores[:, :top_k]
         hits: list[list[Hit]] = [
@@ -311,7 +313,7 @@ class Retriever:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
         if probabilities and self.adapter is None:
             raise ValueError("probabilities need an adapter; the retriever has none.")
-        self._indexed  # noqa: B018 - raises if there is none
+        _ = self.indexed  # raises if there is none
 
     def rank(
         self,
@@ -345,7 +347,7 @@ class Retriever:
         texts = document_texts(document_table(documents))
         index = self._embed_documents(texts, batch_size=batch_size, show_progress_bar=False)
         embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
-        rows, scores = self._ranked(index, self._map(embedding, "query"), len(index), len(index))
+        rows, scores = self._ranked(index, self.map_queries(embedding), len(index), len(index))
         ranked: list[RankedDocument] = [
             {"corpus_id": row, "score": score}
             for row, score in zip(rows[0, :top_k].tolist(), scores[0, :top_k].tolist(), strict=True)
@@ -406,7 +408,12 @@ class Retriever:
                 belong to the others; the message names it.
         """
         name = os.fspath(name_or_path)
-        encoder = SentenceTransformer(name, **options)
+        try:
+            encoder = SentenceTransformer(name, **options)
+        except OSError as error:
+            raise OSError(f"Can't load a model named {name!r}: {error}") from error
+        except SafetensorError as error:
+            raise ValueError(f"A weights file of {name} is damaged: {error}") from error
         folder = Path(name) if Path(name).is_dir() else _download(name, options)
         adapter = None
         if (folder / ADAPTER_FOLDER / CONFIG_NAME).exists() and _inner_model(encoder) is None:

@@ -92,7 +92,7 @@ def draw_negatives(
 
     Raises:
         ValueError: If the pool has no probabilities, a setting is not legal, or a query has no
-            candidate with a weight above zero; the message names the query.
+            candidate, with `mode="sample"` none whose weight is above zero; the message names the query.
 
     Example:
         >>> from rrra_hf.mining import CandidatePool
@@ -120,13 +120,13 @@ def draw_negatives(
         scores=pool.scores[rows],
         tau=tau,
     )
-    without = np.flatnonzero(~(weights > 0).any(axis=1))
+    chances = weights if mode == "sample" else (candidates >= 0).astype(np.float32)
+    without = np.flatnonzero(~(chances > 0).any(axis=1))
     if len(without):
         raise ValueError(
-            f"Every query needs a candidate with a weight above zero: {len(without)} of {len(rows)} "
-            f"have none, the first is {pool.query_ids[rows[without[0]]]!r}."
+            f"Every query needs a candidate that can be drawn: {len(without)} of {len(rows)} have none, "
+            f"the first is {pool.query_ids[rows[without[0]]]!r}."
         )
-    chances = weights if mode == "sample" else (candidates >= 0).astype(np.float32)
     picks = _draw_places(chances, num_negatives, rng)
     drawn_weights = np.take_along_axis(weights, picks, axis=1)
     if mode == "sample":

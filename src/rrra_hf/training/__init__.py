@@ -5,5 +5,15 @@ from .cross_fit import cross_fit
 from .examples import LabelledQueries
 from .fit import fit_adapter
 from .fit_model import fit_model
+from .train import train
+from .train_arguments import TrainArguments
 
-__all__ = ["FitArguments", "LabelledQueries", "cross_fit", "fit_adapter", "fit_model"]
+__all__ = [
+    "FitArguments",
+    "LabelledQueries",
+    "TrainArguments",
+    "cross_fit",
+    "fit_adapter",
+    "fit_model",
+    "train",
+]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
@@ -15,9 +19,11 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+from sentence_transformers.util import get_device_name
 from torch import nn
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from ..modeling_rrra import RRRAModel
 from .train_arguments import TrainArguments
@@ -57,6 +63,9 @@ def train_contrastive(
         The history of the whole training: for each step its `loss`, `learning_rate` and `grad_norm`.
     """
     model.adapter.requires_grad_(False)
+    if arguments.gradient_checkpointing:
+        # Not by the trainer, whose option has another name in each release of transformers.
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
@@ -67,8 +76,8 @@ def train_contrastive(
         weight_decay=arguments.weight_decay,
         bf16=arguments.bf16,
         fp16=arguments.fp16,
-        gradient_checkpointing=arguments.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        # Said outright, or else bf16 on a machine without an accelerator is refused.
+        use_cpu=get_device_name() == "cpu",
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         prompts=_prompts(model, dataset),
         save_strategy="steps",
@@ -78,10 +87,11 @@ def train_contrastive(
         logging_steps=1,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
         seed=arguments.seed,
     )
-    trainer = SentenceTransformerTrainer(
+    trainer = _Trainer(
         model=encoder,
         args=settings,
         train_dataset=dataset,
@@ -135,6 +145,26 @@ def _prompts(model: RRRAModel, dataset: Dataset) -> dict[str, str] | None:
 
 def _entry(log: dict[str, Any]) -> dict[str, float]:
     return {name: log[name] for name in ("step", "loss", "learning_rate", "grad_norm") if name in log}
+
+
+@contextmanager
+def progress_bars_on_terminals_only() -> Iterator[None]:
+    """Silence transformers' progress bars of reading and writing weights where nobody watches."""
+    silence = transformers_logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if silence:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if silence:
+            transformers_logging.enable_progress_bar()
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """A trainer that collects nothing for a model card: the model is saved by its own means."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Add no callback."""
 
 
 class _ProgressBar(TrainerCallback):

@@ -141,8 +141,8 @@ def _as_maps(residuals: nn.ParameterDict) -> Maps:
 
 
 def _apply(matrix: Tensor, embeddings: np.ndarray) -> np.ndarray:
-    x = torch.from_numpy(np.asarray(embeddings, dtype=np.float32))
-    return F.normalize(x @ matrix.T, dim=-1).numpy()
+    mapped = np.asarray(embeddings, dtype=np.float32) @ matrix.numpy().T
+    return F.normalize(torch.from_numpy(mapped), dim=-1).numpy()
 
 
 def _quality(maps: Maps, documents: np.ndarray, development: LabelledQueries) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
@@ -58,7 +59,5 @@ def _reranked(
     rows: np.ndarray,
     cosines: np.ndarray,
 ) -> np.ndarray:
-    import torch
-
     logits = torch.from_numpy(candidate_logits(adapter, queries, rows, documents))
     return reorder(rows, adapter.combine(torch.from_numpy(cosines), logits).numpy())

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..embeddings.storage import atomic_path
 
+logger = logging.getLogger(__name__)
+
 ARGUMENTS_NAME = "arguments.json"
 RESULTS_NAME = "results.json"
 # Temporary files and folders of these places, left by a killed process, have names with a leading dot.
-WORKPLACES = ("stage1", "stage2", "stage3", "embeddings")
+WORKPLACES = ("stage1", "stage2", "stage3", "final", "embeddings")
 
 
 class RunFolder:
@@ -76,19 +81,30 @@ class RunFolder:
             else:
                 leftover.unlink(missing_ok=True)
 
-    def stage(self, name: str) -> Path:
-        """Return the folder of a stage."""
-        return self.path / name
+    def run_stage(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
+        """Do a stage's work and write its results, unless they are there already.
 
-    def results(self, stage: str = "") -> dict[str, Any] | None:
-        """Return the results of a stage, or of the whole run; None if it is not finished."""
-        path = self.path / stage / RESULTS_NAME
-        return read_json(path) if path.exists() else None
+        Args:
+            name: Name of the stage and of its folder.
+            work: Does the work and returns the results. What it did before an interruption it may
+                find in the folder.
+        """
+        results_path = self.path / name / RESULTS_NAME
+        if results_path.exists():
+            logger.info("%s of %s was finished before", name, self.path)
+            return
+        logger.info("%s of %s begins", name, self.path)
+        began = time.perf_counter()
+        results = work()
+        # Of an interrupted stage, the time since it was taken up again.
+        write_json(results_path, {**results, "seconds": round(time.perf_counter() - began, 3)})
 
-    def finish(self, results: dict[str, Any], stage: str = "") -> dict[str, Any]:
-        """Record the results of a stage, or of the whole run, which thereby is finished."""
-        write_json(self.path / stage / RESULTS_NAME, results)
-        return results
+    def summarize(self, stages: Sequence[str]) -> None:
+        """Write the results of all stages to one file."""
+        write_json(
+            self.path / RESULTS_NAME,
+            {name: read_json(self.path / name / RESULTS_NAME) for name in stages},
+        )
 
 
 def write_json(path: Path, content: Any) -> None:

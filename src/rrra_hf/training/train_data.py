@@ -30,7 +30,9 @@ def with_development(collection: Collection, fraction: float, seed: int) -> Coll
     if "dev" in collection.splits:
         splits["dev"] = collection.split("dev").qrels
     if len(splits["train"]) < 3:
-        raise ValueError(f"Training needs at least three queries, {collection.name} has {len(splits['train'])}.")
+        raise ValueError(
+            f"Training needs at least three queries, {collection.name} has {len(splits['train'])}."
+        )
     if not splits.get("dev"):
         names = list(splits["train"])
         count = min(max(1, round(len(names) * fraction)), len(names) - 2)
@@ -44,15 +46,6 @@ def with_development(collection: Collection, fraction: float, seed: int) -> Coll
     return replace(collection, qrels_by_split=splits)
 
 
-def relevant_rows(collection: Collection) -> list[np.ndarray]:
-    """Return the rows of each query's relevant documents, in the order of the collection's queries."""
-    row_of = {document_id: row for row, document_id in enumerate(collection.document_ids)}
-    return [
-        np.array([row_of[name] for name, grade in collection.qrels[query_id].items() if grade > 0], dtype=int)
-        for query_id in collection.query_ids
-    ]
-
-
 def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:
     """Return every (query row, positive row), `(pairs, 2)`."""
     return np.concatenate([np.stack([np.full(len(rows), q), rows], 1) for q, rows in enumerate(positives)])
@@ -60,7 +53,7 @@ def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:
 
 def pair_dataset(collection: Collection) -> Dataset:
     """Return the columns `query` and `positive`, a row for every labelled pair."""
-    pairs = pair_rows(relevant_rows(collection))
+    pairs = pair_rows(collection.positive_rows)
     return _with_texts({"query": pairs[:, 0], "positive": pairs[:, 1]}, collection)
 
 
@@ -69,7 +62,7 @@ def resampled_dataset(
 ) -> Dataset:
     """Return pairs with negatives drawn from the pool, drawn anew for every epoch.
 
-    Pairs of queries that have no candidate with a weight above zero are left out.
+    Pairs of queries without a candidate that can be drawn are left out.
 
     Args:
         collection: The collection of the pool's queries.
@@ -81,12 +74,15 @@ def resampled_dataset(
         Columns `query`, `positive`, `negative_1` to `negative_n`, and the weights, `scores`.
 
     Raises:
-        ValueError: If no query has a candidate with a weight above zero.
+        ValueError: If no query has a candidate that can be drawn.
     """
-    assert pool.false_negative_probability is not None
-    drawable = (rrra_weights(pool.false_negative_probability, gamma=arguments.gamma) > 0).any(axis=1)
+    settings = {"gamma": arguments.gamma, "hardness": arguments.hardness, "tau": arguments.fit.tau}
+    drawable = pool.candidates >= 0
+    if arguments.sampling == "sample":
+        assert pool.false_negative_probability is not None
+        drawable = rrra_weights(pool.false_negative_probability, scores=pool.scores, **settings) > 0
     pairs = pair_rows(pool.positives)
-    pairs = pairs[drawable[pairs[:, 0]]]
+    pairs = pairs[np.any(drawable, axis=1)[pairs[:, 0]]]
     if not len(pairs):
         raise ValueError("No training query has a candidate to draw negatives from.")
     draws = [
@@ -96,9 +92,7 @@ def resampled_dataset(
             rng=np.random.default_rng([arguments.seed, epoch]),
             query_rows=pairs[:, 0],
             mode=arguments.sampling,
-            gamma=arguments.gamma,
-            hardness=arguments.hardness,
-            tau=arguments.fit.tau,
+            **settings,
         )
         for epoch in range(epochs)
     ]

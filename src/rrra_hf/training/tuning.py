@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 LAMBDAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 # Pairs that pass through the adapter at a time: bounds memory at d = 384 to about 100 MB.
 PAIRS_PER_BLOCK = 16_384
+# Logits that tell less than this are taken to tell nothing.
+MIN_SLOPE = 1e-4
 
 
 @torch.inference_mode()
@@ -83,18 +85,12 @@ def calibrate(adapter: RetrieverAdapter, development: DevelopmentSet, documents:
     """Set temperature and bias so that probabilities match the share of labelled development candidates.
 
     Platt scaling: a listwise objective leaves the level of the logits free, so a temperature alone
-    could not calibrate them.
+    could not calibrate them. Where the logits do not rise with relevance, every candidate gets the
+    share of labelled ones as its probability.
     """
     logits = candidate_logits(adapter, development.queries, development.rows, documents)
     labels = development.relevant.ravel()
-    if labels.all() or not labels.any():
-        logger.warning("Not calibrated: the development candidates are all labelled or all unlabelled.")
-        return
-    platt = LogisticRegression(C=np.inf).fit(logits.reshape(-1, 1), labels)
-    slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
-    if slope <= 0:
-        logger.warning("Not calibrated: the logits do not rise with relevance on the development queries.")
-        return
+    slope, intercept = _platt(logits, labels)
     adapter.config.temperature = 1.0 / slope
     # Half up on the labelled classes and half down on the others moves the log-odds by the whole.
     direction = [1.0] if adapter.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5]
@@ -103,3 +99,15 @@ def calibrate(adapter: RetrieverAdapter, development: DevelopmentSet, documents:
     error = expected_calibration_error(probabilities, labels)
     adapter.config.fit["development"] = {"expected_calibration_error": error}
     logger.info("Temperature %.2f, expected calibration error %.4f", 1.0 / slope, error)
+
+
+def _platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the logistic regression of the labels on the logits."""
+    if labels.any() and not labels.all():
+        regression = LogisticRegression(C=np.inf).fit(logits.reshape(-1, 1), labels)
+        slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+        if slope > MIN_SLOPE:
+            return slope, intercept
+    logger.warning("The adapter's logits do not rise with relevance on the development queries.")
+    share = (labels.sum() + 0.5) / (labels.size + 1)
+    return MIN_SLOPE, float(np.log(share / (1 - share)))

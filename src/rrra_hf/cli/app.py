@@ -1,0 +1,59 @@
+"""The command line application, its subcommands and its exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from . import demo, evaluate, fit, index, mine, rerank, search, train
+from .common import errors
+
+app = typer.Typer(
+    name="rrra",
+    help="Find the false negatives among a retriever's hard negatives: train without them, rerank.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for command in (demo.demo, mine.mine, fit.fit, train.train, index.index, search.search, rerank.rerank):
+    app.command()(command)
+app.command()(evaluate.evaluate)
+
+
+@app.callback()
+def settings(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, to stderr.")] = False,
+) -> None:
+    """Apply to every command."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
+    for name in ("faiss", "httpx", "datasets", "filelock"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if not verbose:
+        warnings.filterwarnings("ignore", module="torch|transformers|peft")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def main() -> None:
+    """Run the command line: exit status 0, 1 if the command failed, 2 for bad arguments."""
+    try:
+        app()
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        errors.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
+        if logging.getLogger().isEnabledFor(logging.INFO):
+            errors.print_exception()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

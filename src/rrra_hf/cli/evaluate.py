@@ -1,0 +1,96 @@
+"""`rrra evaluate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    BatchSize,
+    CacheDir,
+    CollectionName,
+    Columns,
+    Json,
+    MaxLength,
+    Pairs,
+    SkipBad,
+    console,
+    load_collection,
+    load_model,
+    print_json,
+    quality_table,
+)
+
+if TYPE_CHECKING:
+    from ..data import Collection
+    from ..evaluation import RankingQuality
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A saved model, or an encoder: folder or Hub name.")],
+    collection: CollectionName,
+    split: Annotated[str, typer.Option(help="Split whose queries are used.")] = "test",
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Such as nDCG@10, MRR@10, R@100; may be repeated.")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="Documents reranked a query.")] = 100,
+    pairs: Pairs = None,
+    column: Columns = None,
+    skip_bad: SkipBad = False,
+    max_length: MaxLength = None,
+    batch_size: BatchSize = 64,
+    cache_dir: CacheDir = None,
+    json: Json = False,
+) -> None:
+    """Measure a model on a split, without and with its adapter.
+
+    Queries whose relevant documents were all unlabelled in training (unseen) are reported apart: gains
+    on documents that training queries had for positives don't carry over to new ones.
+
+    Example: `rrra evaluate models/scifact data/scifact`
+    """
+    from ..evaluation import DEFAULT_MEASURES
+    from ..retrieval import Retriever
+    from ..retrieval import evaluate as evaluate_retriever
+
+    loaded = load_collection(collection, pairs, column, skip_bad)
+    part = loaded.split(split)
+    retriever = Retriever(load_model(model, max_length))
+    retriever.index(loaded, cache_dir=cache_dir, batch_size=batch_size)
+    result = evaluate_retriever(
+        retriever, part, measure or DEFAULT_MEASURES, depth=depth, batch_size=batch_size
+    )
+    groups = {
+        name: {system: _means(quality, query_ids) for system, quality in result.quality.items()}
+        for name, query_ids in _groups(loaded, part).items()
+    }
+    if json:
+        print_json({"split": split, "quality": groups, "milliseconds": result.milliseconds})
+        return
+    for name, rows in groups.items():
+        console.print(quality_table(f"{loaded.name}, {split}: {name}", rows))
+    costs = ", ".join(f"{part} {cost:.2f}" for part, cost in result.milliseconds.items())
+    console.print(f"ms per query: {costs}", highlight=False)
+
+
+def _groups(collection: Collection, part: Collection) -> dict[str, set[str]]:
+    """Return the ids of all queries and, where there are both, of those without and with a seen document."""
+    queries = set(part.qrels)
+    training = collection.qrels_by_split.get("train", {})
+    seen = {document for grades in training.values() for document, grade in grades.items() if grade > 0}
+    unseen = {
+        query
+        for query, grades in part.qrels.items()
+        if not any(grade > 0 and document in seen for document, grade in grades.items())
+    }
+    groups = {f"all {len(queries)} queries": queries}
+    if 0 < len(unseen) < len(queries):
+        groups[f"{len(unseen)} queries with unseen documents only"] = unseen
+        groups[f"{len(queries - unseen)} queries with a seen document"] = queries - unseen
+    return groups
+
+
+def _means(quality: RankingQuality, query_ids: set[str]) -> dict[str, Any]:
+    rows = [row for row, query_id in enumerate(quality.query_ids) if query_id in query_ids]
+    return {name: float(values[rows].mean()) for name, values in quality.per_query.items()}

@@ -1,0 +1,52 @@
+"""`rrra index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import (
+    BatchSize,
+    CacheDir,
+    CollectionName,
+    Columns,
+    Json,
+    MaxLength,
+    Pairs,
+    SkipBad,
+    console,
+    load_collection,
+    load_model,
+    print_json,
+)
+
+
+def index(
+    model: Annotated[str, typer.Argument(help="A saved model, or an encoder: folder or Hub name.")],
+    collection: CollectionName,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the retriever.")],
+    pairs: Pairs = None,
+    column: Columns = None,
+    skip_bad: SkipBad = False,
+    max_length: MaxLength = None,
+    batch_size: BatchSize = 64,
+    cache_dir: CacheDir = None,
+    json: Json = False,
+) -> None:
+    """Encode a corpus and save model and index in one folder, to search.
+
+    Example: `rrra index models/scifact data/scifact --out retrievers/scifact`
+    """
+    from ..retrieval import Retriever
+
+    corpus = load_collection(collection, pairs, column, skip_bad)
+    retriever = Retriever(load_model(model, max_length))
+    retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size)
+    retriever.save_pretrained(out)
+    summary = {"retriever": str(out), "documents": len(corpus.document_ids)}
+    if json:
+        print_json(summary)
+        return
+    console.print(f"{summary['documents']} documents in {out}", highlight=False)

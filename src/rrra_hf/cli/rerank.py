@@ -1,0 +1,38 @@
+"""`rrra rerank`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .common import Json, MaxLength, console, load_model, print_json
+
+
+def rerank(
+    model: Annotated[str, typer.Argument(help="A saved model: folder or Hub name.")],
+    query: Annotated[str, typer.Argument(help="The query.")],
+    documents: Annotated[
+        typer.FileText,
+        typer.Argument(encoding="utf-8", help="Documents, one a line; `-` for standard input."),
+    ] = sys.stdin,  # type: ignore[assignment]
+    top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Documents to print.")] = None,
+    max_length: MaxLength = None,
+    json: Json = False,
+) -> None:
+    """Rank given documents for a query.
+
+    Example: `grep -ri statin notes/ | rrra rerank models/scifact "do statins lower blood pressure"`
+    """
+    from ..retrieval import Retriever
+
+    texts = [line.strip() for line in documents if line.strip()]
+    if not texts:
+        raise typer.BadParameter("there are no documents to rank; give one a line.")
+    ranked = Retriever(load_model(model, max_length)).rank(query, texts, top_k, return_documents=True)
+    if json:
+        print_json(ranked)
+        return
+    for document in ranked:
+        console.print(f"{document['score']:8.3f}  {document['text']}", highlight=False, markup=False)

@@ -1,0 +1,53 @@
+"""`rrra search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from .common import Json, console, print_json
+
+if TYPE_CHECKING:
+    from ..retrieval import Hit, Retriever
+
+
+def search(
+    retriever: Annotated[Path, typer.Argument(help="Folder made by `rrra index` or `rrra demo`.")],
+    query: Annotated[list[str], typer.Argument(help="One query or several.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Documents a query.")] = 10,
+    depth: Annotated[int, typer.Option(min=1, help="Documents reranked a query.")] = 100,
+    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Use the adapter.")] = True,
+    json: Json = False,
+) -> None:
+    """Search an index.
+
+    Example: `rrra search retrievers/scifact "do statins lower blood pressure"`
+    """
+    from ..retrieval import Retriever
+
+    loaded = Retriever.from_pretrained(retriever)
+    results = loaded.search(
+        query, top_k, rerank, depth, probabilities=loaded.adapter is not None, show_progress_bar=False
+    )
+    if json:
+        print_json([{"query": text, "hits": hits} for text, hits in zip(query, results, strict=True)])
+        return
+    for text, hits in zip(query, results, strict=True):
+        console.print(hits_table(text, hits, loaded))
+
+
+def hits_table(title: str, hits: list[Hit], retriever: Retriever) -> Table:
+    """Return a table of hits with the beginning of each document."""
+    table = Table(title=title, title_justify="left", expand=True)
+    table.add_column("score", justify="right")
+    table.add_column("p", justify="right")
+    table.add_column("document", no_wrap=True, overflow="ellipsis", ratio=1)
+    for hit in hits:
+        document = retriever.document(hit["corpus_id"])
+        text = " ".join(f"{document['title']} {document['text']}".split())
+        probability = f"{hit['probability']:.2f}" if "probability" in hit else ""
+        table.add_row(f"{hit['score']:.2f}", probability, text)
+    return table

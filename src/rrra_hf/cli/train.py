@@ -1,0 +1,97 @@
+"""`rrra train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .common import (
+    DEFAULT_MODEL,
+    CollectionName,
+    Columns,
+    Json,
+    MaxLength,
+    ModelName,
+    Pairs,
+    Seed,
+    SkipBad,
+    bad_arguments,
+    console,
+    load_collection,
+    packaged,
+    print_json,
+    quality_table,
+)
+
+
+def train(
+    collection: CollectionName,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the run; a run that was interrupted continues.")
+    ],
+    model: ModelName = DEFAULT_MODEL,
+    mode: Annotated[str, typer.Option(help="lora or full.")] = "lora",
+    stage1_epochs: Annotated[int, typer.Option(help="Passes over the pairs in stage 1.")] = 1,
+    stage1_steps: Annotated[int | None, typer.Option(help="Steps of stage 1 instead.")] = None,
+    stage3_epochs: Annotated[int, typer.Option(help="Draws of negatives for every pair in stage 3.")] = 1,
+    stage3_steps: Annotated[int | None, typer.Option(help="Steps of stage 3 instead.")] = None,
+    train_batch_size: Annotated[int, typer.Option(help="Pairs a training step.")] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="2e-4 with LoRA, 2e-5 without.")] = None,
+    num_negatives: Annotated[int, typer.Option(help="Mined negatives a pair in stage 3.")] = 4,
+    gamma: Annotated[float, typer.Option(help="How much a probable false negative loses.")] = 1.0,
+    maps: Annotated[
+        str, typer.Option(help="Linear maps on the encoder: none, query, or both sides.")
+    ] = "none",
+    fit_steps: Annotated[int | None, typer.Option(help="Budget of steps of an adapter fit.")] = None,
+    folds: Annotated[int, typer.Option(help="Folds of the false-negative probabilities.")] = 5,
+    save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
+    pairs: Pairs = None,
+    column: Columns = None,
+    skip_bad: SkipBad = False,
+    max_length: MaxLength = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train an encoder in three stages and fit its adapter.
+
+    Example: `rrra train data/scifact --out runs/scifact --stage1-epochs 2`
+    """
+    from ..training import FitArguments, TrainArguments
+    from ..training import train as run
+    from ..training.run_folder import read_json
+
+    fit_changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
+    with bad_arguments():
+        arguments = TrainArguments(
+            mode=mode,
+            stage1_epochs=stage1_epochs,
+            stage1_max_steps=stage1_steps,
+            stage3_epochs=stage3_epochs,
+            stage3_max_steps=stage3_steps,
+            batch_size=train_batch_size,
+            learning_rate=learning_rate,
+            num_negatives=num_negatives,
+            gamma=gamma,
+            folds=folds,
+            save_steps=save_steps,
+            max_seq_length=max_length,
+            bf16=bf16,
+            seed=seed,
+            fit=FitArguments(stage1=maps, seed=seed, **fit_changes),
+        )
+    run(load_collection(collection, pairs, column, skip_bad), packaged(model), out, arguments)
+    results = read_json(out / "results.json")
+    if json:
+        print_json(results)
+        return
+    rows = {
+        f"{stage}: {'encoder' if system == 'encoder' else '+ adapter'}": figures
+        for stage, result in results.items()
+        for system, figures in result["development"].items()
+        if system != "queries"
+    }
+    console.print(quality_table("Development queries", rows))
+    console.print(f"model: {out / 'model'}", highlight=False)
