@@ -9,6 +9,7 @@ import warnings
 from typing import Annotated
 
 import typer
+from transformers.utils import logging as transformers_logging
 
 from . import demo, evaluate, fit, index, mine, rerank, search, train
 from .common import errors
@@ -38,9 +39,9 @@ def settings(
         logging.getLogger(name).setLevel(logging.WARNING)
     if not verbose:
         warnings.filterwarnings("ignore", module="torch|transformers|peft")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Its bars for loading and saving weights would be all that is ever seen of a small model's.
+    transformers_logging.disable_progress_bar()
 
 
 def main() -> None:

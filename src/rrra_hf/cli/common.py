@@ -62,12 +62,9 @@ def load_model(
     name: str, max_length: int | None = None, lora: bool | dict[str, Any] | None = None
 ) -> RRRAModel:
     """Load a saved model, or wrap an encoder."""
-    from transformers.utils import logging as transformers_logging
-
     from ..configuration_rrra import RRRAConfig
     from ..modeling_rrra import RRRAModel
 
-    transformers_logging.disable_progress_bar()
     config = Path(name) / "config.json"
     if config.exists() and json.loads(config.read_text()).get("model_type") == RRRAConfig.model_type:
         return RRRAModel.from_pretrained(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +38,13 @@ class LabelledQueries(NamedTuple):
 def gather(embeddings: np.ndarray, rows: np.ndarray) -> Tensor:
     """Return the embeddings at the given rows as float32, `(*rows.shape, dim)`."""
     return torch.from_numpy(np.asarray(embeddings[rows], dtype=np.float32))
+
+
+def shuffled_batches(n: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield rows `0 ... n - 1` in batches, in a new order for each pass, without end."""
+    while True:
+        order = rng.permutation(n)
+        yield from (order[start : start + size] for start in range(0, n, size))
 
 
 class KnownPositives:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 from ..adapter_rrra import AdapterOutput, RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
 from .arguments import FitArguments
-from .examples import Candidates, CandidateSampler, DevelopmentSet, LabelledQueries, gather
+from .examples import Candidates, CandidateSampler, DevelopmentSet, LabelledQueries, gather, shuffled_batches
 from .objectives import (
     four_class_loss,
     listwise_loss,
@@ -88,7 +87,7 @@ def _train(
         adapter.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, arguments.max_steps)
-    batches = _batches(len(training.positives), arguments.batch_size, rng)
+    batches = shuffled_batches(len(training.positives), arguments.batch_size, rng)
     best, best_quality, since_best = copy.deepcopy(adapter.state_dict()), -1.0, 0
     for step in tqdm(range(1, arguments.max_steps + 1), desc="Fitting adapter", leave=False, disable=None):
         batch = next(batches)
@@ -119,13 +118,6 @@ def _centre(adapter: RetrieverAdapter, cutoffs: Tensor) -> None:
     learn the level of this encoder's cosines.
     """
     adapter.readout.bias.copy_(-adapter.readout.weight[:, 0] * cutoffs.mean())
-
-
-def _batches(n: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield rows of queries, in a new order for each pass, without end."""
-    while True:
-        order = rng.permutation(n)
-        yield from (order[start : start + size] for start in range(0, n, size))
 
 
 def _step_loss(

@@ -14,14 +14,16 @@ from tqdm.auto import tqdm
 from ..evaluation import ndcg_per_query
 from ..indexes import FlatIndex
 from .arguments import FitArguments
-from .examples import KnownPositives, LabelledQueries, gather
+from .examples import KnownPositives, LabelledQueries, gather, shuffled_batches
 from .selection import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 1024
 LEARNING_RATE = 2e-3
-EPOCHS = 30
+# A budget in steps: passes over a few hundred pairs would end long before the maps have moved.
+STEPS = 240
+EVAL_STEPS = 8
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -60,7 +62,7 @@ def fit_maps(
 ) -> Maps:
     """Fit residual linear maps by contrast with in-batch documents; the identity if that doesn't help.
 
-    The epoch is chosen by development nDCG@10, and so is the strength with which the maps are
+    The step is chosen by development nDCG@10, and so is the strength with which the maps are
     applied, by the one-standard-error rule with 0 among the choices: where queries are few, a map
     at full strength can rank unseen queries worse than none.
 
@@ -81,21 +83,19 @@ def fit_maps(
         [np.stack([np.full(len(rows), query), rows], 1) for query, rows in enumerate(training.positives)]
     )
     known = KnownPositives(training.positives, len(documents))
-    batch_size = min(BATCH_SIZE, len(pairs))
-    steps = EPOCHS * -(-len(pairs) // batch_size)
     optimizer = torch.optim.AdamW(residuals.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
-
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, STEPS)
+    batches = shuffled_batches(len(pairs), BATCH_SIZE, rng)
     best, best_quality = _as_maps(residuals), _quality(_as_maps(residuals), documents, development).mean()
-    for _ in tqdm(range(EPOCHS), desc="Fitting maps", unit="epoch", leave=False, disable=None):
-        order = rng.permutation(len(pairs))
-        for start in range(0, len(pairs), batch_size):
-            batch = pairs[order[start : start + batch_size]]
-            loss = _in_batch_loss(residuals, batch, training.embeddings, documents, known, arguments.tau)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for step in tqdm(range(1, STEPS + 1), desc="Fitting maps", leave=False, disable=None):
+        batch = pairs[next(batches)]
+        loss = _in_batch_loss(residuals, batch, training.embeddings, documents, known, arguments.tau)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % EVAL_STEPS:
+            continue
         quality = _quality(_as_maps(residuals), documents, development).mean()
         if quality > best_quality:
             best, best_quality = _as_maps(residuals), quality

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -219,6 +220,8 @@ class _Stages:
             epochs=epochs,
             max_steps=max_steps,
         )
+        # The trainer and what it holds refer to each other: gigabytes that would wait for a collection.
+        gc.collect()
         write_json(place / "history.json", history)
         model.save_pretrained(place / MODEL_NAME)
         results = self._measure(encoder)
