@@ -1,15 +1,35 @@
 """Retriever adapters: find the false negatives among hard negatives, train without them, rerank."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from transformers import AutoConfig, AutoModel
 
 from .adapter_rrra import RetrieverAdapter
 from .configuration_rrra import AdapterConfig, RRRAConfig
 from .modeling_rrra import RRRAModel
 
-__all__ = ["AdapterConfig", "RRRAConfig", "RRRAModel", "RetrieverAdapter"]
-
 AutoConfig.register(RRRAConfig.model_type, RRRAConfig, exist_ok=True)
 AutoModel.register(RRRAConfig, RRRAModel, exist_ok=True)
 # Saved folders carry the code of config and model, for machines without this package.
 RRRAConfig.register_for_auto_class()
 RRRAModel.register_for_auto_class("AutoModel")
+
+if TYPE_CHECKING:
+    from .data import Collection, load_collection
+    from .losses import RRRALoss
+    from .mining import CandidatePool, mine, mine_embeddings
+    from .retrieval import Retriever
+    from .training import FitArguments, TrainArguments, cross_fit, fit_adapter, fit_model, train
+
+__all__ = ["AdapterConfig", "CandidatePool", "Collection", "FitArguments", "RRRAConfig", "RRRALoss"]
+__all__ += ["RRRAModel", "Retriever", "RetrieverAdapter", "TrainArguments", "cross_fit", "fit_adapter"]
+__all__ += ["fit_model", "load_collection", "mine", "mine_embeddings", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first asked for: who only opens a model needs neither datasets nor faiss.
+    for room in ("data", "losses", "mining", "retrieval", "training"):
+        if name in __all__ and name in (module := import_module(f".{room}", __name__)).__all__:
+            return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

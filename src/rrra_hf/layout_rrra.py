@@ -29,8 +29,12 @@ LEGACY_POOLING_KEYS = {
 DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
 
 
-def read_json(name_or_path: str, filename: str, hub: dict[str, Any]) -> Any:
-    """Return the contents of a JSON file of a folder or Hub repository, None if it has no such file."""
+def read_json(name_or_path: str, filename: str, hub: dict[str, Any], kind: type = dict) -> Any:
+    """Return the contents of a JSON file of a folder or Hub repository, None if it has no such file.
+
+    Raises:
+        ValueError: If it is damaged, or its contents are not of this kind.
+    """
     folder = Path(name_or_path)
     if folder.is_dir() and not (folder / hub.get("subfolder", "") / filename).exists():
         return None
@@ -42,7 +46,15 @@ def read_json(name_or_path: str, filename: str, hub: dict[str, Any]) -> Any:
         _raise_exceptions_for_connection_errors=False,
         **hub,
     )
-    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    if path is None:
+        return None
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} must hold a JSON {kind.__name__}, got {type(content).__name__}.")
+    return content
 
 
 # -------------------------------------------------------------------- reading
@@ -62,7 +74,7 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If the model does what an `RRRAConfig` can't express.
     """
-    modules = read_json(name_or_path, MODULES_NAME, hub)
+    modules = read_json(name_or_path, MODULES_NAME, hub, kind=list)
     if modules is None:
         return {}
     names = [module["type"].rpartition(".")[2] for module in modules]
@@ -203,7 +215,7 @@ def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
     Raises:
         ValueError: If pooling, normalisation or maps differ; says how to go on.
     """
-    modules = read_json(str(folder), MODULES_NAME, {})
+    modules = read_json(str(folder), MODULES_NAME, {}, kind=list)
     if modules is None:
         return
     paths = {module["type"].rpartition(".")[2]: module["path"] for module in modules}

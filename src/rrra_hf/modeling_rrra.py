@@ -512,7 +512,12 @@ def _load_tokenizer(name: str, **options: Any) -> Any:
     hub = {key: options[key] for key in (*HUB_OPTIONS, "subfolder") if key in options}
     if read_json(name, "tokenizer_config.json", hub) is None:
         return None
-    return AutoTokenizer.from_pretrained(name, **options)
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # of a damaged file tokenizers raises no other class
+        raise ValueError(f"The tokenizer of {name} can't be loaded: {error}") from error
 
 
 def _lower_case(tokenizer: Any) -> None:

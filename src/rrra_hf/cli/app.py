@@ -39,6 +39,8 @@ def settings(
         logging.getLogger(name).setLevel(logging.WARNING)
     if not verbose:
         warnings.filterwarnings("ignore", module="torch|transformers|peft")
+        # Of weights that don't fit it prints a table; the error that follows says the same.
+        transformers_logging.set_verbosity_error()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Its bars for loading and saving weights would be all that is ever seen of a small model's.
     transformers_logging.disable_progress_bar()
@@ -50,7 +52,8 @@ def main() -> None:
         app()
     except (ValueError, OSError, ImportError, KeyError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        errors.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
+        errors.print("error:", style="bold red", end=" ")
+        errors.print(message, soft_wrap=True)
         if logging.getLogger().isEnabledFor(logging.INFO):
             errors.print_exception()
         sys.exit(1)

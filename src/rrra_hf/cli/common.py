@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from ..data import Collection
     from ..modeling_rrra import RRRAModel
 
-console = Console()
-errors = Console(stderr=True)
+# What is printed is other people's text: brackets in it are no markup, and colons no emoji.
+console = Console(markup=False, emoji=False, highlight=False)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -31,15 +32,17 @@ CollectionName = Annotated[
 ModelName = Annotated[
     str, typer.Option("--model", "-m", help="An encoder or a saved model: folder or Hub name.")
 ]
+EncoderName = Annotated[str, typer.Option("--model", "-m", help="An encoder: folder or Hub name.")]
 Pairs = Annotated[Path | None, typer.Option(help="File of (query, document) pairs beside a corpus file.")]
 Columns = Annotated[
     list[str] | None, typer.Option("--column", help="Name of a column, as `query=question`; may be repeated.")
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Drop malformed records and count them.")]
 CacheDir = Annotated[Path | None, typer.Option(help="Keep embeddings here, to encode texts once only.")]
-MaxLength = Annotated[int | None, typer.Option(help="Cut texts to so many tokens.")]
-BatchSize = Annotated[int, typer.Option(help="Texts a forward pass of the encoder.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Cut an encoder's texts to so many tokens.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Texts a forward pass of the encoder.")]
+FitSteps = Annotated[int | None, typer.Option(help="Budget of steps of an adapter fit.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -58,17 +61,25 @@ def _assignment(text: str) -> tuple[str, str]:
     return key, value
 
 
-def load_model(
-    name: str, max_length: int | None = None, lora: bool | dict[str, Any] | None = None
-) -> RRRAModel:
+def load_model(name: str, max_length: int | None = None) -> RRRAModel:
     """Load a saved model, or wrap an encoder."""
     from ..configuration_rrra import RRRAConfig
+    from ..layout_rrra import read_json
     from ..modeling_rrra import RRRAModel
 
-    config = Path(name) / "config.json"
-    if config.exists() and json.loads(config.read_text()).get("model_type") == RRRAConfig.model_type:
-        return RRRAModel.from_pretrained(name)
-    return RRRAModel.from_encoder(packaged(name), max_seq_length=max_length, lora=lora)
+    name = packaged(name)
+    if (read_json(name, "config.json", {}) or {}).get("model_type") != RRRAConfig.model_type:
+        model = RRRAModel.from_encoder(name, max_seq_length=max_length)
+    else:
+        model = RRRAModel.from_pretrained(name)
+        if max_length not in (None, model.config.max_seq_length):
+            raise typer.BadParameter(
+                f"--max-length goes with an encoder; the saved model {name} was made with a length of "
+                f"{model.config.max_seq_length}, got {max_length}."
+            )
+    if model.tokenizer is None:
+        raise ValueError(f"{name} has no tokenizer.")
+    return model
 
 
 def packaged(name: str) -> str:
@@ -83,12 +94,28 @@ def packaged(name: str) -> str:
 
 
 @contextmanager
-def bad_arguments() -> Iterator[None]:
-    """Turn a ValueError about a setting into a usage error, exit status 2."""
+def bad_arguments(**options: str) -> Iterator[None]:
+    """Turn a ValueError that begins with a setting's name into a usage error, exit status 2.
+
+    Args:
+        options: Setting to option, where the option is not called as the setting is.
+    """
     try:
         yield
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        setting, _, problem = str(error).partition(" ")
+        option = options.get(setting, "--" + setting.replace("_", "-"))
+        raise typer.BadParameter(f"{option} {problem}") from error
+
+
+def check_out(out: Path, marker: str, what: str) -> None:
+    """Refuse to write into a folder that holds other things; called before the long part."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out must be a folder, {out} is a file.")
+    if out.exists() and any(out.iterdir()) and not (out / marker).exists():
+        raise ValueError(
+            f"--out must be a new folder, an empty one or {what}; {out} holds other files and no {marker}."
+        )
 
 
 def print_json(value: Any) -> None:

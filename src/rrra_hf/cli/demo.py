@@ -13,8 +13,8 @@ from rich.table import Table
 
 from .common import (
     DEFAULT_MODEL,
+    EncoderName,
     Json,
-    ModelName,
     Seed,
     console,
     errors,
@@ -58,7 +58,7 @@ class _Demo:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo makes.")] = Path("demo"),
-    model: ModelName = DEFAULT_MODEL,
+    model: EncoderName = DEFAULT_MODEL,
     documents: Annotated[int, typer.Option(min=100, help="Documents of the collection, about.")] = 3000,
     steps: Annotated[int, typer.Option(min=1, help="Steps of encoder training, stages 1 and 3 each.")] = 16,
     fit_steps: Annotated[int, typer.Option(min=1, help="Steps of an adapter fit.")] = 300,
@@ -129,10 +129,10 @@ def demo(
     result = {
         "documents": len(collection.document_ids),
         "queries": {name: len(qrels) for name, qrels in collection.qrels_by_split.items()},
-        "encoding seconds": encoding,
+        "encoding_seconds": encoding,
         "systems": job.rows,
         "searches": {query: _both_ways(retrievers["none"], query) for query in SEARCHES},
-        "false negatives": _false_negatives(collection, out / "run" / "stage2" / "pool"),
+        "false_negatives": _false_negatives(collection, out / "run" / "stage2" / "pool"),
         "loaders": _three_loaders(out / "run" / "model", collection),
     }
     if json:
@@ -142,7 +142,7 @@ def demo(
 
 
 def _say(step: str) -> None:
-    errors.print(f"[bold]{step}[/] ...", highlight=False)
+    errors.print(f"{step} ...", style="bold")
 
 
 def _collection(out: Path, documents: int) -> Collection:
@@ -179,7 +179,7 @@ def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any
                 "positive": positive,
                 "negative": negative,
                 "probability": float(probabilities[row, best[row]]),
-                "known sibling": negative in collection.siblings.get(positive, []),
+                "known_sibling": negative in collection.siblings.get(positive, []),
             }
         )
     return found
@@ -211,20 +211,18 @@ def _report(result: dict[str, Any], retriever: Retriever, out: Path) -> None:
     queries = result["queries"]
     console.print(
         f"\n{result['documents']} documents; {queries['train']} training, {queries['dev']} development and "
-        f"{queries['test']} held-out queries; encoded in {result['encoding seconds']:.0f} s.\n",
-        highlight=False,
+        f"{queries['test']} held-out queries; encoded in {result['encoding_seconds']:.0f} s.\n"
     )
     console.print(_systems_table(result["systems"]))
-    console.print(_verdict(result["systems"]), highlight=False)
+    console.print(_verdict(result["systems"]))
     for query, rankings in result["searches"].items():
         for name, hits in rankings.items():
             console.print(hits_table(f"\n{query} ({name})", hits, retriever))
-    console.print(_false_negatives_table(result["false negatives"]))
+    console.print(_false_negatives_table(result["false_negatives"]))
     distances = ", ".join(f"{name} {distance:.1e}" for name, distance in result["loaders"].items())
     console.print(
         f"\n{out}/run/model opens with three loaders; greatest difference from SentenceTransformer: "
-        f'{distances}.\nSearch on: rrra search {out}/retriever "join two paths"',
-        highlight=False,
+        f'{distances}.\nSearch on: rrra search {out}/retriever "join two paths"'
     )
 
 
@@ -257,7 +255,7 @@ def _false_negatives_table(pairs: list[dict[str, Any]]) -> Table:
     for name in ("p", "query", "labelled document", "mined negative"):
         table.add_column(name, justify="right" if name == "p" else "left")
     for pair in pairs:
-        sibling = " (known sibling)" if pair["known sibling"] else ""
+        sibling = " (known sibling)" if pair["known_sibling"] else ""
         table.add_row(
             f"{pair['probability']:.2f}", pair["query"], pair["positive"], pair["negative"] + sibling
         )

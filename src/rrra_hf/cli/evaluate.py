@@ -15,6 +15,7 @@ from .common import (
     MaxLength,
     Pairs,
     SkipBad,
+    bad_arguments,
     console,
     load_collection,
     load_model,
@@ -26,9 +27,17 @@ if TYPE_CHECKING:
     from ..data import Collection
     from ..evaluation import RankingQuality
 
+TITLES = {
+    "all": "queries",
+    "unseen": "queries with unseen documents only",
+    "seen": "queries with a seen document",
+}
+
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A saved model, or an encoder: folder or Hub name.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A saved model, or an encoder: folder or Hub name.")
+    ],
     collection: CollectionName,
     split: Annotated[str, typer.Option(help="Split whose queries are used.")] = "test",
     measure: Annotated[
@@ -50,10 +59,13 @@ def evaluate(
 
     Example: `rrra evaluate models/scifact data/scifact`
     """
-    from ..evaluation import DEFAULT_MEASURES
+    from ..evaluation import DEFAULT_MEASURES, parse_measure
     from ..retrieval import Retriever
     from ..retrieval import evaluate as evaluate_retriever
 
+    with bad_arguments():
+        for name in measure or ():
+            parse_measure(name)
     loaded = load_collection(collection, pairs, column, skip_bad)
     part = loaded.split(split)
     retriever = Retriever(load_model(model, max_length))
@@ -61,17 +73,19 @@ def evaluate(
     result = evaluate_retriever(
         retriever, part, measure or DEFAULT_MEASURES, depth=depth, batch_size=batch_size
     )
-    groups = {
+    groups = _groups(loaded, part)
+    means = {
         name: {system: _means(quality, query_ids) for system, quality in result.quality.items()}
-        for name, query_ids in _groups(loaded, part).items()
+        for name, query_ids in groups.items()
     }
     if json:
-        print_json({"split": split, "quality": groups, "milliseconds": result.milliseconds})
+        counts = {name: len(query_ids) for name, query_ids in groups.items()}
+        print_json({"split": split, "queries": counts, "quality": means, "milliseconds": result.milliseconds})
         return
-    for name, rows in groups.items():
-        console.print(quality_table(f"{loaded.name}, {split}: {name}", rows))
+    for name, rows in means.items():
+        console.print(quality_table(f"{loaded.name}, {split}: {len(groups[name])} {TITLES[name]}", rows))
     costs = ", ".join(f"{part} {cost:.2f}" for part, cost in result.milliseconds.items())
-    console.print(f"ms per query: {costs}", highlight=False)
+    console.print(f"ms per query: {costs}")
 
 
 def _groups(collection: Collection, part: Collection) -> dict[str, set[str]]:
@@ -84,10 +98,9 @@ def _groups(collection: Collection, part: Collection) -> dict[str, set[str]]:
         for query, grades in part.qrels.items()
         if not any(grade > 0 and document in seen for document, grade in grades.items())
     }
-    groups = {f"all {len(queries)} queries": queries}
+    groups = {"all": queries}
     if 0 < len(unseen) < len(queries):
-        groups[f"{len(unseen)} queries with unseen documents only"] = unseen
-        groups[f"{len(queries - unseen)} queries with a seen document"] = queries - unseen
+        groups.update(unseen=unseen, seen=queries - unseen)
     return groups
 
 

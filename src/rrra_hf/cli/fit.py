@@ -21,6 +21,7 @@ from .common import (
     Seed,
     SkipBad,
     bad_arguments,
+    check_out,
     console,
     load_collection,
     load_model,
@@ -63,6 +64,7 @@ def fit(
             seed=seed,
             **{name: value for name, value in changes.items() if value is not None},
         )
+    check_out(out, "modules.json", "a model's")
     loaded = load_collection(collection, pairs, column, skip_bad)
     fitted = load_model(model, max_length)
     start = time.perf_counter()
@@ -84,9 +86,8 @@ def fit(
         print_json(summary)
         return
     quality = summary["development"]["nDCG@10"]
-    console.print(f"model: {out}\nseconds: {summary['seconds']}", highlight=False)
+    console.print(f"model: {out}\nseconds: {summary['seconds']}")
     console.print(
         f"nDCG@10 on {summary['development']['queries']} development queries: "
-        f"{quality['encoder']:.3f}, with the adapter {quality['adapter']:.3f}",
-        highlight=False,
+        f"{quality['encoder']:.3f}, with the adapter {quality['adapter']:.3f}"
     )

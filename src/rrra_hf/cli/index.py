@@ -16,6 +16,7 @@ from .common import (
     MaxLength,
     Pairs,
     SkipBad,
+    check_out,
     console,
     load_collection,
     load_model,
@@ -24,7 +25,9 @@ from .common import (
 
 
 def index(
-    model: Annotated[str, typer.Argument(help="A saved model, or an encoder: folder or Hub name.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A saved model, or an encoder: folder or Hub name.")
+    ],
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the retriever.")],
     pairs: Pairs = None,
@@ -41,6 +44,7 @@ def index(
     """
     from ..retrieval import Retriever
 
+    check_out(out, "modules.json", "a model's")
     corpus = load_collection(collection, pairs, column, skip_bad)
     retriever = Retriever(load_model(model, max_length))
     retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size)
@@ -49,4 +53,4 @@ def index(
     if json:
         print_json(summary)
         return
-    console.print(f"{summary['documents']} documents in {out}", highlight=False)
+    console.print(f"{summary['documents']} documents in {out}")

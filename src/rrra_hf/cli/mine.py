@@ -13,6 +13,7 @@ from .common import (
     CacheDir,
     CollectionName,
     Columns,
+    FitSteps,
     Json,
     MaxLength,
     ModelName,
@@ -20,6 +21,7 @@ from .common import (
     Seed,
     SkipBad,
     bad_arguments,
+    check_out,
     console,
     load_collection,
     load_model,
@@ -36,6 +38,7 @@ def mine(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add cross-fitted false-negative probabilities.")
     ] = False,
+    fit_steps: FitSteps = None,
     pairs: Pairs = None,
     column: Columns = None,
     skip_bad: SkipBad = False,
@@ -53,8 +56,10 @@ def mine(
     from ..mining import mine_collection
     from ..training import FitArguments, cross_fit
 
-    with bad_arguments():
-        arguments = FitArguments(depth=depth, seed=seed)
+    changes = {} if fit_steps is None else {"max_steps": fit_steps}
+    with bad_arguments(max_steps="--fit-steps"):
+        arguments = FitArguments(depth=depth, seed=seed, **changes)
+    check_out(out, "pool.json", "a candidate pool")
     part = load_collection(collection, pairs, column, skip_bad).split(split)
     encoder = load_model(model, max_length).to_sentence_transformer()
     embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
@@ -71,9 +76,9 @@ def mine(
     }
     if pool.false_negative_probability is not None:
         likely = (pool.false_negative_probability >= 0.5).sum()
-        summary["probably false negatives"] = int(likely)
+        summary["probable_false_negatives"] = int(likely)
     if json:
         print_json(summary)
         return
     for name, value in summary.items():
-        console.print(f"{name}: {value}", highlight=False)
+        console.print(f"{name.replace('_', ' ')}: {value}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,12 +10,14 @@ from .common import Json, MaxLength, console, load_model, print_json
 
 
 def rerank(
-    model: Annotated[str, typer.Argument(help="A saved model: folder or Hub name.")],
-    query: Annotated[str, typer.Argument(help="The query.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A saved model: folder or Hub name.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The query.")],
     documents: Annotated[
         typer.FileText,
-        typer.Argument(encoding="utf-8", help="Documents, one a line; `-` for standard input."),
-    ] = sys.stdin,  # type: ignore[assignment]
+        typer.Argument(
+            metavar="[FILE]", encoding="utf-8", help="Documents, one a line; `-` for standard input."
+        ),
+    ] = "-",  # type: ignore[assignment]
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Documents to print.")] = None,
     max_length: MaxLength = None,
     json: Json = False,
@@ -27,7 +28,10 @@ def rerank(
     """
     from ..retrieval import Retriever
 
-    texts = [line.strip() for line in documents if line.strip()]
+    try:
+        texts = [line.strip() for line in documents if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{documents.name} is not UTF-8: {error}") from error
     if not texts:
         raise typer.BadParameter("there are no documents to rank; give one a line.")
     ranked = Retriever(load_model(model, max_length)).rank(query, texts, top_k, return_documents=True)
@@ -35,4 +39,4 @@ def rerank(
         print_json(ranked)
         return
     for document in ranked:
-        console.print(f"{document['score']:8.3f}  {document['text']}", highlight=False, markup=False)
+        console.print(f"{document['score']:8.3f}  {document['text']}", soft_wrap=True)

@@ -11,9 +11,10 @@ from .common import (
     DEFAULT_MODEL,
     CollectionName,
     Columns,
+    EncoderName,
+    FitSteps,
     Json,
     MaxLength,
-    ModelName,
     Pairs,
     Seed,
     SkipBad,
@@ -25,13 +26,21 @@ from .common import (
     quality_table,
 )
 
+OPTIONS = {
+    "stage1_max_steps": "--stage1-steps",
+    "stage3_max_steps": "--stage3-steps",
+    "batch_size": "--train-batch-size",
+    "stage1": "--maps",
+    "max_steps": "--fit-steps",
+}
+
 
 def train(
     collection: CollectionName,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the run; a run that was interrupted continues.")
     ],
-    model: ModelName = DEFAULT_MODEL,
+    model: EncoderName = DEFAULT_MODEL,
     mode: Annotated[str, typer.Option(help="lora or full.")] = "lora",
     stage1_epochs: Annotated[int, typer.Option(help="Passes over the pairs in stage 1.")] = 1,
     stage1_steps: Annotated[int | None, typer.Option(help="Steps of stage 1 instead.")] = None,
@@ -44,7 +53,7 @@ def train(
     maps: Annotated[
         str, typer.Option(help="Linear maps on the encoder: none, query, or both sides.")
     ] = "none",
-    fit_steps: Annotated[int | None, typer.Option(help="Budget of steps of an adapter fit.")] = None,
+    fit_steps: FitSteps = None,
     folds: Annotated[int, typer.Option(help="Folds of the false-negative probabilities.")] = 5,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
@@ -64,7 +73,7 @@ def train(
     from ..training.run_folder import read_json
 
     fit_changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
-    with bad_arguments():
+    with bad_arguments(**OPTIONS):
         arguments = TrainArguments(
             mode=mode,
             stage1_epochs=stage1_epochs,
@@ -94,4 +103,4 @@ def train(
         if system != "queries"
     }
     console.print(quality_table("Development queries", rows))
-    console.print(f"model: {out / 'model'}", highlight=False)
+    console.print(f"model: {out / 'model'}")

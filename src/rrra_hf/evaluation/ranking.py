@@ -67,7 +67,7 @@ def ranking_quality(
     ]
     if not query_ids:
         raise ValueError("qrels must hold at least one query with a relevant document, got none.")
-    parsed = {name: _parse(name) for name in measures}
+    parsed = {name: parse_measure(name) for name in measures}
     # trec_eval sorts by score itself and breaks ties by id: ranks as scores keep the order as it is.
     run = {
         query_id: {str(hit["corpus_id"]): -float(rank) for rank, hit in enumerate(results.get(query_id, ()))}
@@ -81,7 +81,12 @@ def ranking_quality(
     return RankingQuality(query_ids, {name: by_measure[measure] for name, measure in parsed.items()})
 
 
-def _parse(name: str) -> ir_measures.measures.Measure:
+def parse_measure(name: str) -> ir_measures.measures.Measure:
+    """Return the measure of `ir-measures` that a name such as `"nDCG@10"` stands for.
+
+    Raises:
+        ValueError: If there is no such measure.
+    """
     if name == "R@1":
         return ir_measures.Success @ 1
     try:

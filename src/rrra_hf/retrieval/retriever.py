@@ -412,6 +412,8 @@ class Retriever:
             encoder = SentenceTransformer(name, **options)
         except OSError as error:
             raise OSError(f"Can't load a model named {name!r}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"Can't load a model named {name!r}: {error}") from error
         except SafetensorError as error:
             raise ValueError(f"A weights file of {name} is damaged: {error}") from error
         folder = Path(name) if Path(name).is_dir() else _download(name, options)

@@ -7,6 +7,7 @@ from .fit import fit_adapter
 from .fit_model import fit_model
 from .train import train
 from .train_arguments import TrainArguments
+from .train_data import resampled_dataset
 
 __all__ = [
     "FitArguments",
@@ -15,5 +16,6 @@ __all__ = [
     "cross_fit",
     "fit_adapter",
     "fit_model",
+    "resampled_dataset",
     "train",
 ]

@@ -11,7 +11,8 @@ def smallest_within_one_standard_error(strengths: Sequence[float], quality: np.n
     """Return the position of the smallest strength that is within one standard error of the best.
 
     The standard error is that of the per-query differences from the best strength, so that a gain
-    which a few queries made by chance does not buy a harmful strength.
+    which a few queries made by chance does not buy a harmful strength. A strength that is worse than
+    the first on average is never chosen, however large its standard error.
 
     Args:
         strengths: Ascending, the first being the harmless choice.
@@ -28,7 +29,8 @@ def smallest_within_one_standard_error(strengths: Sequence[float], quality: np.n
     """
     if len(strengths) != len(quality) or list(strengths) != sorted(strengths):
         raise ValueError(f"strengths must ascend, one for each row of quality, got {list(strengths)}.")
-    losses = quality[quality.mean(axis=1).argmax()] - quality
+    means = quality.mean(axis=1)
+    losses = quality[means.argmax()] - quality
     n = quality.shape[1]
     standard_errors = losses.std(axis=1, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(losses), np.inf)
-    return int(np.argmax(losses.mean(axis=1) <= standard_errors))
+    return int(np.argmax((losses.mean(axis=1) <= standard_errors) & (means >= means[0])))

@@ -1,0 +1,26 @@
+"""What the benchmarks share."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+
+def report(title: str, rows: list[dict[str, Any]], out: Path | None) -> None:
+    """Print rows as a table, and write them as JSON with the machine they were measured on."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+    if out is not None:
+        machine = {"python": platform.python_version(), "torch": torch.__version__, "cpu": platform.machine()}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({"title": title, "machine": machine, "rows": rows}, indent=2) + "\n")
