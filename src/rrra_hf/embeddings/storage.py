@@ -1,11 +1,13 @@
-"""Embeddings on disk: one float32 matrix in one Arrow file, read back without copying it."""
+"""Files: written whole or not at all, and embeddings as one Arrow file that is read without copying."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +36,28 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_meta(path: Path, format_version: int, names: Sequence[str]) -> dict[str, Any]:
+    """Read the JSON file that describes a folder of several files.
+
+    Args:
+        path: The file.
+        format_version: What its `format_version` must be.
+        names: The entries to return.
+
+    Raises:
+        ValueError: If it is missing, damaged, of another version, or lacks an entry.
+    """
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        if meta["format_version"] != format_version:
+            raise ValueError(
+                f"format version {meta['format_version']!r}, this package reads {format_version}"
+            )
+        return {name: meta[name] for name in names}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is missing or damaged: {error}") from error
 
 
 def save_embeddings(path: str | os.PathLike[str], embeddings: np.ndarray) -> None:

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..embeddings.storage import read_meta
+
 FORMAT_VERSION = 1
 META_NAME = "pool.json"
 DOCUMENTS_NAME = "documents.parquet"
@@ -244,7 +246,9 @@ class CandidatePool:
         directory = Path(directory)
         if not directory.is_dir():
             raise FileNotFoundError(f"No candidate pool at {directory}.")
-        meta = _read_meta(directory / META_NAME)
+        meta = read_meta(
+            directory / META_NAME, FORMAT_VERSION, ("queries", "documents", "depth", "fingerprint")
+        )
         documents = _read_table(directory / DOCUMENTS_NAME, meta["documents"])
         queries = _read_table(directory / QUERIES_NAME, meta["queries"])
         try:
@@ -308,18 +312,6 @@ def _scatter(values: np.ndarray, filled: np.ndarray, empty: float) -> np.ndarray
     matrix = np.full(filled.shape, empty, dtype=values.dtype)
     matrix[filled] = values
     return matrix
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_text())
-        if meta["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"format version {meta['format_version']!r}, this package reads {FORMAT_VERSION}"
-            )
-        return {name: meta[name] for name in ("queries", "documents", "depth", "fingerprint")}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is missing or damaged: {error}") from error
 
 
 def _read_table(path: Path, count: int) -> pa.Table:

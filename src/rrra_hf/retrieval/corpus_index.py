@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..embeddings import texts_fingerprint
+from ..embeddings.storage import read_meta
 from ..indexes import FlatIndex
 from .documents import SCHEMA, document_texts
 
@@ -83,7 +83,7 @@ class CorpusIndex:
             ValueError: If another model made it, or if a file of it is missing, damaged or doesn't belong
                 to the others; the message names the file.
         """
-        meta = _read_meta(directory / META_NAME)
+        meta = read_meta(directory / META_NAME, FORMAT_VERSION, ("documents", "dim", "encoder", "corpus"))
         if meta["encoder"] != encoder:
             raise ValueError(
                 f"{directory} was made by another model (fingerprint {meta['encoder']}, this model has "
@@ -103,18 +103,6 @@ class CorpusIndex:
                 f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
         return cls(index, documents, encoder, corpus)
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_text())
-        if meta["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"format version {meta['format_version']!r}, this package reads {FORMAT_VERSION}"
-            )
-        return {name: meta[name] for name in ("documents", "dim", "encoder", "corpus")}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is missing or damaged: {error}") from error
 
 
 def _read_documents(path: Path) -> pa.Table:
