@@ -259,15 +259,16 @@ class RetrieverAdapter(nn.Module):
         """
         directory = Path(directory)
         if (directory / CONFIG_NAME).exists():
-            found = json.loads((directory / CONFIG_NAME).read_text()).get("model_type")
+            found = _read_config(directory / CONFIG_NAME).get("model_type")
             if found != MODEL_TYPE:
                 raise ValueError(f"{directory} holds a model of type {found!r}; save the adapter elsewhere.")
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory) as temporary:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as temporary:
             weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
             save_file(weights, Path(temporary) / WEIGHTS_NAME, metadata={"format": "pt"})
             config = {"model_type": MODEL_TYPE, **self.config.to_dict()}
             (Path(temporary) / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+            directory.mkdir(exist_ok=True)
             for name in (WEIGHTS_NAME, CONFIG_NAME):
                 shutil.move(Path(temporary) / name, directory / name)
 
@@ -300,13 +301,22 @@ class RetrieverAdapter(nn.Module):
             "cache_dir": cache_dir,
             "local_files_only": local_files_only,
         }
-        values = json.loads(_resolve(name_or_path, CONFIG_NAME, hub).read_text())
+        values = _read_config(_resolve(name_or_path, CONFIG_NAME, hub))
         model_type = values.pop("model_type", None)
         if model_type not in (MODEL_TYPE, "rrra"):
             raise ValueError(f"{name_or_path} holds a model of type {model_type!r}, not an adapter.")
         prefix = "" if model_type == MODEL_TYPE else "adapter."
-        adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
-        adapter.load_state_dict(_read_weights(name_or_path, prefix, adapter.state_dict().keys(), hub))
+        try:
+            adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{CONFIG_NAME} of {name_or_path} is no adapter's: {error}") from error
+        weights = _read_weights(name_or_path, prefix, adapter.state_dict().keys(), hub)
+        try:
+            adapter.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"The adapter weights of {name_or_path} don't fit its config: {error}"
+            ) from error
         return adapter.eval()
 
     def push_to_hub(
@@ -350,6 +360,16 @@ def _resolve(name_or_path: str | os.PathLike[str], filename: str, hub: dict[str,
     if not path.exists():
         raise FileNotFoundError(f"{name_or_path} has no {filename}.")
     return path
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a JSON dict, got {type(values).__name__}.")
+    return values
 
 
 def _read_weights(

@@ -60,6 +60,16 @@ def read_json(name_or_path: str, filename: str, hub: dict[str, Any], kind: type 
 # -------------------------------------------------------------------- reading
 
 
+def _read_modules(name_or_path: str, hub: dict[str, Any]) -> list[dict[str, Any]] | None:
+    modules = read_json(name_or_path, MODULES_NAME, hub, kind=list)
+    for module in modules or ():
+        if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
+            raise ValueError(
+                f"{MODULES_NAME} of {name_or_path} must list modules with type and path, got {module!r}."
+            )
+    return modules
+
+
 def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     """Return what sentence-transformers' files say about an encoder, an empty dictionary if there are none.
 
@@ -74,7 +84,7 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If the model does what an `RRRAConfig` can't express.
     """
-    modules = read_json(name_or_path, MODULES_NAME, hub, kind=list)
+    modules = _read_modules(name_or_path, hub)
     if modules is None:
         return {}
     names = [module["type"].rpartition(".")[2] for module in modules]
@@ -215,7 +225,7 @@ def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
     Raises:
         ValueError: If pooling, normalisation or maps differ; says how to go on.
     """
-    modules = read_json(str(folder), MODULES_NAME, {}, kind=list)
+    modules = _read_modules(str(folder), {})
     if modules is None:
         return
     paths = {module["type"].rpartition(".")[2]: module["path"] for module in modules}

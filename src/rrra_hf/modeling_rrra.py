@@ -493,6 +493,8 @@ def _encoder_settings(name: str, hub: dict[str, Any]) -> dict[str, Any]:
         AutoConfig.from_pretrained(name, subfolder=settings.get("subfolder", ""), **hub)
     except OSError as error:
         raise OSError(f"Can't load an encoder named {name!r}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"Can't load an encoder named {name!r}: {error}") from error
     return settings
 
 

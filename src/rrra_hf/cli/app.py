@@ -49,7 +49,7 @@ def settings(
 def main() -> None:
     """Run the command line: exit status 0, 1 if the command failed, 2 for bad arguments."""
     try:
-        app()
+        app(prog_name="rrra")
     except (ValueError, OSError, ImportError, KeyError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         errors.print("error:", style="bold red", end=" ")

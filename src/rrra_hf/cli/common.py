@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from ..data import Collection
@@ -123,13 +123,12 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def quality_table(title: str, rows: dict[str, dict[str, float]]) -> Table:
-    """Return a table of measures: a row a system, a column a measure."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
+def print_quality(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """Print a table of measures: a row a system, a column a measure."""
     measures = list(next(iter(rows.values())))
-    for measure in measures:
-        table.add_column(measure, justify="right")
+    table = Table("", *(Column(measure, justify="right") for measure in measures))
     for name, values in rows.items():
         table.add_row(name, *(f"{values[measure]:.3f}" for measure in measures))
-    return table
+    # Not as the table's title, which is wrapped where the table is narrower.
+    console.print(title)
+    console.print(table)

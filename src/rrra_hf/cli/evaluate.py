@@ -16,11 +16,10 @@ from .common import (
     Pairs,
     SkipBad,
     bad_arguments,
-    console,
     load_collection,
     load_model,
     print_json,
-    quality_table,
+    print_quality,
 )
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ def evaluate(
         print_json({"split": split, "queries": counts, "quality": means, "milliseconds": result.milliseconds})
         return
     for name, rows in means.items():
-        console.print(quality_table(f"{loaded.name}, {split}: {len(groups[name])} {TITLES[name]}", rows))
+        print_quality(f"{loaded.name}, {split}: {len(groups[name])} {TITLES[name]}", rows)
     costs = ", ".join(f"{part} {cost:.2f}" for part, cost in result.milliseconds.items())
-    console.print(f"ms per query: {costs}")
+    typer.echo(f"ms per query: {costs}")
 
 
 def _groups(collection: Collection, part: Collection) -> dict[str, set[str]]:

@@ -22,7 +22,6 @@ from .common import (
     SkipBad,
     bad_arguments,
     check_out,
-    console,
     load_collection,
     load_model,
     print_json,
@@ -86,8 +85,8 @@ def fit(
         print_json(summary)
         return
     quality = summary["development"]["nDCG@10"]
-    console.print(f"model: {out}\nseconds: {summary['seconds']}")
-    console.print(
+    typer.echo(f"model: {out}\nseconds: {summary['seconds']}")
+    typer.echo(
         f"nDCG@10 on {summary['development']['queries']} development queries: "
         f"{quality['encoder']:.3f}, with the adapter {quality['adapter']:.3f}"
     )

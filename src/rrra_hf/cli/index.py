@@ -17,7 +17,6 @@ from .common import (
     Pairs,
     SkipBad,
     check_out,
-    console,
     load_collection,
     load_model,
     print_json,
@@ -53,4 +52,4 @@ def index(
     if json:
         print_json(summary)
         return
-    console.print(f"{summary['documents']} documents in {out}")
+    typer.echo(f"{summary['documents']} documents in {out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,6 @@ from .common import (
     SkipBad,
     bad_arguments,
     check_out,
-    console,
     load_collection,
     load_model,
     print_json,
@@ -56,7 +55,7 @@ def mine(
     from ..mining import mine_collection
     from ..training import FitArguments, cross_fit
 
-    changes = {} if fit_steps is None else {"max_steps": fit_steps}
+    changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
     with bad_arguments(max_steps="--fit-steps"):
         arguments = FitArguments(depth=depth, seed=seed, **changes)
     check_out(out, "pool.json", "a candidate pool")
@@ -81,4 +80,4 @@ def mine(
         print_json(summary)
         return
     for name, value in summary.items():
-        console.print(f"{name.replace('_', ' ')}: {value}")
+        typer.echo(f"{name.replace('_', ' ')}: {value}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, MaxLength, console, load_model, print_json
+from .common import Json, MaxLength, load_model, print_json
 
 
 def rerank(
@@ -15,7 +15,7 @@ def rerank(
     documents: Annotated[
         typer.FileText,
         typer.Argument(
-            metavar="[FILE]", encoding="utf-8", help="Documents, one a line; `-` for standard input."
+            metavar="FILE", encoding="utf-8", help="Documents, one a line; `-` for standard input."
         ),
     ] = "-",  # type: ignore[assignment]
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Documents to print.")] = None,
@@ -31,7 +31,7 @@ def rerank(
     try:
         texts = [line.strip() for line in documents if line.strip()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{documents.name} is not UTF-8: {error}") from error
+        raise ValueError(f"FILE must be UTF-8: {error}.") from error
     if not texts:
         raise typer.BadParameter("there are no documents to rank; give one a line.")
     ranked = Retriever(load_model(model, max_length)).rank(query, texts, top_k, return_documents=True)
@@ -39,4 +39,4 @@ def rerank(
         print_json(ranked)
         return
     for document in ranked:
-        console.print(f"{document['score']:8.3f}  {document['text']}", soft_wrap=True)
+        typer.echo(f"{document['score']:8.3f}  {document['text']}")

@@ -19,11 +19,10 @@ from .common import (
     Seed,
     SkipBad,
     bad_arguments,
-    console,
     load_collection,
     packaged,
     print_json,
-    quality_table,
+    print_quality,
 )
 
 OPTIONS = {
@@ -102,5 +101,5 @@ def train(
         for system, figures in result["development"].items()
         if system != "queries"
     }
-    console.print(quality_table("Development queries", rows))
-    console.print(f"model: {out / 'model'}")
+    print_quality("Development queries", rows)
+    typer.echo(f"model: {out / 'model'}")

@@ -90,8 +90,10 @@ def parse_measure(name: str) -> ir_measures.measures.Measure:
     if name == "R@1":
         return ir_measures.Success @ 1
     try:
-        return ir_measures.parse_measure(name.replace("MRR", "RR"))
-    except (NameError, SyntaxError, ValueError) as error:
+        measure = ir_measures.parse_measure(name.replace("MRR", "RR"))
+        measure.validate_params()
+    except (AssertionError, NameError, SyntaxError, ValueError) as error:
         raise ValueError(
             f"measure must be one such as {', '.join(DEFAULT_MEASURES)}, got {name!r}."
         ) from error
+    return measure
