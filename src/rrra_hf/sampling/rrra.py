@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .drawing import draw
+
 if TYPE_CHECKING:
     from ..mining import CandidatePool
 
@@ -107,8 +109,6 @@ def draw_negatives(
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}.")
-    if num_negatives < 1:
-        raise ValueError(f"num_negatives must be at least 1, got {num_negatives}.")
     if pool.false_negative_probability is None:
         raise ValueError("pool has no false_negative_probability; cross_fit gives it one.")
     rows = np.arange(len(pool)) if query_rows is None else np.asarray(query_rows, dtype=np.int64)
@@ -121,13 +121,7 @@ def draw_negatives(
         tau=tau,
     )
     chances = weights if mode == "sample" else (candidates >= 0).astype(np.float32)
-    without = np.flatnonzero(~(chances > 0).any(axis=1))
-    if len(without):
-        raise ValueError(
-            f"Every query needs a candidate that can be drawn: {len(without)} of {len(rows)} have none, "
-            f"the first is {pool.query_ids[rows[without[0]]]!r}."
-        )
-    picks = _draw_places(chances, num_negatives, rng)
+    picks = draw(chances, num_negatives, rng=rng, query_ids=[pool.query_ids[row] for row in rows])
     drawn_weights = np.take_along_axis(weights, picks, axis=1)
     if mode == "sample":
         drawn_weights = np.ones_like(drawn_weights)
@@ -152,21 +146,3 @@ def _hardness_factor(scores: np.ndarray | None, present: np.ndarray, slope: floa
         raise ValueError("scores must be finite wherever there is a candidate.")
     greatest = cosines.max(axis=1, keepdims=True, initial=-np.inf)
     return np.exp(slope * (cosines - np.where(np.isfinite(greatest), greatest, 0.0)))
-
-
-def _draw_places(chances: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw places of each row in proportion to `chances`, `(n, count)`, distinct where there are enough.
-
-    The places with the greatest `log(chance) + Gumbel noise` are draws without replacement
-    (Efraimidis & Spirakis 2006); the single greatest, with fresh noise each time, with replacement.
-    """
-    with np.errstate(divide="ignore"):
-        log_chances = np.log(chances)
-    order = np.argsort(-(log_chances + rng.gumbel(size=chances.shape)), axis=1)[:, :count]
-    places = np.zeros((len(chances), count), dtype=np.int64)
-    places[:, : order.shape[1]] = order
-    few = np.flatnonzero((chances > 0).sum(axis=1) < count)
-    for column in range(count if len(few) else 0):
-        noise = rng.gumbel(size=(len(few), chances.shape[1]))
-        places[few, column] = (log_chances[few] + noise).argmax(axis=1)
-    return places
