@@ -114,7 +114,7 @@ def demo(
         TrainArguments(
             stage1_max_steps=steps,
             stage3_max_steps=steps,
-            batch_size=16,
+            batch_size=12,
             num_negatives=2,
             folds=2,
             max_seq_length=MAX_LENGTH,

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.util import all_gather_with_grad, cos_sim, get_rank
+from sentence_transformers.util import cos_sim
 from torch import Tensor
+
+from .in_batch import in_batch_logits
+from .weights import checked_weights, weighted_logits
+
+CITATION = """
+@misc{rrra2025,
+      title={RRRA: Resampling and Reranking through a Retriever Adapter},
+      year={2025},
+      eprint={2508.11670},
+      archivePrefix={arXiv},
+      url={https://arxiv.org/abs/2508.11670},
+}
+"""
 
 
 class RRRALoss(MultipleNegativesRankingLoss):
@@ -51,6 +63,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
           and another's negative.
 
     Relations:
+        - `CachedRRRALoss` is this loss in mini-batches, for batches that don't fit into memory.
         - `MultipleNegativesRankingLoss` is this loss with all weights 1 (equal to the last bit). Its
           options for other directions, partitions and hardness are not taken here: how a weight
           should enter those terms is not defined.
@@ -102,16 +115,9 @@ class RRRALoss(MultipleNegativesRankingLoss):
         """
         if labels is None:
             return super().compute_loss_from_embeddings(embeddings, labels)  # type: ignore[arg-type]
-        queries, *columns = embeddings
-        weights = _checked_weights(labels, (len(queries), len(columns) - 1))
-        first = 0
-        if self.gather_across_devices:
-            columns = [all_gather_with_grad(column) for column in columns]
-            first = get_rank() * len(queries)
-        # Where this device's own documents are in each column.
-        own = torch.arange(first, first + len(queries), device=queries.device)
-        logits = self.similarity_fct(queries, torch.cat(columns)) * self.scale
-        logits = logits + _log_weight_matrix(weights, own, len(columns[0])).to(logits)
+        weights = checked_weights(labels, (len(embeddings[0]), len(embeddings) - 2))
+        logits, own = in_batch_logits(self, embeddings)
+        logits = weighted_logits(logits, weights, own)
         positive = logits.gather(1, own[:, None]).squeeze(1)
         return -(positive - logits.logsumexp(dim=1)).mean()
 
@@ -123,50 +129,4 @@ class RRRALoss(MultipleNegativesRankingLoss):
     @property
     def citation(self) -> str:
         """BibTeX entry, for the model card."""
-        return """
-@misc{rrra2025,
-      title={RRRA: Resampling and Reranking through a Retriever Adapter},
-      year={2025},
-      eprint={2508.11670},
-      archivePrefix={arXiv},
-      url={https://arxiv.org/abs/2508.11670},
-}
-"""
-
-
-def _checked_weights(labels: Tensor, shape: tuple[int, int]) -> Tensor:
-    if labels.shape != shape:
-        raise ValueError(
-            f"labels must hold the weights of the negatives, (batch, num_negatives) = {shape}, "
-            f"got shape {tuple(labels.shape)}."
-        )
-    bad = ~(torch.isfinite(labels) & (labels >= 0))
-    if bad.any():
-        raise ValueError(
-            f"The weights of the negatives must be finite and at least 0, got {labels[bad][0].item()} "
-            f"(and {int(bad.sum()) - 1} more such)."
-        )
-    return labels.float()
-
-
-def _log_weight_matrix(weights: Tensor, own: Tensor, column_length: int) -> Tensor:
-    """Return what is added to the logits: log-weights of each query's own negatives, 0 elsewhere.
-
-    Documents are concatenated column by column: row `i`'s negative in column `j` is at
-    `j * column_length + own[i]`, with the positives as column 0.
-
-    Args:
-        weights: `(batch, n)`.
-        own: Places of the batch's documents in a column, `(batch,)`.
-        column_length: Documents a column, of all devices.
-
-    Returns:
-        `(batch, (1 + n) * column_length)`.
-    """
-    batch, n = weights.shape
-    # log(0) is kept out of the graph: its gradient would be NaN were the weights learnt.
-    log_weights = torch.where(weights > 0, weights, 1.0).log()
-    log_weights = torch.where(weights > 0, log_weights, -torch.inf)
-    columns = torch.arange(1, n + 1, device=weights.device) * column_length
-    matrix = weights.new_zeros(batch, (1 + n) * column_length)
-    return matrix.scatter(1, own[:, None] + columns, log_weights)
+        return CITATION
