@@ -60,14 +60,14 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo makes.")] = Path("demo"),
     model: EncoderName = DEFAULT_MODEL,
     documents: Annotated[int, typer.Option(min=100, help="Documents of the collection, about.")] = 3000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of encoder training, stages 1 and 3 each.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of encoder training, stages 1 and 3 each.")] = 12,
     fit_steps: Annotated[int, typer.Option(min=1, help="Steps of an adapter fit.")] = 300,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Do the whole job on this machine's own Python documentation; minutes, offline.
 
-    Example: `rrra demo`, and then `rrra search demo/retriever "join two paths"`
+    Example: `rrra demo`, and then `rrra search demo/retriever "compress a folder into a zip archive"`
     """
     from sentence_transformers import SentenceTransformer
 
@@ -104,7 +104,7 @@ def demo(
         seconds = time.perf_counter() - start
         retrievers[stage1] = Retriever(encoder, adapter)
         job.measure(name, retrievers[stage1], cache, seconds)
-    retrievers["query"].save_pretrained(out / "retriever")
+    retrievers["none"].save_pretrained(out / "retriever")
 
     _say("Training the encoder with LoRA, in three stages")
     trained = train(
@@ -222,7 +222,7 @@ def _report(result: dict[str, Any], retriever: Retriever, out: Path) -> None:
     distances = ", ".join(f"{name} {distance:.1e}" for name, distance in result["loaders"].items())
     console.print(
         f"\n{out}/run/model opens with three loaders; greatest difference from SentenceTransformer: "
-        f'{distances}.\nSearch on: rrra search {out}/retriever "join two paths"'
+        f'{distances}.\nSearch on: rrra search {out}/retriever "compress a folder into a zip archive"'
     )
 
 
