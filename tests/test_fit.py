@@ -55,8 +55,8 @@ def quality(adapter, documents, test, depth=50):
     found = DevelopmentSet.retrieve(mapped, mapped_documents, depth)
     logits = candidate_logits(adapter, found.queries, found.rows, mapped_documents)
     scores = adapter.combine(torch.from_numpy(found.cosines), torch.from_numpy(logits)).numpy()
-    reranked = ndcg_per_query(reorder(found.relevant, scores), found.num_relevant)
-    return found.ndcg().mean(), reranked.mean()
+    rankings = found.relevant, reorder(found.relevant, scores)
+    return tuple(ndcg_per_query(ranking, found.num_relevant).mean() for ranking in rankings)
 
 
 # -------------------------------------------------------------------- fitting

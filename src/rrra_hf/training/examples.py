@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..evaluation import ndcg_per_query
 from ..indexes import FlatIndex
 
 
@@ -90,10 +89,6 @@ class DevelopmentSet:
         known = KnownPositives(labelled.positives, len(documents))
         relevant = known.contains(np.arange(len(rows))[:, None], rows)
         return cls(labelled.embeddings, rows, cosines, relevant, labelled.num_relevant)
-
-    def ndcg(self, k: int = 10) -> np.ndarray:
-        """Return nDCG@k of the retriever's own ranking, `(n,)`."""
-        return ndcg_per_query(self.relevant, self.num_relevant, k)
 
 
 class Candidates(NamedTuple):
