@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,38 +19,12 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from command_line import Outcome, rrra
 from rrra_hf import AdapterConfig, CandidatePool, Retriever, RetrieverAdapter, RRRAModel, load_collection
-from rrra_hf.cli import main
 
 WORDS = ["list", "copy", "find", "files", "folder", "sort", "text", "line", "query", "passage", "old", "new"]
 
 SHORT = ["--stage1-steps", 1, "--stage3-steps", 1, "--fit-steps", 2]
-
-
-class Outcome(NamedTuple):
-    """What a user sees of a command."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def rrra(*arguments: object, stdin: bytes = b"") -> Outcome:
-    """Run the command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["rrra", *map(str, arguments)])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            main()
-            status = 0
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-    return Outcome(status, out.getvalue(), err.getvalue())
 
 
 def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import json
 import os
 import re
@@ -11,9 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,8 +19,8 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from command_line import Outcome, rrra
 from rrra_hf import CandidatePool, Retriever, RRRAModel
-from rrra_hf.cli import main
 from rrra_hf.cli.app import app
 from rrra_hf.data import Collection
 from rrra_hf.evaluation import DEFAULT_MEASURES
@@ -31,37 +28,6 @@ from rrra_hf.evaluation import DEFAULT_MEASURES
 TEXT = "how do i list copy find files folder sort text line query passage old new"
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 TRAIN = "--stage1-steps 3 --stage3-steps 2 --train-batch-size 8 --fit-steps 10 --folds 2 --save-steps 2"
-
-
-class Outcome(NamedTuple):
-    """What a user sees of a command."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def message(self) -> str:
-        """What is said for people, without frames and line breaks."""
-        return " ".join(re.sub(r"[│╭╮╰╯─]", " ", self.out + self.err).split())
-
-
-def rrra(*arguments: object, stdin: bytes = b"") -> Outcome:
-    """Run the command line in this process, neither of its outputs a terminal."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["rrra", *map(str, arguments)])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            main()
-            status = 0
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-    return Outcome(status, out.getvalue(), err.getvalue())
 
 
 def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:

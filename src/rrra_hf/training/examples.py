@@ -34,6 +34,11 @@ class LabelledQueries(NamedTuple):
         return LabelledQueries(self.embeddings[rows], [self.positives[row] for row in rows])
 
 
+def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:
+    """Return every (query row, positive row), `(pairs, 2)`."""
+    return np.concatenate([np.stack([np.full(len(rows), q), rows], 1) for q, rows in enumerate(positives)])
+
+
 def gather(embeddings: np.ndarray, rows: np.ndarray) -> Tensor:
     """Return the embeddings at the given rows as float32, `(*rows.shape, dim)`."""
     return torch.from_numpy(np.asarray(embeddings[rows], dtype=np.float32))

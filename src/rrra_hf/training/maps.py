@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..evaluation import ndcg_per_query
 from ..indexes import FlatIndex
 from .arguments import FitArguments
-from .examples import KnownPositives, LabelledQueries, gather, shuffled_batches
+from .examples import KnownPositives, LabelledQueries, gather, pair_rows, shuffled_batches
 from .selection import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
@@ -79,9 +79,7 @@ def fit_maps(
     dim = documents.shape[1]
     sides = ["query"] if arguments.stage1 == "query" else ["query", "document"]
     residuals = nn.ParameterDict({side: torch.zeros(dim, dim) for side in sides})
-    pairs = np.concatenate(
-        [np.stack([np.full(len(rows), query), rows], 1) for query, rows in enumerate(training.positives)]
-    )
+    pairs = pair_rows(training.positives)
     known = KnownPositives(training.positives, len(documents))
     optimizer = torch.optim.AdamW(residuals.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, STEPS)

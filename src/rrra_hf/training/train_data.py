@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from datasets import Dataset
 from ..data import Collection
 from ..mining import CandidatePool
 from ..sampling import draw_negatives, rrra_weights
+from .examples import pair_rows
 from .train_arguments import TrainArguments
 
 
@@ -44,11 +44,6 @@ def with_development(collection: Collection, fraction: float, seed: int) -> Coll
             "dev": {name: grades for name, grades in splits["train"].items() if name in held_out},
         }
     return replace(collection, qrels_by_split=splits)
-
-
-def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:
-    """Return every (query row, positive row), `(pairs, 2)`."""
-    return np.concatenate([np.stack([np.full(len(rows), q), rows], 1) for q, rows in enumerate(positives)])
 
 
 def pair_dataset(collection: Collection) -> Dataset:

@@ -1,0 +1,45 @@
+"""Runs the `rrra` command in the tests' own process, and keeps what a user would see of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, NamedTuple
+
+import pytest
+
+from rrra_hf.cli import main
+
+
+class Outcome(NamedTuple):
+    """What a user sees of a command."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def message(self) -> str:
+        """What is said for people, without frames and line breaks."""
+        return " ".join(re.sub(r"[│╭╮╰╯─]", " ", self.out + self.err).split())
+
+
+def rrra(*arguments: object, stdin: bytes = b"") -> Outcome:
+    """Run the command line in this process, neither of its outputs a terminal."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["rrra", *map(str, arguments)])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            main()
+            status = 0
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+    return Outcome(status, out.getvalue(), err.getvalue())
