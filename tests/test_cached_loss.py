@@ -15,7 +15,7 @@ from sentence_transformers.util import cos_sim, dot_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from rrra_hf.losses import CachedRRRALoss, RRRALoss, cached_rrra, in_batch
+from rrra_hf.losses import CachedRRRALoss, RRRALoss, in_batch
 
 BATCH, NEGATIVES, DIM = 5, 3, 8
 # Only looked at by the constructor, where embeddings are given.
@@ -25,6 +25,20 @@ TEXTS = [
     ["list files", "copy file to folder", "sort line of text", "new query", "find files in folder"],
     ["find files", "list files in folder", "copy text", "old passage", "sort a folder"],
     ["old query", "new passage", "old text", "find the old query in the text", "line"],
+]
+SYMMETRIC = ("query_to_doc", "doc_to_query")
+ALL = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+PARENT_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"scale": 7.0, "similarity_fct": dot_score},
+    {"directions": SYMMETRIC},
+    {"directions": SYMMETRIC, "partition_mode": "per_direction"},
+    {"directions": ALL},
+    *(
+        {"hardness_mode": mode, "hardness_strength": 5.0}
+        for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
+    ),
+    {"directions": ALL, "hardness_mode": "all_negatives", "hardness_strength": 9.0},
 ]
 WEIGHTS = torch.tensor([[0.25, 1.0], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0], [2.0, 1.5]])
 
@@ -63,7 +77,7 @@ def model_gradients(model: SentenceTransformer, loss: Any, labels: Tensor | None
 
 
 @pytest.mark.parametrize("mini_batch_size", [1, 2, 5, 32])
-@pytest.mark.parametrize("options", [{}, {"scale": 7.0, "similarity_fct": dot_score}])
+@pytest.mark.parametrize("options", PARENT_OPTIONS)
 @pytest.mark.parametrize("labels", [None, torch.ones(BATCH, NEGATIVES)])
 def test_without_weights_or_with_all_one_it_is_the_parent_to_the_last_bit(
     options: dict[str, Any], labels: Tensor | None, mini_batch_size: int
@@ -142,10 +156,13 @@ def test_without_gradients_the_loss_is_the_same(model: SentenceTransformer) -> N
 def test_the_second_of_two_devices_weighs_its_own_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
     # Other devices' documents come before this one's, as they do when gathered on rank 1.
     generator = torch.Generator().manual_seed(3)
-    others = [torch.randn(BATCH, DIM, generator=generator) for _ in range(1 + NEGATIVES)]
-    queue = iter(others)
+    gathered = [torch.randn(BATCH, DIM, generator=generator) for _ in range(2 + NEGATIVES)]
+    _, *others = gathered
+    queue = iter(gathered)
     monkeypatch.setattr(in_batch, "all_gather_with_grad", lambda column: torch.cat([next(queue), column]))
+    monkeypatch.setattr(in_batch, "all_gather", lambda sizes: sizes.repeat(2))
     monkeypatch.setattr(in_batch, "get_rank", lambda: 1)
+    monkeypatch.setattr(in_batch, "get_world_size", lambda: 2)
     loss = CachedRRRALoss(MODEL, mini_batch_size=2, gather_across_devices=True)
     weights = random_weights()
     value = loss.calculate_loss(make_reps(), weights)
@@ -175,11 +192,6 @@ def test_illegal_weights_are_refused(labels: Tensor, message: str) -> None:
         loss.calculate_loss(make_reps(), labels)
 
 
-def test_options_that_weights_cannot_enter_are_refused() -> None:
-    with pytest.raises(TypeError, match="hardness_mode"):
-        CachedRRRALoss(MODEL, hardness_mode="hard_negatives")
-
-
 def test_the_progress_bar_is_shown_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     for show in (False, True):
         loss = CachedRRRALoss(MODEL, show_progress_bar=show)
@@ -189,29 +201,23 @@ def test_the_progress_bar_is_shown_if_asked_for(capsys: pytest.CaptureFixture[st
 
 def test_settings_for_the_model_card() -> None:
     loss = CachedRRRALoss(MODEL, scale=5.0, mini_batch_size=4)
-    assert loss.get_config_dict() == {
-        "scale": 5.0,
-        "similarity_fct": "cos_sim",
-        "mini_batch_size": 4,
-        "mini_batch_num_tokens": None,
-        "gather_across_devices": False,
-    }
+    settings = loss.get_config_dict()
+    assert (settings["scale"], settings["mini_batch_size"]) == (5.0, 4)
+    assert settings == {**RRRALoss(MODEL, scale=5.0).get_config_dict(), **settings}
     assert "2508.11670" in loss.citation
     assert "2101.06983" in loss.citation
 
 
-def test_the_trainer_trains_with_the_scores(
-    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_trainer_trains_with_the_scores(model: SentenceTransformer, tmp_path: Path) -> None:
     names = ["query", "positive", "negative_1", "negative_2"]
     rows = Dataset.from_dict({**dict(zip(names, TEXTS, strict=True)), "scores": WEIGHTS.tolist()})
     seen = []
 
-    def watched(labels: Tensor, shape: tuple[int, int]) -> Tensor:
-        seen.append((labels.tolist(), shape))
-        return labels
+    class Watched(CachedRRRALoss):
+        def calculate_loss(self, reps: Any, labels: Any = None, **options: Any) -> Tensor:
+            seen.append(labels.weights.tolist())
+            return super().calculate_loss(reps, labels, **options)
 
-    monkeypatch.setattr(cached_rrra, "checked_weights", watched)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     trainer = SentenceTransformerTrainer(
         model=model,
@@ -219,10 +225,9 @@ def test_the_trainer_trains_with_the_scores(
             output_dir=str(tmp_path), max_steps=1, report_to="none", disable_tqdm=True, save_strategy="no"
         ),
         train_dataset=rows,
-        loss=CachedRRRALoss(model, mini_batch_size=2),
+        loss=Watched(model, mini_batch_size=2),
     )
     trainer.train()
-    [(labels, shape)] = seen
+    [labels] = seen
     assert sorted(labels) == sorted(WEIGHTS.tolist())
-    assert shape == (5, 2)
     assert any(not torch.equal(weight.cpu(), before[name]) for name, weight in model.state_dict().items())

@@ -22,6 +22,20 @@ from torch.nn import functional as F
 from rrra_hf.losses import RRRALoss
 
 BATCH, NEGATIVES, DIM = 5, 3, 8
+SYMMETRIC = ("query_to_doc", "doc_to_query")
+ALL = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+PARENT_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"scale": 7.0, "similarity_fct": dot_score},
+    {"directions": SYMMETRIC},
+    {"directions": SYMMETRIC, "partition_mode": "per_direction"},
+    {"directions": ALL},
+    *(
+        {"hardness_mode": mode, "hardness_strength": 5.0}
+        for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
+    ),
+    {"directions": ALL, "hardness_mode": "all_negatives", "hardness_strength": 9.0},
+]
 
 
 def make_embeddings(columns: int = 2 + NEGATIVES, batch: int = BATCH) -> list[Tensor]:
@@ -37,7 +51,7 @@ def loss_and_gradients(
     return value, list(torch.autograd.grad(value, embeddings))
 
 
-@pytest.mark.parametrize("options", [{}, {"scale": 7.0, "similarity_fct": dot_score}])
+@pytest.mark.parametrize("options", PARENT_OPTIONS)
 @pytest.mark.parametrize("labels", [None, torch.ones(BATCH, NEGATIVES)])
 def test_without_weights_or_with_all_one_it_is_the_parent_to_the_last_bit(
     options: dict[str, Any], labels: Tensor | None
@@ -134,18 +148,14 @@ def test_illegal_weights_are_refused(labels: Tensor, message: str) -> None:
         RRRALoss(None).compute_loss_from_embeddings(make_embeddings(), labels)
 
 
-def test_options_that_weights_cannot_enter_are_refused() -> None:
-    with pytest.raises(TypeError, match="directions"):
-        RRRALoss(None, directions=("query_to_doc", "doc_to_query"))
-
-
 def test_settings_for_the_model_card() -> None:
-    loss = RRRALoss(None, scale=5.0)
-    assert loss.get_config_dict() == {
-        "scale": 5.0,
-        "similarity_fct": "cos_sim",
-        "gather_across_devices": False,
+    loss = RRRALoss(None, scale=5.0, directions=SYMMETRIC)
+    settings = loss.get_config_dict()
+    assert settings == {
+        **MultipleNegativesRankingLoss(None, scale=5.0, directions=SYMMETRIC).get_config_dict(),
+        **settings,
     }
+    assert (settings["weights"], settings["adapter_weight"]) == ("dataset", 0.0)
     assert "2508.11670" in loss.citation
 
 
@@ -169,8 +179,8 @@ def test_the_trainer_brings_the_scores_to_the_loss(tiny_bert: Path, tmp_path: Pa
     seen = []
 
     class Watched(RRRALoss):
-        def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
-            seen.append((len(embeddings), labels))
+        def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Any) -> Tensor:
+            seen.append((len(embeddings), labels.weights))
             return super().compute_loss_from_embeddings(embeddings, labels)
 
     before = {name: weight.clone() for name, weight in model.state_dict().items()}

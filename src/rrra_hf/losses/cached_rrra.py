@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from sentence_transformers.util import cos_sim
 from torch import Tensor
 
-from .in_batch import all_documents
-from .rrra import CITATION
-from .weights import checked_weights, weighted_logits
+from ..adapter_rrra import RetrieverAdapter
+from ..mining import CandidatePool
+from .rrra import CITATION, RowLabels, RRRALoss
 
 
 class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
@@ -23,51 +24,58 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
     The batch is embedded without gradients in mini-batches, the loss and its gradients with respect
     to the embeddings are computed, then each mini-batch is embedded again and those gradients are
     passed on. The loss is that of `RRRALoss`: with `s` the scaled similarities of a query, `+` its
-    positive, `w_j` the weights of its own hard negatives and `i` running over all other documents of
+    positive, `w_j` the weights of its own hard negatives and `i` running over the other documents of
     the batch::
 
-        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i exp(s_i)) )
+        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i w_i exp(s_i)) )
 
     Args:
-        model: The encoder.
+        model: The encoder; for live weights and for `adapter_weight` one that holds an `RRRAModel`.
         scale: Similarities are multiplied by it; 1 / temperature.
         similarity_fct: Similarity of `(n, dim)` and `(m, dim)`, `(n, m)`: cosine by default.
         mini_batch_size: Texts embedded at once, and rows of the score matrix held at once.
         mini_batch_num_tokens: If given, texts are embedded in mini-batches of about so many tokens
             instead.
         gather_across_devices: Take the documents of all devices as negatives.
+        directions: As in `RRRALoss`.
+        partition_mode: As in `RRRALoss`.
         show_progress_bar: Show the progress through the mini-batches.
+        hardness_mode: As in `RRRALoss`.
+        hardness_strength: As in `RRRALoss`.
+        settings: `pool`, `live`, `gamma`, `hardness`, `detach_weights`, `weigh_in_batch`,
+            `mask_known_positives`, `adapter_weight`, as in `RRRALoss`.
 
     Requirements:
         1. (query, positive, negative_1, ..., negative_n) n-tuples.
-        2. The n weights, of a query's own negatives in their order, in a column named `scores` (or
-           `score`, `label`, `labels`). Without such a column all weigh 1.
+        2. A column of labels named `scores` (or `score`, `label`, `labels`): the n weights, of a query's
+           own negatives in their order; or with `pool`, 2 + n rows. Without it, all weigh 1.
         3. A large `per_device_train_batch_size` and a `mini_batch_size` that fits into memory.
 
     Inputs:
-        +------------------------------------------------+------------------------------+
-        | Inputs                                         | Labels                       |
-        +================================================+==============================+
-        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0   |
-        +------------------------------------------------+------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | none: all weights 1          |
-        +------------------------------------------------+------------------------------+
-        | (query, positive)                              | none                         |
-        +------------------------------------------------+------------------------------+
+        +------------------------------------------------+------------------------------------+
+        | Inputs                                         | Labels                             |
+        +================================================+====================================+
+        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0         |
+        +------------------------------------------------+------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows            |
+        +------------------------------------------------+------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | none: all weights 1, or live       |
+        +------------------------------------------------+------------------------------------+
+        | (query, positive)                              | none, or with `pool`: 2 rows       |
+        +------------------------------------------------+------------------------------------+
 
     Recommendations:
-        - `draw_negatives` makes negatives and weights from a cross-fitted pool.
-        - Use `BatchSamplers.NO_DUPLICATES`, so that no document of the batch is a query's positive
-          and another's negative.
+        - `Resampler` feeds a trainer with negatives drawn from a cross-fitted pool and their weights.
+        - With `weigh_in_batch=True` and live weights the adapter reads `mini_batch_size` times all
+          documents of the batch at once: that, too, must fit into memory.
 
     Relations:
         - `RRRALoss` is the same loss, faster, with the whole batch in memory.
-        - `CachedMultipleNegativesRankingLoss` is this loss with all weights 1 (equal to the last
-          bit). Its options for other directions, partitions and hardness are not taken here: how a
-          weight should enter those terms is not defined.
+        - `CachedMultipleNegativesRankingLoss` is this loss with all weights 1 and nothing masked (equal
+          to the last bit).
 
     Raises:
-        ValueError: In use, if weights are of another shape, negative, or not finite.
+        ValueError: As in `RRRALoss`.
 
     Source:
         Resampling scores of RRRA, arXiv 2508.11670, as log-weights in the softmax denominator;
@@ -93,6 +101,8 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
             trainer.train()
     """
 
+    loss: RRRALoss
+
     def __init__(
         self,
         model: SentenceTransformer,
@@ -101,42 +111,86 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
         mini_batch_size: int = 32,
         mini_batch_num_tokens: int | None = None,
         gather_across_devices: bool = False,
+        directions: tuple[str, ...] = ("query_to_doc",),
+        partition_mode: str = "joint",
         show_progress_bar: bool = False,
+        hardness_mode: str | None = None,
+        hardness_strength: float = 0.0,
+        **settings: Any,
     ) -> None:
         super().__init__(
             model,
-            scale=scale,
-            similarity_fct=similarity_fct,
             mini_batch_size=mini_batch_size,
             mini_batch_num_tokens=mini_batch_num_tokens,
-            gather_across_devices=gather_across_devices,
             show_progress_bar=show_progress_bar,
         )
+        # As in the parent, the wrapped loss owns and checks the settings.
+        self.loss = RRRALoss(
+            model,
+            scale,
+            similarity_fct,
+            gather_across_devices,
+            directions,
+            partition_mode,
+            hardness_mode,
+            hardness_strength,
+            **settings,
+        )
+
+    @property
+    def pool(self) -> CandidatePool | None:
+        """The pool whose rows are the labels; set another one of the same documents at any time."""
+        return self.loss.pool
+
+    @pool.setter
+    def pool(self, pool: CandidatePool | None) -> None:
+        self.loss.pool = pool
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            sentence_features: Tokenized queries, positives, and each column of negatives.
+            labels: Weights `(batch, n)`, or with a pool rows `(batch, 2 + n)`; None if there are none.
+        """
+        columns = list(sentence_features)
+        known = self.loss.row_labels(labels, columns)
+        if not (torch.is_grad_enabled() and self.loss.trains_adapter):
+            return super().forward(columns, known)  # type: ignore[arg-type]
+        adapter = self.loss.adapter
+        stand_in = copy.deepcopy(adapter)
+        stand_in.zero_grad()
+        loss = super().forward(columns, known._replace(adapter=stand_in))  # type: ignore[arg-type]
+        # The backward pass of a new node comes before the parent's, which replays the mini-batches and,
+        # on several devices, ends with the exchange of all gradients.
+        loss = loss * 1.0
+        loss.register_hook(lambda gradient: _pass_on(stand_in, adapter, gradient))
+        return loss
 
     def calculate_loss(
-        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+        self,
+        reps: list[list[Tensor]],
+        labels: Tensor | RowLabels | None = None,
+        *,
+        with_backward: bool = False,
     ) -> Tensor:
         """Return the loss of a batch.
 
         Args:
             reps: Queries, positives, and each column of negatives, each as mini-batches
                 `(mini_batch, dim)`.
-            labels: Weights of the negatives, `(batch, n)`; None if all are 1.
+            labels: As given to `forward`, or what `RRRALoss.row_labels` made of them.
             with_backward: Pass gradients back to `reps` while computing; the loss comes detached.
         """
-        if labels is None:
-            return super().calculate_loss(reps, None, with_backward=with_backward)
-        queries, *columns = (torch.cat(mini_batches) for mini_batches in reps)
-        weights = checked_weights(labels, (len(queries), len(columns) - 1))
-        documents, own = all_documents(columns, self.gather_across_devices)
-        starts = range(0, len(queries), self.mini_batch_size)
-        total = queries.new_zeros(())
-        for start in tqdm.tqdm(starts, desc="Calculating loss", disable=not self.show_progress_bar):
-            rows = slice(start, start + self.mini_batch_size)
-            logits = self.similarity_fct(queries[rows], documents) * self.scale
-            logits = weighted_logits(logits, weights[rows], own[rows])
-            positive = logits.gather(1, own[rows, None]).squeeze(1)
-            loss = -(positive - logits.logsumexp(dim=1)).mean() * len(logits) / len(queries)
+        labels = labels if isinstance(labels, RowLabels) else self.loss.row_labels(labels)
+        batch = self.loss.gathered([torch.cat(mini_batches) for mini_batches in reps], labels)
+        total = batch.queries.new_zeros(())
+        for own in tqdm.tqdm(
+            batch.own.split(self.mini_batch_size),
+            desc="Calculating loss",
+            disable=not self.show_progress_bar,
+        ):
+            loss = self.loss.row_losses(batch, own, labels).mean() * len(own) / len(batch.own)
             if with_backward:
                 loss.backward()
                 loss = loss.detach()
@@ -145,11 +199,17 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings, for the model card."""
-        settings = super().get_config_dict()
-        unused = ("directions", "partition_mode", "hardness_mode", "hardness_strength")
-        return {name: setting for name, setting in settings.items() if name not in unused}
+        return {**super().get_config_dict(), **self.loss.get_config_dict()}
 
     @property
     def citation(self) -> str:
         """BibTeX entries, for the model card."""
         return CITATION + super().citation
+
+
+def _pass_on(stand_in: RetrieverAdapter, adapter: RetrieverAdapter, gradient: Tensor) -> None:
+    """Add the gradients that a stand-in collected to the adapter's, times the gradient of the loss."""
+    for collected, parameter in zip(stand_in.parameters(), adapter.parameters(), strict=True):
+        if parameter.requires_grad and collected.grad is not None:
+            scaled = collected.grad * gradient
+            parameter.grad = scaled if parameter.grad is None else parameter.grad + scaled

@@ -2,30 +2,92 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.util import all_gather_with_grad, get_rank
+from sentence_transformers.util import all_gather, all_gather_with_grad, get_rank, get_world_size
 from torch import Tensor
 
 
-def all_documents(columns: list[Tensor], gather_across_devices: bool) -> tuple[Tensor, Tensor]:
-    """Return the documents of the batch, column by column, and where this device's own are.
+class InBatch(NamedTuple):
+    """The texts of a batch, of all devices where they are gathered.
 
-    With columns of `length` documents, of all devices where they are gathered, the document of
-    query `i` in column `j` is at `j * length + own[i]`; positives are column 0.
+    With `world` rows in all devices' batches together, the document of row `i` in column `j` is at
+    `j * world + i`; positives are column 0.
 
     Args:
-        columns: Positives, and each column of negatives, all `(batch, dim)`.
-        gather_across_devices: Take the documents of all devices.
-
-    Returns:
-        Documents, `(num_columns * length, dim)`, and `own`, `(batch,)`.
+        queries: `(world, dim)`.
+        documents: `((1 + n) * world, dim)`, column by column.
+        query_ids: Equal for equal queries, `(world,)`.
+        document_ids: Equal for equal documents, `((1 + n) * world,)`.
+        own: Where this device's rows are among all rows, `(batch,)`.
     """
-    batch, first = len(columns[0]), 0
-    if gather_across_devices:
-        columns = [all_gather_with_grad(column) for column in columns]
+
+    queries: Tensor
+    documents: Tensor
+    query_ids: Tensor
+    document_ids: Tensor
+    own: Tensor
+
+    @property
+    def world(self) -> int:
+        """Rows of all devices together."""
+        return len(self.queries)
+
+    @property
+    def num_negatives(self) -> int:
+        """Hard negatives of each query."""
+        return len(self.documents) // self.world - 1
+
+    def negative_places(self, own: Tensor) -> Tensor:
+        """Return where the hard negatives of the given rows are among the documents, `(rows, n)`."""
+        columns = torch.arange(1, self.num_negatives + 1, device=own.device)
+        return own[:, None] + columns * self.world
+
+    def is_own(self, own: Tensor) -> Tensor:
+        """Return which documents are positive or hard negative of the given rows, `(rows, documents)`."""
+        rows = torch.arange(len(self.documents), device=own.device) % self.world
+        return rows == own[:, None]
+
+
+def gather_batch(embeddings: list[Tensor], gather_across_devices: bool, ids: Tensor | None = None) -> InBatch:
+    """Return the batch, gathered if asked for.
+
+    Args:
+        embeddings: Queries, positives, and each column of negatives, all `(batch, dim)`.
+        gather_across_devices: Take the texts of all devices.
+        ids: Ids of each column's texts, `(batch, 2 + n)`; all texts differ if not given.
+
+    Raises:
+        ValueError: If the devices have batches of different sizes.
+    """
+    first, batch = 0, len(embeddings[0])
+    if gather_across_devices and get_world_size() > 1:
+        _check_sizes(embeddings[0])
+        embeddings = [all_gather_with_grad(column) for column in embeddings]
+        ids = None if ids is None else all_gather(ids)
         first = get_rank() * batch
-    return torch.cat(columns), torch.arange(first, first + batch, device=columns[0].device)
+    queries, *columns = embeddings
+    documents = torch.cat(columns)
+    if ids is None:
+        query_ids, document_ids = (
+            torch.arange(len(texts), device=texts.device) for texts in (queries, documents)
+        )
+    else:
+        query_ids, document_ids = ids[:, 0], ids[:, 1:].T.reshape(-1)
+    own = torch.arange(first, first + batch, device=queries.device)
+    return InBatch(queries, documents, query_ids, document_ids, own)
+
+
+def _check_sizes(queries: Tensor) -> None:
+    # Gathering tensors of different sizes hangs or mixes rows up.
+    sizes = all_gather(torch.tensor([len(queries)], device=queries.device)).tolist()
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"gather_across_devices needs batches of one size, the devices have {sizes}: leave "
+            "accelerate's even_batches on, or set dataloader_drop_last=True."
+        )
 
 
 def in_batch_logits(loss: MultipleNegativesRankingLoss, embeddings: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -36,8 +98,7 @@ def in_batch_logits(loss: MultipleNegativesRankingLoss, embeddings: list[Tensor]
         embeddings: Queries, positives, and each column of negatives, all `(batch, dim)`.
 
     Returns:
-        Logits, `(batch, num_documents)`, in the order of `all_documents`, and `own`, `(batch,)`.
+        Logits, `(batch, num_documents)`, in the order of `InBatch.documents`, and `own`, `(batch,)`.
     """
-    queries, *columns = embeddings
-    documents, own = all_documents(columns, loss.gather_across_devices)
-    return loss.similarity_fct(queries, documents) * loss.scale, own
+    batch = gather_batch(embeddings, loss.gather_across_devices)
+    return loss.similarity_fct(batch.queries[batch.own], batch.documents) * loss.scale, batch.own

@@ -1,13 +1,15 @@
-"""Weights of hard negatives: checked, and as log-weights on the logits."""
+"""Weights of hard negatives: checked, and as logarithms that are added to logits."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from ..adapter_rrra import RetrieverAdapter
 
-def checked_weights(labels: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return the weights in single precision.
+
+def check_weights(labels: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse labels that are no weights.
 
     Args:
         labels: Weights of each query's own negatives, in their order.
@@ -27,21 +29,45 @@ def checked_weights(labels: Tensor, shape: tuple[int, int]) -> Tensor:
             f"The weights of the negatives must be finite and at least 0, got {labels[bad][0].item()} "
             f"(and {int(bad.sum()) - 1} more such)."
         )
-    return labels.float()
 
 
-def weighted_logits(logits: Tensor, weights: Tensor, own: Tensor) -> Tensor:
-    """Return the logits with the log-weights of each query's own negatives added.
+def log_weights(weights: Tensor) -> Tensor:
+    """Return the logarithms of the weights, -inf for 0, with finite gradients everywhere."""
+    # log(0) is kept out of the graph: its gradient would be NaN were the weights learnt.
+    logs = torch.where(weights > 0, weights.float(), 1.0).log()
+    return torch.where(weights > 0, logs, -torch.inf)
+
+
+def adapter_logits(adapter: RetrieverAdapter, queries: Tensor, documents: Tensor) -> Tensor:
+    """Return the adapter's log-odds of relevance, in the adapter's own precision.
 
     Args:
-        logits: `(rows, (1 + n) * length)`, documents column by column with the positives first.
-        weights: `(rows, n)`.
-        own: Where the rows' own documents are in a column, `(rows,)`.
+        adapter: The adapter.
+        queries: `(..., dim)`.
+        documents: `(..., dim)`, broadcast against the queries.
+
+    Returns:
+        `(...)`.
+
+    Raises:
+        ValueError: If the embeddings are not of the adapter's dimension.
     """
-    n = weights.shape[1]
-    length = logits.shape[1] // (1 + n)
-    # log(0) is kept out of the graph: its gradient would be NaN were the weights learnt.
-    log_weights = torch.where(weights > 0, weights, 1.0).log()
-    log_weights = torch.where(weights > 0, log_weights, -torch.inf)
-    places = own[:, None] + torch.arange(1, n + 1, device=own.device) * length
-    return logits + torch.zeros_like(logits).scatter(1, places, log_weights.to(logits))
+    weight, dim = adapter.readout.weight, adapter.config.embedding_dim
+    if queries.shape[-1] != dim:
+        raise ValueError(
+            f"The adapter reads embeddings of dimension {dim}, got {queries.shape[-1]}: live weights and "
+            "adapter_weight don't work with embeddings that are cut, as in MatryoshkaLoss."
+        )
+    with torch.autocast(queries.device.type, enabled=False):
+        return adapter(queries.to(weight.dtype), documents.to(weight.dtype)).logits
+
+
+def log_hardness(cosines: Tensor, slope: float) -> Tensor:
+    """Return the logarithm of `exp(slope * cos)` over its greatest value in the row.
+
+    Args:
+        cosines: Similarities of each query's hard negatives, `(rows, n)`.
+        slope: Hardness over temperature.
+    """
+    cosines = cosines.detach()
+    return slope * (cosines - cosines.amax(dim=1, keepdim=True))

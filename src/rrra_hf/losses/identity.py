@@ -1,0 +1,122 @@
+"""Which texts of a batch are the same, and which documents of others are therefore no negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .in_batch import InBatch
+from .pool_pairs import PoolPairs
+
+# Odd constants of the SplitMix64 generator, as signed 64-bit integers.
+TOKEN, POSITION, MIX = -7046029254386353131, -4658895280553007687, -7723592293110705685
+
+
+def text_ids(columns: Sequence[dict[str, Any]]) -> Tensor | None:
+    """Return an id for each text that is equal for equal texts, from the texts' tokens.
+
+    Padding doesn't count. Texts that are equal up to the length at which they are cut have equal
+    embeddings, and equal ids.
+
+    Args:
+        columns: Tokenized texts of each column: `input_ids` and `attention_mask`, `(batch, length)`, or
+            flattened, with `cu_seq_lens_q`.
+
+    Returns:
+        Hashes, `(batch, columns)` int64; None if a column is no tokenized text.
+
+    Example:
+        >>> padded = {"input_ids": torch.tensor([[5, 6, 0], [5, 6, 7]]),
+        ...           "attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]])}
+        >>> ids = text_ids([padded, {"input_ids": torch.tensor([[5, 6], [5, 5]])}])
+        >>> bool(ids[0, 0] == ids[0, 1]), len(ids.unique())
+        (True, 3)
+    """
+    hashes = [_hashes(features) for features in columns]
+    if any(column is None for column in hashes):
+        return None
+    return torch.stack([column for column in hashes if column is not None], dim=1)
+
+
+def _hashes(features: dict[str, Any]) -> Tensor | None:
+    tokens = features.get("input_ids")
+    if tokens is None or tokens.ndim != 2:
+        return None
+    if "cu_seq_lens_q" in features:
+        starts = features["cu_seq_lens_q"].long()
+        lengths = starts.diff()
+        text = torch.repeat_interleave(lengths)
+        mixed = _mix(tokens[0], torch.arange(len(text), device=tokens.device) - starts[text])
+        return torch.zeros_like(lengths).index_add(0, text, mixed)
+    mask = features.get("attention_mask")
+    mask = torch.ones_like(tokens) if mask is None else mask.long()
+    return (_mix(tokens, mask.cumsum(dim=1) - 1) * mask).sum(dim=1)
+
+
+def _mix(tokens: Tensor, positions: Tensor) -> Tensor:
+    """Return a well-mixed number for each token at its place; sums of them tell texts apart."""
+    mixed = (tokens.long() + 1) * TOKEN + (positions + 1) * POSITION
+    mixed = (mixed ^ (mixed >> 30)) * MIX
+    return mixed ^ (mixed >> 27)
+
+
+def known_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Tensor:
+    """Return which documents, beside its own positive, are known to be relevant to each query.
+
+    Known are copies of the query's positive, the positives of other rows with the same query, and what
+    the pool labels.
+
+    Args:
+        batch: The batch.
+        own: Rows, `(rows,)`.
+        pairs: The pool whose rows the ids are, if there is one.
+
+    Returns:
+        `(rows, documents)` bool.
+    """
+    queries, documents = batch.query_ids, batch.document_ids
+    known = documents == documents[own][:, None]
+    known[:, : batch.world] |= queries == queries[own][:, None]
+    if pairs is not None:
+        known |= pairs.labelled(queries[own][:, None], documents)
+    return known.scatter(1, own[:, None], False)
+
+
+def copies_of_negatives(batch: InBatch, own: Tensor) -> Tensor:
+    """Return which documents of others are copies of each query's own hard negatives.
+
+    A pair has one weight, which its own negative carries: a copy would count in full.
+
+    Args:
+        batch: The batch.
+        own: Rows, `(rows,)`.
+
+    Returns:
+        `(rows, documents)` bool.
+    """
+    documents = batch.document_ids
+    copies = torch.zeros(len(own), len(documents), dtype=torch.bool, device=own.device)
+    for places in batch.negative_places(own).T:
+        copies |= documents == documents[places][:, None]
+    return copies & ~batch.is_own(own)
+
+
+def queries_of_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Tensor:
+    """Return to which queries of others each row's own positive is known to be relevant.
+
+    Args:
+        batch: The batch.
+        own: Rows, `(rows,)`.
+        pairs: The pool whose rows the ids are, if there is one.
+
+    Returns:
+        `(rows, queries)` bool.
+    """
+    queries, documents = batch.query_ids, batch.document_ids
+    known = (documents[: batch.world] == documents[own][:, None]) | (queries == queries[own][:, None])
+    if pairs is not None:
+        known |= pairs.labelled(queries, documents[own][:, None])
+    return known.scatter(1, own[:, None], False)

@@ -1,0 +1,103 @@
+"""What a candidate pool knows of any query and document of a batch, by their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..mining import CandidatePool
+
+# Greater than every pair's key: a pool may be without any candidate.
+NO_PAIR = np.iinfo(np.int64).max
+
+
+class PoolPairs(nn.Module):
+    """The labelled pairs and the resampling weights of a pool, on the loss's device.
+
+    Args:
+        pool: Candidates with their false-negative probabilities.
+        gamma: Of the weights, `(1 - p) ** gamma`.
+
+    Raises:
+        ValueError: If the pool has no probabilities.
+
+    Example:
+        >>> pool = CandidatePool(
+        ...     query_ids=["q"], document_ids=["a", "b", "c"], positives=[np.array([0])],
+        ...     candidates=np.array([[2]]), scores=np.array([[0.5]]),
+        ...     false_negative_probability=np.array([[0.75]]),
+        ... )
+        >>> pairs, query, documents = PoolPairs(pool, gamma=1.0), torch.tensor([[0]]), torch.tensor([0, 1, 2])
+        >>> pairs.labelled(query, documents).tolist()
+        [[True, False, False]]
+        >>> pairs.log_weights(query, documents).exp().tolist()
+        [[1.0, 1.0, 0.25]]
+    """
+
+    labelled_keys: Tensor
+    candidate_keys: Tensor
+    logs: Tensor
+
+    def __init__(self, pool: CandidatePool, gamma: float):
+        super().__init__()
+        if pool.false_negative_probability is None:
+            raise ValueError("pool has no false_negative_probability; cross_fit gives it one.")
+        self.pool = pool
+        self.num_documents = len(pool.document_ids)
+        rows = np.arange(len(pool))
+        lengths = [len(positives) for positives in pool.positives]
+        labelled = self._keys(np.repeat(rows, lengths), np.concatenate(pool.positives))
+        query, place = np.nonzero(pool.candidates >= 0)
+        candidates = self._keys(query, pool.candidates[query, place])
+        order = np.argsort(candidates)
+        with np.errstate(divide="ignore"):
+            logs = np.log((1.0 - pool.false_negative_probability[query, place][order]) ** gamma)
+        # Not persistent: they are the pool's, and no weights.
+        for name, values in (
+            ("labelled_keys", np.sort(labelled)),
+            ("candidate_keys", np.append(candidates[order], NO_PAIR)),
+            ("logs", np.append(logs, 0.0).astype(np.float32)),
+        ):
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
+
+    def _keys(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        return queries.astype(np.int64) * self.num_documents + documents
+
+    def checked_rows(self, labels: Tensor | None) -> Tensor:
+        """Return labels as rows of the pool.
+
+        Args:
+            labels: Rows of each query and its documents, `(batch, 1 + documents)`.
+
+        Raises:
+            ValueError: If they are missing, no whole numbers, or beyond the pool's queries or documents.
+        """
+        if labels is None or labels.is_floating_point() or labels.ndim != 2:
+            given = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise ValueError(
+                "A loss with a pool needs labels that are whole numbers, the pool's rows of query, positive "
+                f"and negatives, (batch, 2 + n), got {given}."
+            )
+        beyond = (labels < 0) | (labels >= self.num_documents)
+        beyond[:, 0] = (labels[:, 0] < 0) | (labels[:, 0] >= len(self.pool))
+        if beyond.any():
+            raise ValueError(
+                f"labels must be rows of the pool's {len(self.pool)} queries and {self.num_documents} "
+                f"documents, got {int(beyond.sum())} others, the first is {labels[beyond][0].item()}."
+            )
+        return labels
+
+    def labelled(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Return which pairs are labelled relevant; rows of the two are broadcast to each other."""
+        return self._find(self.labelled_keys, queries * self.num_documents + documents)[1]
+
+    def log_weights(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Return the logarithm of each pair's weight, 0 of those that are no candidates."""
+        place, found = self._find(self.candidate_keys, queries * self.num_documents + documents)
+        return torch.where(found, self.logs[place], 0.0)
+
+    @staticmethod
+    def _find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+        return place, keys[place] == wanted
