@@ -66,8 +66,8 @@ def _mix(tokens: Tensor, positions: Tensor) -> Tensor:
 def known_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Tensor:
     """Return which documents, beside its own positive, are known to be relevant to each query.
 
-    Known are copies of the query's positive, the positives of other rows with the same query, and what
-    the pool labels.
+    Known are the positives of the query in this row and in others, all their copies, and what the pool
+    labels.
 
     Args:
         batch: The batch.
@@ -78,8 +78,9 @@ def known_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Ten
         `(rows, documents)` bool.
     """
     queries, documents = batch.query_ids, batch.document_ids
-    known = documents == documents[own][:, None]
-    known[:, : batch.world] |= queries == queries[own][:, None]
+    same_query = queries[own][:, None] == queries
+    copies = documents[: batch.world, None] == documents
+    known = _any_common(same_query, copies)
     if pairs is not None:
         known |= pairs.labelled(queries[own][:, None], documents)
     return known.scatter(1, own[:, None], False)
@@ -116,7 +117,14 @@ def queries_of_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -
         `(rows, queries)` bool.
     """
     queries, documents = batch.query_ids, batch.document_ids
-    known = (documents[: batch.world] == documents[own][:, None]) | (queries == queries[own][:, None])
+    copies = documents[own][:, None] == documents[: batch.world]
+    same_query = queries[:, None] == queries
+    known = _any_common(copies, same_query)
     if pairs is not None:
         known |= pairs.labelled(queries, documents[own][:, None])
     return known.scatter(1, own[:, None], False)
+
+
+def _any_common(left: Tensor, right: Tensor) -> Tensor:
+    """Return the boolean matrix product, `(rows, m)` and `(m, columns)` to `(rows, columns)`."""
+    return left.float() @ right.float() > 0
