@@ -80,6 +80,7 @@ class RRRAModel(PreTrainedModel):
         config.text_config = self.encoder.config
         self._encoder_inputs = frozenset(inspect.signature(self.encoder.forward).parameters)
         self.tokenizer: Any = None
+        self._every_process_saves = False
         self.post_init()
         # post_init initialises layers afresh, so what has a starting point of its own comes after it.
         self.adapter = RetrieverAdapter(AdapterConfig.from_dict(config.adapter or {}))
@@ -299,6 +300,8 @@ class RRRAModel(PreTrainedModel):
     ) -> None:
         """Write a folder that `RRRAModel`, `AutoModel` and `SentenceTransformer` open.
 
+        Of several processes only the first writes.
+
         It holds weights, config, tokenizer, sentence-transformers' files, and the modelling code, with which
         `trust_remote_code=True` opens it where this package is not installed. Everything is written beside
         the folder first and moved in when complete, the config last.
@@ -332,7 +335,7 @@ class RRRAModel(PreTrainedModel):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
             super().save_pretrained(temporary, is_main_process=is_main_process, **kwargs)
-            if not is_main_process:
+            if not self.should_save_on_this_rank(is_main_process):
                 return
             if self.tokenizer is not None:
                 if self.config.max_seq_length is not None:
@@ -342,6 +345,13 @@ class RRRAModel(PreTrainedModel):
             if kept:
                 (Path(temporary) / kept).unlink()
             _move_files(Path(temporary), target)
+
+    def should_save_on_this_rank(self, is_main_process: bool) -> bool:
+        """Return whether this process writes what `save_pretrained` is asked to."""
+        if self._every_process_saves:
+            return True
+        first = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+        return is_main_process and (first or torch.distributed.get_rank() == 0)
 
     def push_to_hub(  # type: ignore[override]
         self,
@@ -392,7 +402,12 @@ class RRRAModel(PreTrainedModel):
         except ImportError as error:
             raise ImportError("Install sentence-transformers to make a SentenceTransformer.") from error
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            # Each of several processes needs a folder of its own.
+            self._every_process_saves = True
+            try:
+                self.save_pretrained(folder)
+            finally:
+                self._every_process_saves = False
             made = SentenceTransformer(folder, device=str(self.device))
         modules: Any = made
         modules[0].model = self
