@@ -1,0 +1,97 @@
+"""Two processes that gather their batches train exactly what one process with the whole batch trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import save_encoder
+from distributed_runs import train
+
+pytestmark = pytest.mark.slow
+
+JOINT = {"live": True, "weigh_in_batch": True, "detach_weights": False, "adapter_weight": 0.5}
+SAME: dict[str, dict[str, Any]] = {
+    f"{'cached' if cached else 'plain'}-{mode}": {"cached": cached, "mode": mode, "batch_size": 16, "steps": 10}
+    for cached in (False, True)
+    for mode in ("lora", "full")
+}
+SAME |= {
+    f"{'cached' if cached else 'plain'}-joint": {**SAME["plain-lora"], "cached": cached, "options": JOINT}
+    for cached in (False, True)
+}
+SAME |= {
+    f"{name}-accumulated": {**SAME[name], "accumulation": 2, "batch_size": 8, "steps": 5}
+    for name in ("plain-lora", "cached-joint")
+}
+SAME |= {
+    f"{name}-checkpointing": {**SAME[name], "checkpointing": True, "steps": 4}
+    for name in ("plain-lora", "cached-full")
+}
+UNEVEN = {
+    f"{name}-uneven": {**SAME[name], "steps": -1, "rows": 37} for name in ("plain-full", "cached-lora")
+}
+RESUMED: dict[str, dict[str, Any]] = {}
+for name in ("plain-lora", "cached-joint"):
+    RESUMED[f"{name}-whole"] = {**SAME[name], "save_steps": 5}
+    RESUMED[f"{name}-resumed"] = {**SAME[name], "resume": f"{name}-whole/checkpoint-5"}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder without dropout, whose draws would differ between processes."""
+    folder = tmp_path_factory.mktemp("distributed") / "encoder"
+    return save_encoder(folder, "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+
+@pytest.fixture(scope="module")
+def on_two(encoder: Path) -> dict[str, Any]:
+    """What two processes of `accelerate launch` got in each run."""
+    folder = encoder.parent
+    runs = {name: {**run, "encoder": str(encoder)} for name, run in (SAME | UNEVEN | RESUMED).items()}
+    (folder / "runs.json").write_text(json.dumps(runs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", port]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += [str(Path(__file__).with_name("distributed_runs.py")), str(folder)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    results = json.loads((folder / "results.json").read_text())
+    assert all(result["processes"] == 2 for result in results.values())
+    return results
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_two_processes_equal_one(name: str, on_two: dict[str, Any], encoder: Path, tmp_path: Path) -> None:
+    alone = train({**SAME[name], "encoder": str(encoder)}, tmp_path)
+    together = on_two[name]
+    assert len(alone["losses"]) == SAME[name]["steps"]
+    assert together["losses"] == pytest.approx(alone["losses"], abs=1e-4)
+    assert together["grad_norms"] == pytest.approx(alone["grad_norms"], abs=1e-4)
+    assert len(set(together["checksums"])) == 1
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_uneven_last_batches_are_trained_on(name: str, on_two: dict[str, Any]) -> None:
+    result = on_two[name]
+    # sentence-transformers drops the last batch where there are several processes.
+    assert len(result["losses"]) == 37 // 16
+    assert len(result["checksums"]) == 2
+    assert len(set(result["checksums"])) == 1
+
+
+@pytest.mark.parametrize("name", ["plain-lora", "cached-joint"])
+def test_a_resumed_run_equals_an_uninterrupted_one(name: str, on_two: dict[str, Any]) -> None:
+    whole, resumed = on_two[f"{name}-whole"], on_two[f"{name}-resumed"]
+    assert resumed["losses"] == whole["losses"]
+    assert resumed["checksums"] == whole["checksums"]
