@@ -2,7 +2,8 @@
 
 from .cached_rrra import CachedRRRALoss
 from .ccr import CCRLoss
+from .correct_and_weight import CorrectAndWeightLoss
 from .debiased import DebiasedContrastiveLoss
 from .rrra import RRRALoss
 
-__all__ = ["CCRLoss", "CachedRRRALoss", "DebiasedContrastiveLoss", "RRRALoss"]
+__all__ = ["CCRLoss", "CachedRRRALoss", "CorrectAndWeightLoss", "DebiasedContrastiveLoss", "RRRALoss"]

@@ -102,16 +102,7 @@ class DebiasedContrastiveLoss(MultipleNegativesRankingLoss):
             labels: Not used.
         """
         logits, own = in_batch_logits(self, embeddings)
-        logits = logits.float()
-        # A shift by the largest logit cancels out in the loss and keeps exp from overflowing.
-        largest = logits.detach().amax(dim=1, keepdim=True)
-        shifted = logits - largest
-        positive = shifted.gather(1, own[:, None]).squeeze(1)
-        unlabelled = shifted.scatter(1, own[:, None], -torch.inf).exp().sum(dim=1)
-        num_negatives = logits.shape[1] - 1
-        estimate = (unlabelled - num_negatives * self.tau_plus * positive.exp()) / (1 - self.tau_plus)
-        at_least = num_negatives * (-self.scale - largest.squeeze(1)).exp()
-        return ((positive.exp() + torch.maximum(estimate, at_least)).log() - positive).mean()
+        return debiased_loss(logits.float(), own, self.tau_plus, self.scale)
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings, for the model card."""
@@ -133,3 +124,23 @@ class DebiasedContrastiveLoss(MultipleNegativesRankingLoss):
     url={https://arxiv.org/abs/2007.00224},
 }
 """
+
+
+def debiased_loss(logits: Tensor, own: Tensor, tau_plus: float, scale: float) -> Tensor:
+    """Return the mean over queries of the loss that `DebiasedContrastiveLoss` documents.
+
+    Args:
+        logits: Of each query and all documents, single precision, `(batch, num_documents)`.
+        own: Where each query's positive is, `(batch,)`.
+        tau_plus: Share of relevant documents among the negatives.
+        scale: Of the cosines.
+    """
+    # A shift by the largest logit cancels out in the loss and keeps exp from overflowing.
+    largest = logits.detach().amax(dim=1, keepdim=True)
+    shifted = logits - largest
+    positive = shifted.gather(1, own[:, None]).squeeze(1)
+    unlabelled = shifted.scatter(1, own[:, None], -torch.inf).exp().sum(dim=1)
+    num_negatives = logits.shape[1] - 1
+    estimate = (unlabelled - num_negatives * tau_plus * positive.exp()) / (1 - tau_plus)
+    at_least = num_negatives * (-scale - largest.squeeze(1)).exp()
+    return ((positive.exp() + torch.maximum(estimate, at_least)).log() - positive).mean()

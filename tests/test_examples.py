@@ -1,0 +1,211 @@
+"""The examples, run as a user runs them: as processes of their own, at small size."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+
+from conftest import WORDS
+from rrra_hf import CandidatePool, RetrieverAdapter, RRRAModel
+from rrra_hf.data import Collection
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TRAINING = {
+    "--max-steps": 4,
+    "--batch-size": 4,
+    "--num-negatives": 2,
+    "--depth": 10,
+    "--fit-steps": 10,
+    "--max-length": 32,
+    "--learning-rate": 0.01,
+}
+
+
+def run(
+    *command: object, status: int = 0, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with this Python's scripts first on the path, and check its exit status."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    variables.update(environment or {})
+    done = subprocess.run(
+        [str(part) for part in command], env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def options(values: dict[str, object]) -> list[object]:
+    return [part for pair in values.items() for part in pair]
+
+
+# -------------------------------------------------------------------- embeddings
+
+
+SCRIPT = EXAMPLES / "fit_on_your_embeddings.py"
+
+
+@pytest.mark.slow
+def test_the_adapter_learns_what_the_sample_hides_and_reranks(tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    short = {"--stage1": "query", "--max-steps": 150}
+    done = run(sys.executable, SCRIPT, "--make-sample", tmp_path / "made", "--out", out, *options(short))
+    found = re.search(r"held-out queries: (\d\.\d+) before, (\d\.\d+) after", done.stdout)
+    assert found, done.stdout
+    assert float(found[2]) > float(found[1]) + 0.2
+    assert RetrieverAdapter.from_pretrained(out).config.embedding_dim == 64
+
+    hits = re.findall(r"^  d\d+, was (\d+), probability (\d\.\d\d)", done.stdout, flags=re.MULTILINE)
+    assert len(hits) == len({place for place, _ in hits}) == 5
+    assert all(0 <= float(probability) <= 1 for _, probability in hits)
+
+
+def write_embeddings(path: Path, embeddings: list[list[float]]) -> None:
+    table = pa.table({"id": ["a", "b", "c"][: len(embeddings)], "embedding": embeddings})
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+        return
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_embeddings_are_read_from_parquet_arrow_and_numpy(tmp_path: Path) -> None:
+    read = runpy.run_path(str(SCRIPT))["read_embeddings"]
+    embeddings = [[1.0, 0.5], [0.0, 2.0], [0.25, 4.0]]
+    for name in ("vectors.parquet", "vectors.arrow"):
+        write_embeddings(tmp_path / name, embeddings)
+        ids, found = read(tmp_path / name)
+        assert (ids, found.tolist()) == (["a", "b", "c"], embeddings)
+    np.save(tmp_path / "vectors.npy", np.array(embeddings))
+    ids, found = read(tmp_path / "vectors.npy")
+    assert (ids, found.tolist()) == (["0", "1", "2"], embeddings)
+    assert isinstance(found, np.memmap)
+
+
+def test_bad_embeddings_and_pairs_are_told_with_file_and_line(tmp_path: Path) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    write_embeddings(tmp_path / "uneven.parquet", [[1.0], [0.0, 1.0]])
+    with pytest.raises(
+        SystemExit, match=r"uneven\.parquet: embeddings must all .* same length, got \[1, 2\]"
+    ):
+        script["read_embeddings"](tmp_path / "uneven.parquet")
+
+    pairs = tmp_path / "pairs.jsonl"
+    good = '{"query": "a", "document": 7}\n'
+    for bad in ('{"query": "a", "document": "elsewhere"}', '{"query": "a"}', "[1]", "no JSON"):
+        pairs.write_text(good + bad)
+        with pytest.raises(SystemExit, match=r"pairs\.jsonl, line 2: no pair of known ids"):
+            script["read_pairs"](pairs, ["a"], ["6", "7"])
+    pairs.write_text(good * 2)
+    assert {row: rows.tolist() for row, rows in script["read_pairs"](pairs, ["a"], ["6", "7"]).items()} == {
+        0: [1]
+    }
+
+
+def test_files_or_a_sample_must_be_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--queries", "queries.npy"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert "give --queries, --documents and --pairs, or --make-sample" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------- training
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BEIR folder: 40 documents of six words, 60 queries of three words of their document."""
+    rng = np.random.default_rng(0)
+    documents = [" ".join(rng.choice(WORDS, 6, replace=False)) for _ in range(40)]
+    queries = [" ".join(rng.choice(documents[i % 40].split(), 3, replace=False)) for i in range(60)]
+    labels = {f"q{i}": {f"d{i % 40}": 1} for i in range(60)}
+    folder = tmp_path_factory.mktemp("collection") / "tiny"
+    Collection(
+        name="tiny",
+        corpus=Dataset.from_dict({"id": [f"d{i}" for i in range(40)], "title": [""] * 40, "text": documents}),
+        queries=Dataset.from_dict({"id": list(labels), "text": queries}),
+        qrels_by_split={
+            "train": dict(list(labels.items())[:48]),
+            "test": dict(list(labels.items())[48:]),
+        },
+    ).save(folder)
+    return folder
+
+
+def check_trained(out: Path, printed: str, encoder: Path) -> None:
+    """Check what was printed and saved, and that the encoder has learnt."""
+    assert re.search(r"nDCG@10 before: 0\.\d{3}\n", printed)
+    assert re.search(r"nDCG@10 after:  0\.\d{3}, ", printed)
+    assert CandidatePool.load(out / "pool").false_negative_probability is not None
+    texts = ["list files in folder", "copy text"]
+    trained = SentenceTransformer(str(out / "model"), device="cpu").encode(texts)
+    assert np.isfinite(trained).all()
+    assert np.abs(trained - SentenceTransformer(str(encoder), device="cpu").encode(texts)).max() > 1e-3
+    assert RRRAModel.from_pretrained(out / "model").config.lora
+    assert not [path for path in out.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".npy")]
+
+
+@pytest.mark.slow
+def test_the_trainer_script_runs_in_one_process(tiny_bert: Path, collection: Path, tmp_path: Path) -> None:
+    where = {"--model": tiny_bert, "--collection": collection, "--out": tmp_path / "run"}
+    done = run(sys.executable, EXAMPLES / "train_with_trainer.py", *options({**TRAINING, **where}))
+    assert done.stdout.startswith("process 1 of 1 on ")
+    check_trained(tmp_path / "run", done.stdout, tiny_bert)
+
+
+@pytest.mark.slow
+def test_the_same_script_runs_in_two_processes(tiny_bert: Path, collection: Path, tmp_path: Path) -> None:
+    where = {"--model": tiny_bert, "--collection": collection, "--out": tmp_path / "run"}
+    done = run("bash", EXAMPLES / "train_accelerate.sh", "cpu", *options({**TRAINING, **where}))
+    assert set(re.findall(r"process (\d) of (\d)", done.stdout)) == {("1", "2"), ("2", "2")}
+    assert done.stdout.count("nDCG@10 after") == 1
+    check_trained(tmp_path / "run", done.stdout, tiny_bert)
+
+
+@pytest.mark.parametrize("arguments", [[], ["tpu"]])
+def test_the_launcher_tells_its_usage(arguments: list[str]) -> None:
+    done = run("bash", EXAMPLES / "train_accelerate.sh", *arguments, status=2)
+    assert "usage:" in done.stderr
+    assert "cpu|gpus|fsdp|nodes" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["gpus", "fsdp", "nodes"])
+def test_launch_lines_without_hardware_have_options_that_accelerate_knows(how: str, tmp_path: Path) -> None:
+    # In place of accelerate, its own parser of the command line, which prints what it understood.
+    (tmp_path / "accelerate").write_text(
+        f"#!{sys.executable}\n"
+        "import json, sys\n"
+        "from accelerate.commands.launch import launch_command_parser\n"
+        "parsed, unknown = launch_command_parser().parse_known_args(sys.argv[2:])\n"
+        "print(json.dumps(vars(parsed), default=list))\n"
+    )
+    (tmp_path / "accelerate").chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "MACHINES": "3",
+        "MACHINE": "1",
+        "MAIN": "10.0.0.1",
+        "PROCESSES": "4",
+    }
+    launcher = EXAMPLES / "train_accelerate.sh"
+    done = run("bash", launcher, how, "--max-steps", 7, environment=environment)
+    parsed = json.loads(done.stdout)
+    assert parsed["training_script"].endswith("train_with_trainer.py")
+    assert parsed["training_script_args"] == ["--max-steps", "7"]
+    assert parsed["num_processes"] == (12 if how == "nodes" else 4)
+    assert parsed["use_fsdp"] == (how == "fsdp")
+    assert parsed["multi_gpu"] == (how != "fsdp")
