@@ -21,10 +21,10 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from torch.utils.data import SequentialSampler
 from transformers import set_seed
 
+from conftest import WORDS
 from rrra_hf import RRRAModel
 from rrra_hf.losses import CachedRRRALoss, RRRALoss
 
-WORDS = "how do i list copy find files folder sort text line query passage old new".split()
 LORA = {"r": 4, "target_modules": ["query", "value"], "lora_dropout": 0.0}
 
 

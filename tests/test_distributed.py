@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import save_encoder
 from distributed_runs import train
 
@@ -18,7 +19,12 @@ pytestmark = pytest.mark.slow
 
 JOINT = {"live": True, "weigh_in_batch": True, "detach_weights": False, "adapter_weight": 0.5}
 SAME: dict[str, dict[str, Any]] = {
-    f"{'cached' if cached else 'plain'}-{mode}": {"cached": cached, "mode": mode, "batch_size": 16, "steps": 10}
+    f"{'cached' if cached else 'plain'}-{mode}": {
+        "cached": cached,
+        "mode": mode,
+        "batch_size": 16,
+        "steps": 10,
+    }
     for cached in (False, True)
     for mode in ("lora", "full")
 }
@@ -34,9 +40,7 @@ SAME |= {
     f"{name}-checkpointing": {**SAME[name], "checkpointing": True, "steps": 4}
     for name in ("plain-lora", "cached-full")
 }
-UNEVEN = {
-    f"{name}-uneven": {**SAME[name], "steps": -1, "rows": 37} for name in ("plain-full", "cached-lora")
-}
+UNEVEN = {f"{name}-uneven": {**SAME[name], "steps": -1, "rows": 37} for name in ("plain-full", "cached-lora")}
 RESUMED: dict[str, dict[str, Any]] = {}
 for name in ("plain-lora", "cached-joint"):
     RESUMED[f"{name}-whole"] = {**SAME[name], "save_steps": 5}
