@@ -58,7 +58,7 @@ def test_your_own_training_script(tiny_bert, tmp_path, monkeypatch):
     text = snippet("RRRALoss").replace("sentence-transformers/all-MiniLM-L6-v2", str(tiny_bert))
     names = {}
     exec(text, names)
-    assert names["dataset"].column_names == [
+    assert names["resampler"].dataset.column_names == [
         "query",
         "positive",
         *(f"negative_{i}" for i in range(1, 5)),

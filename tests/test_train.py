@@ -30,7 +30,7 @@ from rrra_hf.training.contrastive import newest_complete_checkpoint
 from rrra_hf.training.run_folder import RunFolder
 from rrra_hf.training.train import train
 from rrra_hf.training.train_arguments import TrainArguments
-from rrra_hf.training.train_data import pair_dataset, resampled_dataset, with_development
+from rrra_hf.training.train_data import pair_dataset, with_development
 
 TEXT = "how do i list copy find files folder sort text line query passage old new"
 WORDS = TEXT.split()
@@ -299,6 +299,20 @@ def test_prompts_are_trained_with(tiny_bert: Path, tmp_path: Path, monkeypatch: 
     } == {(column, word("query" if column == "query" else "passage")) for column in columns}
 
 
+@pytest.mark.parametrize("changes", [{"refresh_steps": 2}, {"refresh_epochs": 1}], ids=["steps", "epochs"])
+def test_refreshes_change_stage_3_and_leave_no_files(
+    tiny_bert: Path, tmp_path: Path, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="rrra_hf.training.refresh")
+    # The maps of stage 2 and of the final fit are none of a refresh's business.
+    arguments = replace(ARGUMENTS, fit=replace(FIT, stage1="query"), stage1_max_steps=2, **changes)
+    train(make_collection(), tiny_bert, tmp_path / "run", arguments)
+    steps = [message.split(":")[0] for message in caplog.messages if message.startswith("Refresh")]
+    every = changes.get("refresh_steps", 7)
+    assert steps == [f"Refresh at step {step}" for step in range(every, 14, every)]
+    assert not list((tmp_path / "run").rglob("*refresh*"))
+
+
 def test_train_says_nothing_but_to_the_log(
     tiny_bert: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -339,7 +353,7 @@ def test_collections_that_cannot_be_trained_on_are_refused(tiny_bert: Path, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def small_pool() -> tuple[Collection, CandidatePool]:
+def test_pairs_are_all_labels() -> None:
     collection = Collection(
         name="small",
         corpus=Dataset.from_dict(
@@ -348,19 +362,6 @@ def small_pool() -> tuple[Collection, CandidatePool]:
         queries=Dataset.from_dict({"id": ["q0", "q1"], "text": ["fruit", "all"]}),
         qrels_by_split={"train": {"q0": {"a": 1}, "q1": {"a": 1, "b": 2, "c": 1}}},
     )
-    pool = CandidatePool(
-        query_ids=["q0", "q1"],
-        document_ids=["a", "b", "c"],
-        positives=[np.array([0]), np.array([0, 1, 2])],
-        candidates=np.array([[1, 2], [-1, -1]]),
-        scores=np.array([[0.5, 0.4], [-np.inf, -np.inf]]),
-        false_negative_probability=np.array([[0.25, 0.5], [np.nan, np.nan]]),
-    )
-    return collection, pool
-
-
-def test_pairs_are_all_labels() -> None:
-    collection, _ = small_pool()
     rows = list(pair_dataset(collection))
     assert [(row["query"], row["positive"]) for row in rows] == [
         ("fruit", "apple"),
@@ -368,29 +369,6 @@ def test_pairs_are_all_labels() -> None:
         ("all", "bean"),
         ("all", "corn"),
     ]
-
-
-def test_negatives_come_with_their_weights_and_anew_in_each_epoch() -> None:
-    collection, pool = small_pool()
-    arguments = replace(ARGUMENTS, num_negatives=1)
-    rows = list(resampled_dataset(collection, pool, arguments, epochs=20))
-    # The other query has no candidates and is left out.
-    assert {(row["query"], row["positive"]) for row in rows} == {("fruit", "apple")}
-    assert len(rows) == 20
-    assert {(row["negative_1"], row["scores"][0]) for row in rows} == {("bean", 0.75), ("corn", 0.5)}
-    assert rows == list(resampled_dataset(collection, pool, arguments, epochs=20))
-    assert rows != list(resampled_dataset(collection, pool, replace(arguments, seed=1), epochs=20))
-
-
-def test_a_pool_without_candidates_is_refused() -> None:
-    collection, pool = small_pool()
-    certain = replace(pool, false_negative_probability=np.array([[1.0, 1.0], [np.nan, np.nan]]))
-    assert resampled_dataset(collection, certain, ARGUMENTS, epochs=1)[0]["scores"] == [0.0] * 4
-    with pytest.raises(ValueError, match="No training query has a candidate"):
-        resampled_dataset(collection, certain, replace(ARGUMENTS, sampling="sample"), epochs=1)
-    nothing = replace(pool, candidates=np.full((2, 2), -1))
-    with pytest.raises(ValueError, match="No training query has a candidate"):
-        resampled_dataset(collection, nothing, ARGUMENTS, epochs=1)
 
 
 # ---------------------------------------------------------------- arguments
@@ -410,6 +388,8 @@ def test_a_pool_without_candidates_is_refused() -> None:
         ({"hardness": float("nan")}, "hardness must not be negative, got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"bf16": True, "fp16": True}, "bf16 and fp16 exclude each other"),
+        ({"refresh_steps": 0}, "refresh_steps must be at least 1, got 0"),
+        ({"refresh_steps": 1, "refresh_epochs": 1}, "refresh_steps and refresh_epochs exclude each other"),
     ],
 )
 def test_illegal_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -443,8 +423,8 @@ def test_incomplete_checkpoints_are_deleted_and_the_newest_complete_one_found(tm
 class Killed:
     """Trains in processes of their own, which may kill themselves at the n-th call of a function."""
 
-    def __init__(self, encoder: Path, collection: Path):
-        self.command = [sys.executable, __file__, str(encoder), str(collection)]
+    def __init__(self, encoder: Path, collection: Path, **changes: Any):
+        self.command = [sys.executable, __file__, str(encoder), str(collection), json.dumps(changes)]
 
     def __call__(self, run: Path, function: str = "", call: int = 0) -> int:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -499,6 +479,21 @@ def test_a_killed_run_continues_to_the_same_result(
     assert found == uninterrupted
 
 
+@pytest.mark.slow
+def test_a_run_with_refreshes_that_is_killed_twice_continues_to_the_same_result(
+    tiny_bert: Path, train_process: Killed, tmp_path: Path
+) -> None:
+    killed = Killed(tiny_bert, Path(train_process.command[3]), refresh_steps=3)
+    assert killed(tmp_path / "whole") == 0
+    folder = tmp_path / "run"
+    # Once in the midst of a refresh, and once in an epoch that has seen one.
+    assert killed(folder, "rrra_hf.training.refresh:fit_adapter", 3) == -signal.SIGKILL
+    assert list((folder / "stage3/checkpoints/refresh").glob("step-*"))
+    assert killed(folder, "rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 4) == -signal.SIGKILL
+    assert killed(folder) == 0
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
 def kill_at(function: str, call: int) -> None:
     """Make the n-th call of a function, given as `module:name.name`, the last thing this process does."""
     import importlib
@@ -521,7 +516,8 @@ def kill_at(function: str, call: int) -> None:
 
 
 if __name__ == "__main__":
-    encoder_path, collection_path, run_path, function_name, at = sys.argv[1:]
+    encoder_path, collection_path, argument_changes, run_path, function_name, at = sys.argv[1:]
     if function_name:
         kill_at(function_name, int(at))
-    train(load_collection(collection_path), encoder_path, run_path, ARGUMENTS)
+    changed_arguments = replace(ARGUMENTS, **json.loads(argument_changes))
+    train(load_collection(collection_path), encoder_path, run_path, changed_arguments)

@@ -17,14 +17,16 @@ RRRAModel.register_for_auto_class("AutoModel")
 
 if TYPE_CHECKING:
     from .data import Collection, load_collection
-    from .losses import RRRALoss
+    from .losses import CachedRRRALoss, RRRALoss
     from .mining import CandidatePool, mine, mine_embeddings
     from .retrieval import Retriever
-    from .training import FitArguments, TrainArguments, cross_fit, fit_adapter, fit_model, train
+    from .training import FitArguments, Refresh, Resampler, TrainArguments, cross_fit, fit_adapter
+    from .training import fit_model, train
 
-__all__ = ["AdapterConfig", "CandidatePool", "Collection", "FitArguments", "RRRAConfig", "RRRALoss"]
-__all__ += ["RRRAModel", "Retriever", "RetrieverAdapter", "TrainArguments", "cross_fit", "fit_adapter"]
-__all__ += ["fit_model", "load_collection", "mine", "mine_embeddings", "train"]
+__all__ = ["AdapterConfig", "CachedRRRALoss", "CandidatePool", "Collection", "FitArguments"]
+__all__ += ["RRRAConfig", "RRRALoss", "RRRAModel", "Refresh", "Resampler", "Retriever", "RetrieverAdapter"]
+__all__ += ["TrainArguments", "cross_fit", "fit_adapter", "fit_model", "load_collection", "mine"]
+__all__ += ["mine_embeddings", "train"]
 
 
 def __getattr__(name: str) -> Any:

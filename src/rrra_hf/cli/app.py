@@ -50,7 +50,7 @@ def main() -> None:
     """Run the command line: exit status 0, 1 if the command failed, 2 for bad arguments."""
     try:
         app(prog_name="rrra")
-    except (ValueError, OSError, ImportError, KeyError) as error:
+    except (ValueError, OSError, ImportError, KeyError, RuntimeError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         errors.print("error:", style="bold red", end=" ")
         errors.print(message, soft_wrap=True)

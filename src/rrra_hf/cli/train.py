@@ -43,7 +43,7 @@ def train(
     mode: Annotated[str, typer.Option(help="lora or full.")] = "lora",
     stage1_epochs: Annotated[int, typer.Option(help="Passes over the pairs in stage 1.")] = 1,
     stage1_steps: Annotated[int | None, typer.Option(help="Steps of stage 1 instead.")] = None,
-    stage3_epochs: Annotated[int, typer.Option(help="Draws of negatives for every pair in stage 3.")] = 1,
+    stage3_epochs: Annotated[int, typer.Option(help="Passes in stage 3, each with new negatives.")] = 1,
     stage3_steps: Annotated[int | None, typer.Option(help="Steps of stage 3 instead.")] = None,
     train_batch_size: Annotated[int, typer.Option(help="Pairs a training step.")] = 32,
     learning_rate: Annotated[float | None, typer.Option(help="2e-4 with LoRA, 2e-5 without.")] = None,
@@ -54,6 +54,10 @@ def train(
     ] = "none",
     fit_steps: FitSteps = None,
     folds: Annotated[int, typer.Option(help="Folds of the false-negative probabilities.")] = 5,
+    refresh_steps: Annotated[
+        int | None, typer.Option(help="Mine and weigh the negatives anew after so many steps of stage 3.")
+    ] = None,
+    refresh_epochs: Annotated[int | None, typer.Option(help="The same, counted in epochs.")] = None,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
     pairs: Pairs = None,
@@ -67,6 +71,8 @@ def train(
 
     Example: `rrra train data/scifact --out runs/scifact --stage1-epochs 2`
     """
+    from accelerate import PartialState
+
     from ..training import FitArguments, TrainArguments
     from ..training import train as run
     from ..training.run_folder import read_json
@@ -84,6 +90,8 @@ def train(
             num_negatives=num_negatives,
             gamma=gamma,
             folds=folds,
+            refresh_steps=refresh_steps,
+            refresh_epochs=refresh_epochs,
             save_steps=save_steps,
             max_seq_length=max_length,
             bf16=bf16,
@@ -91,6 +99,8 @@ def train(
             fit=FitArguments(stage1=maps, seed=seed, **fit_changes),
         )
     run(load_collection(collection, pairs, column, skip_bad), packaged(model), out, arguments)
+    if not PartialState().is_main_process:
+        return
     results = read_json(out / "results.json")
     if json:
         print_json(results)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..adapter_rrra import RetrieverAdapter
+from ..distributed import check_launch
 from ..mining import CandidatePool
 from ..modeling_rrra import RRRAModel
 from .directions import direction_logits
@@ -123,6 +124,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
     Raises:
         ValueError: If a setting is not legal, an adapter is needed and the model has none, or the pool has
             no probabilities; in use, if labels are of another shape, or weights negative or not finite.
+        RuntimeError: If several processes were asked for and one was launched, see `check_launch`.
 
     Source:
         Resampling scores of RRRA, arXiv 2508.11670, as log-weights in the softmax denominator; the
@@ -169,6 +171,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
         mask_known_positives: bool = True,
         adapter_weight: float = 0.0,
     ) -> None:
+        check_launch()
         super().__init__(
             model,
             scale=scale,

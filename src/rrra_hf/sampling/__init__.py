@@ -11,7 +11,7 @@ from .oracle import oracle_weights
 from .passage_sieve import passage_sieve_weights
 from .rank_window import rank_window_weights
 from .rocketqa_denoise import rocketqa_denoise_weights
-from .rrra import draw_negatives, rrra_weights
+from .rrra import draw_negatives, rrra_strategy, rrra_weights
 from .simans import simans_weights
 from .top_k import top_k_weights
 from .top_k_perc_pos import top_k_perc_pos_weights
@@ -25,6 +25,7 @@ __all__ = [
     "passage_sieve_weights",
     "rank_window_weights",
     "rocketqa_denoise_weights",
+    "rrra_strategy",
     "rrra_weights",
     "simans_weights",
     "top_k_perc_pos_weights",

@@ -61,6 +61,53 @@ def rrra_weights(
     return weights.astype(np.float32)
 
 
+def rrra_strategy(
+    pool: CandidatePool,
+    *,
+    mode: str = "uniform",
+    gamma: float = 1.0,
+    hardness: float = 0.0,
+    tau: float = 0.05,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return how likely each candidate is to be drawn as a negative, and what it weighs then.
+
+    Args:
+        pool: Candidates with their false-negative probabilities, `n` queries, `k` candidates each.
+        mode: `"uniform"`: every candidate is as likely, and comes with its resampling weight;
+            `"sample"`: candidates are drawn in proportion to the weight, and all weigh 1.
+        gamma: As in `rrra_weights`.
+        hardness: As in `rrra_weights`.
+        tau: As in `rrra_weights`.
+
+    Returns:
+        Chances of any scale, `(n, k)`, 0 where there is no candidate; and weights, `(n, k)` float32, or
+        None where all weigh 1.
+
+    Raises:
+        ValueError: If the pool has no probabilities, or a setting is not legal.
+
+    Example:
+        >>> from rrra_hf.mining import CandidatePool
+        >>> pool = CandidatePool(
+        ...     query_ids=["q"], document_ids=["a", "b"], positives=[np.array([0])],
+        ...     candidates=np.array([[1, -1]]), scores=np.array([[0.5, -np.inf]]),
+        ...     false_negative_probability=np.array([[0.25, np.nan]]),
+        ... )
+        >>> [values.tolist() for values in rrra_strategy(pool)]
+        [[[1.0, 0.0]], [[0.75, 0.0]]]
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}.")
+    if pool.false_negative_probability is None:
+        raise ValueError("pool has no false_negative_probability; cross_fit gives it one.")
+    weights = rrra_weights(
+        pool.false_negative_probability, gamma=gamma, hardness=hardness, scores=pool.scores, tau=tau
+    )
+    if mode == "sample":
+        return weights, None
+    return (pool.candidates >= 0).astype(np.float32), weights
+
+
 def draw_negatives(
     pool: CandidatePool,
     num_negatives: int,
@@ -82,8 +129,7 @@ def draw_negatives(
         num_negatives: Negatives a query.
         rng: Source of the draws.
         query_rows: Rows of the queries to draw for, `(n,)`, repeats allowed; all queries if not given.
-        mode: `"uniform"`: every candidate is as likely, and comes with its resampling weight;
-            `"sample"`: candidates are drawn in proportion to the weight, and all weigh 1.
+        mode: As in `rrra_strategy`.
         gamma: As in `rrra_weights`.
         hardness: As in `rrra_weights`.
         tau: As in `rrra_weights`.
@@ -107,25 +153,13 @@ def draw_negatives(
         >>> rows.tolist(), weights.tolist()
         ([[1, 1]], [[0.75, 0.75]])
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}.")
-    if pool.false_negative_probability is None:
-        raise ValueError("pool has no false_negative_probability; cross_fit gives it one.")
+    chances, weights = rrra_strategy(pool, mode=mode, gamma=gamma, hardness=hardness, tau=tau)
     rows = np.arange(len(pool)) if query_rows is None else np.asarray(query_rows, dtype=np.int64)
-    candidates = pool.candidates[rows]
-    weights = rrra_weights(
-        pool.false_negative_probability[rows],
-        gamma=gamma,
-        hardness=hardness,
-        scores=pool.scores[rows],
-        tau=tau,
-    )
-    chances = weights if mode == "sample" else (candidates >= 0).astype(np.float32)
-    picks = draw(chances, num_negatives, rng=rng, query_ids=[pool.query_ids[row] for row in rows])
-    drawn_weights = np.take_along_axis(weights, picks, axis=1)
-    if mode == "sample":
-        drawn_weights = np.ones_like(drawn_weights)
-    return np.take_along_axis(candidates, picks, axis=1), drawn_weights
+    places = draw(chances, num_negatives, rng=rng, query_rows=rows, query_ids=pool.query_ids)
+    negatives = np.take_along_axis(pool.candidates[rows], places, axis=1)
+    if weights is None:
+        return negatives, np.ones(negatives.shape, dtype=np.float32)
+    return negatives, np.take_along_axis(weights[rows], places, axis=1)
 
 
 def _check_settings(gamma: float, hardness: float, tau: float) -> None:

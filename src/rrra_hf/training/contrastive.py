@@ -6,7 +6,8 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
+from ..distributed import Processes
 from ..modeling_rrra import RRRAModel
+from .non_finite import StopOnNonFiniteLoss
+from .shares import EqualShares, ShuffleByEpoch
 from .train_arguments import TrainArguments
 
 logger = logging.getLogger(__name__)
 
-# The trainer writes trainer_state.json last.
-CHECKPOINT_FILES = ("model.safetensors*", "optimizer.pt", "scheduler.pt", "rng_state*.pth", "modules.json")
+# The main process writes trainer_state.json last.
+CHECKPOINT_FILES = ("model.safetensors*", "optimizer.pt", "scheduler.pt", "modules.json")
 
 
 def train_contrastive(
@@ -45,8 +49,12 @@ def train_contrastive(
     stage: int,
     epochs: int,
     max_steps: int | None,
+    callbacks: Sequence[TrainerCallback] = (),
+    processes: Processes | None = None,
 ) -> list[dict[str, float]]:
     """Train the encoder in place, from the newest complete checkpoint if there is one.
+
+    Each batch is shared equally by the processes, see `EqualShares`.
 
     Args:
         model: The model; its adapter stays as it is.
@@ -58,10 +66,16 @@ def train_contrastive(
         stage: 1 or 3.
         epochs: Passes over the dataset.
         max_steps: Steps, whatever `epochs` says.
+        callbacks: Further callbacks of the trainer.
+        processes: Those that train together; all of them call this function.
 
     Returns:
         The history of the whole training: for each step its `loss`, `learning_rate` and `grad_norm`.
+
+    Raises:
+        FloatingPointError: If a loss is not finite; the last checkpoint is the state before its step.
     """
+    processes = processes or Processes()
     model.adapter.requires_grad_(False)
     if arguments.gradient_checkpointing:
         # Not by the trainer, whose option has another name in each release of transformers.
@@ -70,7 +84,7 @@ def train_contrastive(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
         max_steps=max_steps or -1,
-        per_device_train_batch_size=arguments.batch_size,
+        per_device_train_batch_size=arguments.batch_size // processes.count,
         learning_rate=arguments.peak_learning_rate(stage),
         warmup_steps=0.1,
         weight_decay=arguments.weight_decay,
@@ -88,6 +102,8 @@ def train_contrastive(
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        # In several processes sentence-transformers warns and sets it; equal shares make it needless.
+        dataloader_drop_last=processes.count > 1,
         report_to="none",
         seed=arguments.seed,
     )
@@ -96,10 +112,15 @@ def train_contrastive(
         args=settings,
         train_dataset=dataset,
         loss=loss,
-        callbacks=[_ProgressBar(f"Stage {stage}")],
+        callbacks=[
+            StopOnNonFiniteLoss(loss),
+            ShuffleByEpoch(),
+            *callbacks,
+            _ProgressBar(f"Stage {stage}", hidden=not processes.is_main),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = newest_complete_checkpoint(checkpoints)
+    checkpoint = processes.on_main(lambda: newest_complete_checkpoint(checkpoints, processes.count))
     if checkpoint is not None:
         logger.info("Stage %d continues from %s", stage, checkpoint)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -108,15 +129,16 @@ def train_contrastive(
     return [_entry(log) for log in trainer.state.log_history if "loss" in log]
 
 
-def newest_complete_checkpoint(folder: Path) -> Path | None:
+def newest_complete_checkpoint(folder: Path, processes: int = 1) -> Path | None:
     """Return the last checkpoint that was written to its end, and delete those that were not.
 
     Args:
         folder: Folder with sub-folders `checkpoint-<step>`.
+        processes: How many processes trained together.
     """
     complete = []
     for checkpoint in folder.glob("checkpoint-*"):
-        if _is_complete(checkpoint):
+        if _is_complete(checkpoint, processes):
             complete.append(checkpoint)
         else:
             logger.warning("%s was not written to its end and is deleted.", checkpoint)
@@ -124,12 +146,16 @@ def newest_complete_checkpoint(folder: Path) -> Path | None:
     return max(complete, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
 
 
-def _is_complete(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path, processes: int) -> bool:
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):
         return False
-    return all(any(checkpoint.glob(pattern)) for pattern in CHECKPOINT_FILES)
+    random = ["rng_state.pth"] if processes == 1 else [f"rng_state_{i}.pth" for i in range(processes)]
+    # The others write theirs at their own pace; a zip archive has its table of contents at its end.
+    return all(any(checkpoint.glob(name)) for name in (*CHECKPOINT_FILES, random[0])) and all(
+        zipfile.is_zipfile(checkpoint / name) for name in random[1:]
+    )
 
 
 def _prompts(model: RRRAModel, dataset: Dataset) -> dict[str, str] | None:
@@ -148,9 +174,10 @@ def _entry(log: dict[str, Any]) -> dict[str, float]:
 
 
 @contextmanager
-def progress_bars_on_terminals_only() -> Iterator[None]:
+def progress_bars_on_terminals_only(processes: Processes) -> Iterator[None]:
     """Silence transformers' progress bars of reading and writing weights where nobody watches."""
-    silence = transformers_logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    watched = processes.is_main and sys.stderr.isatty()
+    silence = transformers_logging.is_progress_bar_enabled() and not watched
     if silence:
         transformers_logging.disable_progress_bar()
     try:
@@ -161,17 +188,29 @@ def progress_bars_on_terminals_only() -> Iterator[None]:
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """A trainer that collects nothing for a model card: the model is saved by its own means."""
+    """A trainer that shares batches between processes.
+
+    It collects nothing for a model card: the model is saved by its own means.
+    """
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Add no callback."""
+
+    def get_batch_sampler(
+        self, dataset: Dataset, batch_size: int, drop_last: bool, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Return a sampler of the batches, cut into the shares of the processes."""
+        processes = self.args.world_size
+        batches = super().get_batch_sampler(dataset, batch_size * processes, False, *args, **kwargs)
+        return batches if processes == 1 else EqualShares(batches, processes)
 
 
 class _ProgressBar(TrainerCallback):
     """A progress bar on a terminal only; the trainer's own prints each log."""
 
-    def __init__(self, description: str):
+    def __init__(self, description: str, *, hidden: bool):
         self.description = description
+        self.hidden = hidden
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -181,7 +220,8 @@ class _ProgressBar(TrainerCallback):
             initial=state.global_step,
             desc=self.description,
             unit="step",
-            disable=None,
+            # None: where there is no terminal.
+            disable=self.hidden or None,
         )
 
     def on_step_end(

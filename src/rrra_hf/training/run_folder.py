@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..distributed import Processes
 from ..embeddings.storage import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class RunFolder:
     Args:
         path: Made if it isn't there.
         settings: Everything that decides the results, as a JSON object.
+        processes: The main one reads and writes, for all.
 
     Raises:
         ValueError: If the folder belongs to other settings, or holds something else.
@@ -41,8 +43,17 @@ class RunFolder:
         ValueError: ... was started with other settings: seed was 0, now 1. ...
     """
 
-    def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        settings: dict[str, Any],
+        processes: Processes | None = None,
+    ):
         self.path = Path(path)
+        self.processes = processes or Processes()
+        self.processes.on_main(lambda: self._open(settings))
+
+    def _open(self, settings: dict[str, Any]) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"output_dir must be a folder, {self.path} is a file.")
         settings = json.loads(json.dumps(settings))
@@ -81,29 +92,34 @@ class RunFolder:
             else:
                 leftover.unlink(missing_ok=True)
 
-    def run_stage(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
+    def run_stage(self, name: str, work: Callable[[], dict[str, Any]], together: bool = False) -> None:
         """Do a stage's work and write its results, unless they are there already.
 
         Args:
             name: Name of the stage and of its folder.
             work: Does the work and returns the results. What it did before an interruption it may
                 find in the folder.
+            together: Whether all processes work; otherwise the main one does while the others wait.
         """
         results_path = self.path / name / RESULTS_NAME
-        if results_path.exists():
+        on_main = self.processes.on_main
+        if on_main(results_path.exists):
             logger.info("%s of %s was finished before", name, self.path)
             return
         logger.info("%s of %s begins", name, self.path)
         began = time.perf_counter()
-        results = work()
+        results = work() if together else on_main(work)
         # Of an interrupted stage, the time since it was taken up again.
-        write_json(results_path, {**results, "seconds": round(time.perf_counter() - began, 3)})
+        results = {**results, "seconds": round(time.perf_counter() - began, 3)}
+        on_main(lambda: write_json(results_path, results))
 
     def summarize(self, stages: Sequence[str]) -> None:
         """Write the results of all stages to one file."""
-        write_json(
-            self.path / RESULTS_NAME,
-            {name: read_json(self.path / name / RESULTS_NAME) for name in stages},
+        self.processes.on_main(
+            lambda: write_json(
+                self.path / RESULTS_NAME,
+                {name: read_json(self.path / name / RESULTS_NAME) for name in stages},
+            )
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -14,28 +16,31 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import get_device_name
 from torch import nn
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
+from ..distributed import Processes, check_launch, joined_processes
 from ..embeddings import CollectionEmbeddings, embed_collection, encoder_fingerprint, texts_fingerprint
 from ..losses import RRRALoss
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
+from ..sampling import rrra_strategy
 from .contrastive import progress_bars_on_terminals_only, train_contrastive
 from .cross_fit import cross_fit
 from .examples import LabelledQueries
 from .fit import fit_adapter
 from .fit_model import fit_model
 from .measure import measure
+from .refresh import Refresh
+from .resampler import Resampler
 from .run_folder import RunFolder, write_json
 from .train_arguments import TrainArguments
-from .train_data import pair_dataset, resampled_dataset, with_development
+from .train_data import pair_dataset, with_development
 
 MODEL_NAME = "model"
 
 
-@progress_bars_on_terminals_only()
 def train(
     collection: Collection,
     encoder: str | os.PathLike[str],
@@ -54,38 +59,63 @@ def train(
     Started again with the same arguments, an interrupted run continues where it stopped, and ends
     with the same result as one that was not interrupted.
 
+    Called in every process of an `accelerate launch` or `torchrun`, it trains the encoder in all of them,
+    each with its share of the batch; the rest is done by the main process while the others wait.
+
     Args:
         collection: A collection with the split `train`; its split `dev`, or else a held-out part of
             `train`, serves as development queries in every stage.
         encoder: Folder or Hub repository of the encoder.
         output_dir: Folder of the run: `model/` is the result; `stage1/`, `stage2/`, `stage3/` hold what
-            the stages made, `results.json` their figures, `embeddings/` the cache.
+            the stages made, `results.json` their figures, `embeddings/` the cache. All processes
+            must see it under this name.
         arguments: Settings; the defaults if not given.
 
     Returns:
         The model in `output_dir/model`, in evaluation mode.
 
     Raises:
-        ValueError: If `output_dir` belongs to another run, the message naming what differs; or if
-            the collection has no split `train` or too few queries.
+        ValueError: If `output_dir` belongs to another run, the message naming what differs; if the
+            collection has no split `train` or too few queries; or if `batch_size` is no multiple of the
+            number of processes.
         OSError: If there is no such encoder.
+        FloatingPointError: If a loss is not finite, see `StopOnNonFiniteLoss`.
+        RuntimeError: If the launch was asked for several processes and started one, see `check_launch`;
+            or in another process than the main one, if that failed.
 
     Source:
         RRRA, arXiv 2508.11670.
     """
+    check_launch()
     arguments = arguments or TrainArguments()
+    with joined_processes() as processes, progress_bars_on_terminals_only(processes):
+        return _run(collection, encoder, output_dir, arguments, processes)
+
+
+def _run(
+    collection: Collection,
+    encoder: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    arguments: TrainArguments,
+    processes: Processes,
+) -> RRRAModel:
+    if arguments.batch_size % processes.count:
+        raise ValueError(
+            f"batch_size must be a multiple of the {processes.count} processes, got {arguments.batch_size}."
+        )
     parts = with_development(collection, arguments.fit.development_fraction, arguments.seed)
     start = _starting_model(encoder, arguments)
     settings = {
         "arguments": arguments.to_dict(),
         "collection": _collection_fingerprint(parts),
         "encoder": encoder_fingerprint(start.to_sentence_transformer()),
+        "processes": processes.count,
     }
-    folder = RunFolder(output_dir, settings)
+    folder = RunFolder(output_dir, settings, processes)
     stages = _Stages(folder, parts, arguments)
-    folder.run_stage("stage1", lambda: stages.stage1(start))
+    folder.run_stage("stage1", lambda: stages.stage1(start), together=True)
     folder.run_stage("stage2", stages.stage2)
-    folder.run_stage("stage3", stages.stage3)
+    folder.run_stage("stage3", stages.stage3, together=True)
     folder.run_stage("final", stages.final)
     folder.summarize(("stage1", "stage2", "stage3", "final"))
     return RRRAModel.from_pretrained(folder.path / MODEL_NAME).eval()
@@ -126,18 +156,14 @@ class _Stages:
     def __post_init__(self) -> None:
         self.training, self.development = self.collection.split("train"), self.collection.split("dev")
         self.cache = self.folder.path / "embeddings"
+        self.processes = self.folder.processes
 
     def stage1(self, model: RRRAModel) -> dict[str, Any]:
         """Train the encoder with in-batch negatives."""
-        arguments = self.arguments
-        return self._train_encoder(
-            1,
-            model,
-            lambda encoder: MultipleNegativesRankingLoss(encoder, scale=1 / arguments.fit.tau),
-            pair_dataset(self.training),
-            arguments.stage1_epochs,
-            arguments.stage1_max_steps,
-        )
+        encoder = model.to_sentence_transformer()
+        loss = MultipleNegativesRankingLoss(encoder, **self._softmax)
+        epochs, max_steps = self.arguments.stage1_epochs, self.arguments.stage1_max_steps
+        return self._train_encoder(1, encoder, loss, pair_dataset(self.training), epochs, max_steps)
 
     def stage2(self) -> dict[str, Any]:
         """Mine candidates with the frozen encoder, cross-fit their probabilities, fit an adapter."""
@@ -164,18 +190,25 @@ class _Stages:
         """Train the encoder of stage 1 on, with hard negatives and their resampling weights."""
         arguments = self.arguments
         pool = CandidatePool.load(self.folder.path / "stage2" / "pool")
-        epochs, max_steps = arguments.stage3_epochs, arguments.stage3_max_steps
-        if max_steps is not None:
-            pairs = sum(len(rows) for rows in pool.positives)
-            epochs = -(-max_steps * arguments.batch_size // pairs)
-        return self._train_encoder(
-            3,
-            self._load(1),
-            lambda encoder: RRRALoss(encoder, scale=1 / arguments.fit.tau),
-            resampled_dataset(self.training, pool, arguments, epochs),
-            1,
-            max_steps,
+        weights: dict[str, Any] = {"gamma": arguments.gamma, "hardness": arguments.hardness}
+        resampler = Resampler(
+            self.training,
+            pool,
+            num_negatives=arguments.num_negatives,
+            strategy=partial(rrra_strategy, mode=arguments.sampling, tau=arguments.fit.tau, **weights),
+            labels="rows",
+            seed=arguments.seed,
         )
+        encoder = self._load(1).to_sentence_transformer()
+        # By their rows the loss knows every labelled document of a query among those of others. What is
+        # drawn by its weight has no other weight.
+        in_loss = weights if arguments.sampling == "uniform" else {"gamma": 0.0}
+        loss = RRRALoss(encoder, pool=pool, **in_loss, **self._softmax)
+        callbacks: list[TrainerCallback] = [resampler]
+        if arguments.refresh_steps or arguments.refresh_epochs:
+            callbacks.append(self._refresh(resampler, loss))
+        epochs, max_steps = arguments.stage3_epochs, arguments.stage3_max_steps
+        return self._train_encoder(3, encoder, loss, resampler.dataset, epochs, max_steps, callbacks)
 
     def final(self) -> dict[str, Any]:
         """Fit the adapter on the final encoder, and save the two together."""
@@ -194,6 +227,26 @@ class _Stages:
 
     # ---------------------------------------------------------------- parts of stages
 
+    @property
+    def _softmax(self) -> dict[str, Any]:
+        """Temperature of the stages' losses, and whether they gather."""
+        return {"scale": 1 / self.arguments.fit.tau, "gather_across_devices": self.processes.count > 1}
+
+    def _refresh(self, resampler: Resampler, loss: RRRALoss) -> Refresh:
+        """Return the callback that refreshes the pool of stage 3; the adapter is fitted after it."""
+        arguments = self.arguments
+        return Refresh(
+            resampler,
+            self.folder.path / "stage3" / "checkpoints" / "refresh",
+            every_steps=arguments.refresh_steps,
+            every_epochs=arguments.refresh_epochs,
+            development=self.development,
+            refit_adapter=False,
+            arguments=replace(arguments.fit, stage1="none"),
+            batch_size=arguments.encode_batch_size,
+            loss=loss,
+        )
+
     def _load(self, stage: int) -> RRRAModel:
         model = RRRAModel.from_pretrained(self.folder.path / f"stage{stage}" / MODEL_NAME)
         return model.to(get_device_name()).eval()
@@ -201,27 +254,35 @@ class _Stages:
     def _train_encoder(
         self,
         stage: int,
-        model: RRRAModel,
-        make_loss: Callable[[SentenceTransformer], nn.Module],
+        encoder: SentenceTransformer,
+        loss: nn.Module,
         dataset: Dataset,
         epochs: int,
         max_steps: int | None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> dict[str, Any]:
         place = self.folder.path / f"stage{stage}"
-        encoder = model.to_sentence_transformer()
+        model = RRRAModel.from_sentence_transformer(encoder)
         history = train_contrastive(
             model,
             encoder,
-            make_loss(encoder),
+            loss,
             dataset,
             place / "checkpoints",
             self.arguments,
             stage=stage,
             epochs=epochs,
             max_steps=max_steps,
+            callbacks=callbacks,
+            processes=self.processes,
         )
         # The trainer and what it holds refer to each other: gigabytes that would wait for a collection.
         gc.collect()
+        return self.processes.on_main(lambda: self._save_encoder(place, model, encoder, history))
+
+    def _save_encoder(
+        self, place: Path, model: RRRAModel, encoder: SentenceTransformer, history: list[dict[str, float]]
+    ) -> dict[str, Any]:
         write_json(place / "history.json", history)
         model.save_pretrained(place / MODEL_NAME)
         results = self._measure(encoder)

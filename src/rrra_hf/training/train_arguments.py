@@ -25,9 +25,9 @@ class TrainArguments:
         max_seq_length: Texts are cut to so many tokens; None for what the encoder says.
         stage1_epochs: Passes over the (query, positive) pairs in stage 1.
         stage1_max_steps: Steps of stage 1, whatever `stage1_epochs` says.
-        stage3_epochs: Draws of new negatives for every pair in stage 3.
+        stage3_epochs: Passes over the pairs in stage 3, each with newly drawn negatives.
         stage3_max_steps: Steps of stage 3, whatever `stage3_epochs` says.
-        batch_size: Pairs a step.
+        batch_size: Pairs a step, of all processes together.
         learning_rate: Peak learning rate, reached after a tenth of the steps and decaying linearly;
             None for 2e-4 with LoRA and 2e-5 without.
         stage3_learning_rate: The same for stage 3; None for that of stage 1.
@@ -37,6 +37,9 @@ class TrainArguments:
         gamma: How much a probable false negative loses, see `rrra_weights`.
         hardness: How much a high-ranking candidate gains, see `rrra_weights`.
         folds: Folds of the cross-fitted false-negative probabilities.
+        refresh_steps: Mine anew after every so many steps of stage 3, see `Refresh`; None for never. The
+            probabilities are then those of a head fitted on the development queries.
+        refresh_epochs: The same, counted in epochs; give one of the two.
         save_steps: Steps between checkpoints: what an interrupted run loses at most.
         encode_batch_size: Texts a forward pass when encoding.
         bf16: Train in bfloat16 mixed precision.
@@ -70,6 +73,8 @@ class TrainArguments:
     gamma: float = 1.0
     hardness: float = 0.0
     folds: int = 5
+    refresh_steps: int | None = None
+    refresh_epochs: int | None = None
     save_steps: int = 500
     encode_batch_size: int = 64
     bf16: bool = False
@@ -92,6 +97,8 @@ class TrainArguments:
             ("batch_size", 2),
             ("num_negatives", 1),
             ("folds", 2),
+            ("refresh_steps", 1),
+            ("refresh_epochs", 1),
             ("save_steps", 1),
             ("encode_batch_size", 1),
             ("max_seq_length", 1),
@@ -106,6 +113,8 @@ class TrainArguments:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
+        if self.refresh_steps is not None and self.refresh_epochs is not None:
+            raise ValueError("refresh_steps and refresh_epochs exclude each other.")
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 exclude each other.")
 

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import torch
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from ..adapter_rrra import RetrieverAdapter
@@ -95,7 +96,7 @@ def calibrate(adapter: RetrieverAdapter, development: DevelopmentSet, documents:
     # Half up on the labelled classes and half down on the others moves the log-odds by the whole.
     direction = [1.0] if adapter.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5]
     adapter.readout.bias.add_(torch.tensor(direction) * intercept / slope)
-    probabilities = 1.0 / (1.0 + np.exp(-(slope * logits + intercept)))
+    probabilities = expit(slope * logits + intercept)
     error = expected_calibration_error(probabilities, labels)
     adapter.config.fit["development"] = {"expected_calibration_error": error}
     logger.info("Temperature %.2f, expected calibration error %.4f", 1.0 / slope, error)

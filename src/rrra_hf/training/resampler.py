@@ -1,0 +1,264 @@
+"""Negatives drawn when a row is read: a dataset that is another in each epoch and never written anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.random import Generator, Philox
+from safetensors.numpy import load_file, save_file
+from sentence_transformers.base.sampler import BatchSamplers
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..data import Collection
+from ..embeddings.storage import atomic_path
+from ..mining import CandidatePool
+from ..sampling import draw, rrra_strategy
+from ..sampling.inputs import check_count
+from .examples import pair_rows
+
+Strategy = Callable[[CandidatePool], tuple[np.ndarray, np.ndarray | None]]
+"""Pool to chances `(n, k)` of being drawn, and weights `(n, k)`, or None where all weigh 1."""
+
+LABEL_COLUMNS = {"weights": "scores", "rows": "labels", None: None}
+
+
+class Resampler(TrainerCallback):
+    """A training set of (query, positive) pairs whose negatives are drawn anew in each epoch.
+
+    `dataset` has a row for every labelled pair. Its texts are looked up, and its negatives drawn, when the
+    row is read. A draw depends on nothing but seed, epoch, pair and pool: not on the order of reading, the
+    number of processes, or the workers of a data loader; and a resumed run sees what it would have seen.
+    The resampler must be among the trainer's callbacks, for that is how it knows the epoch.
+
+    Pairs of queries without a candidate that can be drawn are left out. Where a query has none any more
+    in a later pool, documents drawn uniformly fill the columns, and weigh 0.
+
+    Args:
+        collection: Texts of the pool's queries and documents, in the same order: what was mined.
+        pool: Candidates; with false-negative probabilities, if the strategy asks for them.
+        num_negatives: Negatives a pair.
+        strategy: Takes the pool, and returns chances of any scale, `(n, k)`, 0 for what must not be drawn,
+            and weights `(n, k)`, or None where all weigh 1.
+        labels: `"weights"`: the dataset has the negatives' weights in a column `scores`; `"rows"`: it has
+            the rows of query, positive and negatives in the pool in a column `labels`; None: neither.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If collection and pool disagree, an argument is not legal, or no query has a candidate
+            that can be drawn.
+
+    Example:
+        ::
+
+            resampler = Resampler(collection, pool, num_negatives=4)
+            trainer = SentenceTransformerTrainer(
+                model=model,
+                args=args,
+                train_dataset=resampler.dataset,
+                loss=RRRALoss(model),
+                callbacks=[resampler],
+            )
+
+        Other settings, and other strategies::
+
+            Resampler(collection, pool, strategy=partial(rrra_strategy, gamma=2.0, mode="sample"))
+            Resampler(collection, pool, strategy=lambda pool: (top_k_weights(pool.scores, top_k=20), None))
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        pool: CandidatePool,
+        *,
+        num_negatives: int = 4,
+        strategy: Strategy = rrra_strategy,
+        labels: str | None = "weights",
+        seed: int = 0,
+    ):
+        check_count("num_negatives", num_negatives)
+        if labels not in LABEL_COLUMNS:
+            raise ValueError(f"labels must be 'weights', 'rows' or None, got {labels!r}.")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}.")
+        for name in ("query_ids", "document_ids"):
+            _check_same(name, getattr(pool, name), getattr(collection, name), "the collection's")
+        chances, weights = _applied(strategy, pool)
+        drawable = np.any(chances > 0, axis=1)
+        if not drawable.any():
+            raise ValueError("No training query has a candidate to draw negatives from.")
+        pairs = pair_rows(pool.positives)
+        pairs = pairs[drawable[pairs[:, 0]]]
+
+        documents = ["positive", *(f"negative_{i}" for i in range(1, num_negatives + 1))]
+        self._places = {name: place for place, name in enumerate(["query", *documents])}
+        self._label_column = LABEL_COLUMNS[labels]
+        columns = [*self._places, *([self._label_column] if self._label_column else [])]
+        # A column may be read alone: each holds the number of the pair. Datasets pickles the transform for
+        # a fingerprint; that is before anything large is in here.
+        numbers = np.arange(len(pairs))
+        self.dataset = Dataset.from_dict(dict.fromkeys(columns, numbers)).with_transform(self._look_up)
+
+        self.collection = collection
+        self.num_negatives = num_negatives
+        self.strategy = strategy
+        self.seed = seed
+        self._pool, self._chances, self._weights = pool, chances, weights
+        self._queries, self._documents = list(collection.query_texts), collection.document_texts
+        self._pairs = pairs
+        self._negatives = np.zeros((len(pairs), num_negatives), dtype=np.int32)
+        self._negative_weights = np.zeros((len(pairs), num_negatives), dtype=np.float32)
+        self._drawn = np.zeros(len(pairs), dtype=bool)
+        self._epoch = self._next_epoch = 0
+        self._loaded: dict[str, np.ndarray] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Resampler:
+        """Return this very resampler: a copy of the dataset must learn of epochs, too."""
+        return self
+
+    # ---------------------------------------------------------------- pool and epoch
+
+    @property
+    def pool(self) -> CandidatePool:
+        """The pool that is drawn from; set another one of the same queries, positives and documents.
+
+        A pair that was read in this epoch keeps its negatives until the next.
+        """
+        return self._pool
+
+    @pool.setter
+    def pool(self, pool: CandidatePool) -> None:
+        for name in ("query_ids", "document_ids"):
+            _check_same(name, getattr(pool, name), getattr(self._pool, name), "those of the pool before")
+        before = sorted_rows(self._pool.positives)
+        _check_same("positives", sorted_rows(pool.positives), before, "those of the pool before")
+        self._chances, self._weights = _applied(self.strategy, pool)
+        self._pool = pool
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, which a trainer sets; setting it begins an epoch, with new negatives for every pair."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._drawn[:] = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse a data loader that would not see new epochs."""
+        if args.dataloader_num_workers > 0 and args.dataloader_persistent_workers:
+            raise ValueError(
+                "dataloader_persistent_workers must be False with a Resampler: such workers never hear of a "
+                "new epoch and repeat the negatives of the first."
+            )
+        if getattr(args, "batch_sampler", None) == BatchSamplers.NO_DUPLICATES_HASHED:
+            raise ValueError(
+                "batch_sampler must not be 'no_duplicates_hashed' with a Resampler: it hashes the negatives "
+                "of the first epoch for all. Use 'no_duplicates'."
+            )
+        # Counted from here on: where an epoch ended early, the trainer's own number is no whole one.
+        self._next_epoch = int(state.epoch)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin the epoch, or take up one that was interrupted."""
+        self.epoch = self._next_epoch
+        self._next_epoch += 1
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None and loaded["epoch"] == self._epoch:
+            self._keep(loaded["pairs"], loaded["negatives"], loaded["weights"])
+
+    # ---------------------------------------------------------------- draws
+
+    def save_draws(self, path: str | os.PathLike[str]) -> None:
+        """Write the negatives of the pairs that were read in this epoch, as safetensors.
+
+        Only where the pool changes in the middle of an epoch do they depend on more than pool and epoch.
+        """
+        pairs = np.flatnonzero(self._drawn)
+        content = {
+            "epoch": np.array(self._epoch),
+            "pairs": pairs,
+            "negatives": self._negatives[pairs],
+            "weights": self._negative_weights[pairs],
+        }
+        with atomic_path(path) as temporary:
+            save_file(content, temporary)
+
+    def load_draws(self, path: str | os.PathLike[str]) -> None:
+        """Read what `save_draws` wrote; it holds from the next `on_epoch_begin` on, if that is its epoch."""
+        self._loaded = load_file(path)
+
+    def _keep(self, pairs: np.ndarray, negatives: np.ndarray, weights: np.ndarray) -> None:
+        self._negatives[pairs], self._negative_weights[pairs] = negatives, weights
+        self._drawn[pairs] = True
+
+    def _draw(self, pair: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a pair's negatives and their weights, `(num_negatives,)` each."""
+        query = self._pairs[pair, 0]
+        chances = self._chances[query : query + 1]
+        # Each pair has a stretch of its own in the one sequence of an epoch.
+        rng = Generator(Philox(key=self.seed, counter=[0, 0, pair, self._epoch]))
+        if not chances.any():
+            rows = rng.integers(len(self._documents), size=self.num_negatives)
+            return rows, np.zeros(self.num_negatives)
+        places = draw(chances, self.num_negatives, rng=rng)[0]
+        weights = np.ones(self.num_negatives) if self._weights is None else self._weights[query, places]
+        return self._pool.candidates[query, places], weights
+
+    def _look_up(self, batch: dict[str, Sequence[int]]) -> dict[str, list[Any]]:
+        """Return texts and labels for a dataset's rows, which hold the numbers of pairs."""
+        pairs = np.asarray(next(iter(batch.values())), dtype=np.int64)
+        if batch.keys() - {"query", "positive"}:
+            for pair in pairs[~self._drawn[pairs]]:
+                self._keep(pair, *self._draw(pair))
+        rows = np.concatenate([self._pairs[pairs], self._negatives[pairs]], axis=1)
+        columns: dict[str, list[Any]] = {}
+        for name in batch:
+            if name == self._label_column:
+                columns[name] = (self._negative_weights[pairs] if name == "scores" else rows).tolist()
+            else:
+                texts = self._queries if name == "query" else self._documents
+                columns[name] = [texts[row] for row in rows[:, self._places[name]]]
+        return columns
+
+
+def _applied(strategy: Strategy, pool: CandidatePool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what a strategy says of a pool, checked."""
+    chances, weights = strategy(pool)
+    chances = np.asarray(chances)
+    for name, values in (("chances", chances), ("weights", weights)):
+        if values is None:
+            continue
+        if values.shape != pool.candidates.shape or not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError(
+                f"strategy must return {name} of shape {pool.candidates.shape}, finite and at least 0, "
+                f"got shape {values.shape}."
+            )
+    if chances[pool.candidates < 0].any():
+        raise ValueError("strategy must return chances that are 0 where there is no candidate.")
+    return chances, weights
+
+
+def _check_same(name: str, given: Sequence[Any], expected: Sequence[Any], whose: str) -> None:
+    """Refuse a pool of other ids or positives."""
+    if given == expected:
+        return
+    if len(given) != len(expected):
+        raise ValueError(f"The pool's {name} must be {whose}: got {len(given)}, not {len(expected)}.")
+    row = next(row for row in range(len(given)) if given[row] != expected[row])
+    raise ValueError(
+        f"The pool's {name} must be {whose}: row {row} is {given[row]!r}, not {expected[row]!r}."
+    )
+
+
+def sorted_rows(positives: Sequence[np.ndarray]) -> list[list[int]]:
+    """Return each query's rows in ascending order, as lists."""
+    return [sorted(rows.tolist()) for rows in positives]
