@@ -19,6 +19,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.data_collator import DEFAULT_LABEL_COLUMNS
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from sentence_transformers.util import get_device_name
 from torch import nn
@@ -164,7 +165,7 @@ def _prompts(model: RRRAModel, dataset: Dataset) -> dict[str, str] | None:
     prompts = {
         name: config.query_prompt if name == "query" else config.document_prompt
         for name in dataset.column_names
-        if name != "scores"
+        if name not in DEFAULT_LABEL_COLUMNS
     }
     return {name: prompt for name, prompt in prompts.items() if prompt} or None
 
