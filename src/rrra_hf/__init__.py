@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from .losses import CachedRRRALoss, RRRALoss
     from .mining import CandidatePool, mine, mine_embeddings
     from .retrieval import Retriever
-    from .training import FitArguments, Refresh, Resampler, TrainArguments, cross_fit, fit_adapter
-    from .training import fit_model, train
+    from .training import FitArguments, Resampler, TrainArguments, cross_fit, fit_adapter, fit_model, train
 
 __all__ = ["AdapterConfig", "CachedRRRALoss", "CandidatePool", "Collection", "FitArguments"]
-__all__ += ["RRRAConfig", "RRRALoss", "RRRAModel", "Refresh", "Resampler", "Retriever", "RetrieverAdapter"]
+__all__ += ["RRRAConfig", "RRRALoss", "RRRAModel", "Resampler", "Retriever", "RetrieverAdapter"]
 __all__ += ["TrainArguments", "cross_fit", "fit_adapter", "fit_model", "load_collection", "mine"]
 __all__ += ["mine_embeddings", "train"]
 
