@@ -4,7 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fast check clean
+# Collections of the benchmark, BEIR folders in DATA, and what is compared on them.
+DATA ?= data
+BENCHMARK ?= nl2bash scifact worldtree-open
+METHODS ?= encoder,query-map,two-sided-map,adapter,two-sided-map+adapter,paper,prf,bm25,rrf
+COMPARE = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results/benchmark \
+	--max-length 256 --methods $(METHODS)
+
+.PHONY: demo test fast check benchmark clean
 
 demo: $(VENV)/.demo
 	$(BIN)/rrra demo
@@ -19,6 +26,13 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The tables on the frozen encoder, in docs/results.md: two processes work on a collection and a seed each; the
+# last command finds all cells finished.
+benchmark: $(VENV)/.dev
+	for seed in 0 1 2; do for name in $(BENCHMARK); do echo $$seed $(DATA)/$$name; done; done | \
+	xargs -P 2 -n 2 sh -c '$(COMPARE) "$$1" --seeds 1 --seed "$$0" > /dev/null'
+	$(COMPARE) $(addprefix $(DATA)/,$(BENCHMARK)) --seeds 3 --markdown docs/results.md
 
 # torch goes first and alone: the constraint then picks the same build for everything that asks for it.
 $(VENV)/.torch: constraints.txt

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from transformers.utils import logging as transformers_logging
 
-from . import demo, evaluate, fit, index, mine, rerank, search, train
+from . import compare, demo, evaluate, fit, index, mine, rerank, search, train
 from .common import errors
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 for command in (demo.demo, mine.mine, fit.fit, train.train, index.index, search.search, rerank.rerank):
     app.command()(command)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 
 
 @app.callback()

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit
 
 from ..mining import CandidatePool
 from .arguments import FitArguments
@@ -65,7 +66,7 @@ def cross_fit(
         queries = adapter.map_queries(query_embeddings[judged])
         documents = adapter.map_documents(document_embeddings)
         logits = candidate_logits(adapter, queries, pool.candidates[judged], documents)
-        probabilities[judged] = 1.0 / (1.0 + np.exp(-logits))
+        probabilities[judged] = expit(logits)
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
     probabilities[pool.candidates < 0] = np.nan
     return replace(pool, false_negative_probability=probabilities)

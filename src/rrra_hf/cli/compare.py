@@ -1,0 +1,233 @@
+"""`rrra compare`."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from .common import (
+    DEFAULT_MODEL,
+    BatchSize,
+    CacheDir,
+    EncoderName,
+    FitSteps,
+    Json,
+    MaxLength,
+    Seed,
+    bad_arguments,
+    check_out,
+    console,
+    load_collection,
+    packaged,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from ..comparison import CompareArguments, Method
+
+WIDTH = 200
+OPTIONS = {"steps": "--train-steps", "batch_size": "--train-batch-size", "max_steps": "--fit-steps"}
+GROUPS = {"systems": "systems", "strategies": "training"}
+
+
+def compare(
+    collections: Annotated[
+        list[str], typer.Argument(metavar="COLLECTION...", help="BEIR folders or Hub datasets.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the comparison; one that was interrupted continues."),
+    ],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Names separated by commas; `systems` and `strategies` stand for all of them. "
+            "By default `systems`, with --train lora or full `strategies`, with --ablate, --detect or "
+            "--gradients none beside those."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds each method is run with.")] = 3,
+    train: Annotated[
+        str, typer.Option(help="What strategies train: none (linear maps), lora or full (the encoder).")
+    ] = "none",
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Change or leave out parts of the adapter.")
+    ] = False,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Detect false negatives against ground truth.")
+    ] = False,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Measure the gradient of the negatives of each rank.")
+    ] = False,
+    reference: Annotated[
+        str | None, typer.Option(help="Method to compare to; by default the best map alone.")
+    ] = None,
+    model: EncoderName = DEFAULT_MODEL,
+    cross_encoder: Annotated[str | None, typer.Option(help="A cross-encoder: folder or Hub name.")] = None,
+    guide: Annotated[
+        str | None, typer.Option(help="Another encoder, to detect false negatives with.")
+    ] = None,
+    fit_steps: FitSteps = None,
+    train_steps: Annotated[int, typer.Option(help="Training steps of each strategy.")] = 250,
+    train_batch_size: Annotated[int, typer.Option(help="Pairs a training step.")] = 64,
+    num_negatives: Annotated[int, typer.Option(help="Mined negatives a pair.")] = 4,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file, too.")] = None,
+    max_length: MaxLength = None,
+    batch_size: BatchSize = 64,
+    cache_dir: CacheDir = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Compare methods on collections: same pool, budget and seeds, paired tests, a report.
+
+    `OUT/report.html` is the report; `OUT/results.json` and `OUT/results.md` hold its tables, `OUT/cells`
+    the figures of each query. A finished cell is not run again.
+
+    Example: `rrra compare data/scifact --methods encoder,query-map,adapter --out runs/compare`
+    """
+    from ..comparison import CellStore, make_tables, prepare, run_cells
+    from ..comparison.report import markdown as as_markdown
+    from ..comparison.report import write_report, write_text
+
+    tables = {"ablations": ablate, "detection": detect, "gradients": gradients}
+    with bad_arguments(**OPTIONS):
+        arguments = _arguments(
+            seeds=seeds,
+            seed=seed,
+            train=train,
+            steps=train_steps,
+            batch_size=train_batch_size,
+            num_negatives=num_negatives,
+            cross_encoder=cross_encoder,
+            guide=guide,
+            fit_steps=fit_steps,
+        )
+        chosen = _methods(methods, [name for name, wanted in tables.items() if wanted], arguments)
+        _check_reference(reference, chosen)
+    check_out(out, "cells", "a comparison's")
+    # Before hours of work, what the report at its end needs.
+    _check_plots()
+    # Now, or a run that is killed while it encodes could not continue.
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    loaded = [load_collection(name, None, None, False) for name in collections]
+    encoder = _load_encoder(model, max_length)
+    tasks = [
+        prepare(
+            collection,
+            encoder,
+            encoder_name=packaged(model),
+            cache_dir=cache_dir or out / "embeddings",
+            batch_size=batch_size,
+        )
+        for collection in loaded
+    ]
+    store = CellStore(out / "cells")
+    results = run_cells(tasks, chosen, arguments, store)
+    settings = {"encoder": model, "max_length": encoder.max_seq_length, **asdict(arguments)}
+    report = {
+        "command": shlex.join(["rrra", *sys.argv[1:]]),
+        "machine": _machine(),
+        "settings": settings,
+        "other_code": [cell.name for cell in store.other_code],
+        "tables": make_tables(results, reference),
+    }
+    write_report(out, report)
+    if markdown is not None:
+        write_text(markdown, as_markdown(report))
+    if json:
+        print_json(report)
+        return
+    _print(report)
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+def _arguments(fit_steps: int | None, seed: int, **values: Any) -> CompareArguments:
+    from ..comparison import CompareArguments
+    from ..training import FitArguments
+
+    changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
+    return CompareArguments(seed=seed, fit=FitArguments(seed=seed, **changes), **values)
+
+
+def _methods(names: str | None, tables: list[str], arguments: CompareArguments) -> list[Method]:
+    """Return the methods that the options name.
+
+    Without names, an option for a table of its own stands alone, so that `--detect` detects and nothing else.
+    """
+    from ..comparison import choose_methods, methods_of
+
+    if names is None and not tables:
+        names = "systems" if arguments.train == "none" else "strategies"
+    chosen: list[Method] = []
+    for name in [] if names is None else [name.strip() for name in names.split(",")]:
+        if name in GROUPS:
+            chosen += choose_methods(GROUPS[name], None, arguments)
+            continue
+        table = next((table for table in GROUPS.values() if name in methods_of(table)), None)
+        if table is None:
+            legal = ", ".join([*GROUPS, *(known for table in GROUPS.values() for known in methods_of(table))])
+            raise ValueError(f"methods must be among {legal}; got {name!r}.")
+        chosen += choose_methods(table, [name], arguments)
+    for table in tables:
+        chosen += choose_methods(table, None, arguments)
+    return list(dict.fromkeys(chosen))
+
+
+def _check_reference(reference: str | None, methods: list[Method]) -> None:
+    names = list(dict.fromkeys(method.name for method in methods))
+    if reference is not None and reference not in names:
+        raise ValueError(f"reference must be one of the methods, {', '.join(names)}; got {reference!r}.")
+
+
+def _check_plots() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("The report needs matplotlib: pip install 'rrra-hf[compare]'.") from error
+
+
+def _load_encoder(name: str, max_length: int | None) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(packaged(name))
+    if max_length is not None:
+        encoder.max_seq_length = max_length
+    return encoder
+
+
+def _machine() -> dict[str, str]:
+    from importlib.metadata import version
+
+    import torch
+
+    return {
+        "rrra-hf": version("rrra-hf"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "on": platform.machine(),
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    from ..comparison.report import grid_of, title_of
+
+    # A line that is too long for a terminal can still be read, an ellipsis can't.
+    wide = Console(width=max(WIDTH, console.width), markup=False, emoji=False, highlight=False)
+    for table in report["tables"]:
+        header, rows = grid_of(table, narrow=True)
+        columns = (Column(name, justify="right", no_wrap=True) for name in header[1:])
+        printed = Table(Column(header[0], no_wrap=True), *columns)
+        for row in rows:
+            printed.add_row(*row)
+        wide.print(title_of(table))
+        wide.print(printed)

@@ -1,0 +1,116 @@
+"""Plots of tables, as SVG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .tables import MAIN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Text stays text, and the same plot is the same file.
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "rrra", "font.size": 9, "font.family": "sans-serif"}
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def plots_of(table: dict[str, Any]) -> dict[str, str]:
+    """Return the plots that a table has, by name: SVG documents.
+
+    Args:
+        table: A table of `make_tables`.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    if table["table"] == "detection":
+        return {"reliability": _draw(lambda axes: _reliability(axes, table))}
+    if table["table"] == "gradients":
+        return {"gradients": _draw(lambda axes: _gradients(axes, table))}
+    return {"quality-cost": _draw(lambda axes: _quality_cost(axes, table))}
+
+
+def _draw(draw: Callable[[Axes], None]) -> str:
+    """Return what a function draws, as an SVG document."""
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("The plots need matplotlib: pip install 'rrra-hf[compare]'.") from error
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=NO_METADATA)
+    return buffer.getvalue()
+
+
+def _quality_cost(axes: Axes, table: dict[str, Any]) -> None:
+    """Quality against milliseconds a query; what nothing else beats in both is joined by a line."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    points = sorted(
+        (row["milliseconds"], row[MAIN]["all"], row["method"])
+        for row in table["rows"]
+        if row["milliseconds"] is not None
+    )
+    costs = [cost for cost, _, _ in points]
+    middle = math.sqrt(costs[0] * costs[-1])
+    best, front = -1.0, []
+    for cost, quality, method in points:
+        if quality > best:
+            best = quality
+            front.append((cost, quality))
+        right = cost > middle  # names go towards the middle
+        axes.annotate(
+            method,
+            (cost, quality),
+            xytext=(-7 if right else 7, 0),
+            textcoords="offset points",
+            horizontalalignment="right" if right else "left",
+            verticalalignment="center",
+        )
+    axes.plot(*zip(*front, strict=True), color="0.8", zorder=0)
+    axes.scatter(costs, [quality for _, quality, _ in points], s=18)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("ms a query, one thread, without encoding the query")
+    axes.set_ylabel(MAIN)
+    axes.margins(0.1)
+
+
+def _gradients(axes: Axes, table: dict[str, Any]) -> None:
+    """Expected gradient of a negative by its rank in the pool."""
+    from matplotlib import colormaps
+
+    axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
+    for row in table["rows"]:
+        drawn = [(rank, value) for rank, value in enumerate(row["by rank"], 1) if value > 0]
+        if drawn:
+            axes.plot(*zip(*drawn, strict=True), label=row["method"], linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xlabel("rank of the negative among the candidates")
+    axes.set_ylabel("expected length of its gradient")
+    axes.legend(fontsize=7, ncols=2, frameon=False)
+
+
+def _reliability(axes: Axes, table: dict[str, Any]) -> None:
+    """Share of false negatives against their probability, in bins of equal size."""
+    highest = 1e-6
+    for row in table["rows"]:
+        bins = row["reliability"]
+        if bins is not None:
+            axes.plot(bins["probability"], bins["share"], marker="o", markersize=3, label=row["method"])
+            highest = max(highest, *bins["probability"], *bins["share"])
+    axes.plot([0, highest], [0, highest], color="0.8", linewidth=1, zorder=0)
+    axes.set_xlabel("false-negative probability")
+    axes.set_ylabel("share of known false negatives")
+    axes.legend(fontsize=8, frameon=False)

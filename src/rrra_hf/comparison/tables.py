@@ -1,0 +1,179 @@
+"""Tables from finished cells: means over seeds, and paired differences with intervals and p-values.
+
+A table is a JSON object; all reports are made of these alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..evaluation import compare_paired, holm
+from .cells import Cell, Result
+from .methods import methods_of
+from .ranking import EXPONENTIAL, MEASURES
+
+MAIN = "nDCG@10"
+GROUPS = ("all", "seen", "unseen")
+# The peers to beat in each table; the best of those that were run is the reference.
+REFERENCES = {
+    "systems": ("query-map", "two-sided-map"),
+    "training": ("in-batch",),
+    "ablations": ("full",),
+    "detection": ("similarity",),
+}
+DETECTION = ("average precision", "AUROC", "precision at 1 %", "precision at 5 %", "ECE")
+
+
+def make_tables(results: Mapping[Cell, Result], reference: str | None = None) -> list[dict[str, Any]]:
+    """Return the tables of a comparison, one a collection and kind.
+
+    Args:
+        results: Results by cell.
+        reference: Method that the others are compared to, where it was run; else the best map alone,
+            in-batch training, or the full adapter.
+
+    Returns:
+        JSON objects with `table`, `collection`, `reference` and `rows`.
+    """
+    grouped: dict[tuple[str, str], dict[str, list[Result]]] = {}
+    for cell, result in results.items():
+        grouped.setdefault((cell.collection, cell.table), {}).setdefault(cell.method, []).append(result)
+    makers = {"detection": _detection_table, "gradients": _gradients_table}
+    return [
+        {
+            "table": table,
+            "collection": collection,
+            **makers.get(table, _ranking_table)(table, by_method, reference),
+        }
+        for (collection, table), by_method in grouped.items()
+    ]
+
+
+# -------------------------------------------------------------------- ranking
+
+
+def _ranking_table(table: str, by_method: dict[str, list[Result]], reference: str | None) -> dict[str, Any]:
+    seen = next(iter(by_method.values()))[0].rows["seen"].to_numpy()
+    masks = {"all": np.ones_like(seen), "seen": seen, "unseen": ~seen}
+    # (seeds, queries) of each measure
+    qualities = {
+        method: {
+            name: np.stack([run.rows[name].to_numpy() for run in runs]) for name in (*MEASURES, EXPONENTIAL)
+        }
+        for method, runs in by_method.items()
+    }
+    means = {method: float(values[MAIN].mean()) for method, values in qualities.items()}
+    reference = _reference(table, means, reference)
+    differences = {group: _differences(qualities, reference, mask) for group, mask in masks.items()}
+    rows = [
+        {
+            "method": method,
+            "seeds": len(runs),
+            **{
+                name: {group: _mean(qualities[method][name], masks[group]) for group in GROUPS}
+                for name in (*MEASURES, EXPONENTIAL)
+            },
+            "standard deviation over seeds": float(qualities[method][MAIN].mean(axis=1).std()),
+            "difference": {group: differences[group].get(method) for group in GROUPS},
+            **_costs(runs),
+        }
+        for method, runs in by_method.items()
+    ]
+    return {
+        "reference": reference,
+        "queries": {group: int(mask.sum()) for group, mask in masks.items()},
+        "rows": rows,
+    }
+
+
+def _reference(table: str, means: dict[str, float], wanted: str | None) -> str:
+    """Return the method to compare with: the one wanted, or else the best of the table's usual ones."""
+    if wanted is not None and wanted in means:
+        return wanted
+    usual = [method for method in REFERENCES[table] if method in means]
+    return max(usual or list(means)[:1], key=lambda method: means[method])
+
+
+def _differences(
+    qualities: dict[str, dict[str, np.ndarray]], reference: str, mask: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Return each other method's paired difference of nDCG@10; p-values are Holm's, over the methods."""
+    others = [method for method in qualities if method != reference]
+    if mask.sum() < 2 or not others:
+        return {}
+    baseline = qualities[reference][MAIN][:, mask]
+    found = {method: compare_paired(qualities[method][MAIN][:, mask], baseline) for method in others}
+    adjusted = holm([found[method].p_value for method in others])
+    return {
+        method: {
+            "mean": found[method].difference,
+            "interval": list(found[method].interval),
+            "p": found[method].p_value,
+            "p (Holm)": float(p),
+        }
+        for method, p in zip(others, adjusted, strict=True)
+    }
+
+
+def _mean(values: np.ndarray, mask: np.ndarray) -> float | None:
+    return float(values[:, mask].mean()) if mask.any() else None
+
+
+def _costs(runs: list[Result]) -> dict[str, Any]:
+    milliseconds = [run.milliseconds for run in runs if run.milliseconds is not None]
+    return {
+        "seconds": float(np.mean([run.seconds for run in runs])),
+        "milliseconds": float(np.median(milliseconds)) if milliseconds else None,
+    }
+
+
+# -------------------------------------------------------------------- detection and gradients
+
+
+def _detection_table(table: str, by_method: dict[str, list[Result]], reference: str | None) -> dict[str, Any]:
+    rows = [
+        {
+            "method": method,
+            "seeds": len(runs),
+            **{name: _mean_figure(runs, name) for name in DETECTION},
+            "interval": np.mean([run.figures["interval"] for run in runs], axis=0).tolist(),
+            "reliability": runs[0].figures.get("reliability"),
+            **_costs(runs),
+        }
+        for method, runs in by_method.items()
+    ]
+    first = next(iter(by_method.values()))
+    return {
+        "reference": _reference(table, {row["method"]: row["average precision"] for row in rows}, reference),
+        "protocol": first[0].figures["protocol"],
+        "base rate": _mean_figure(first, "base rate"),
+        "pairs": first[0].figures["pairs"],
+        "rows": rows,
+    }
+
+
+def _gradients_table(table: str, by_method: dict[str, list[Result]], reference: str | None) -> dict[str, Any]:
+    rows = [
+        {
+            "method": method,
+            "seeds": len(runs),
+            "share on false negatives": _mean_figure(runs, "share on false negatives"),
+            "by rank": np.mean([run.figures["by rank"] for run in runs], axis=0).tolist(),
+            **_costs(runs),
+        }
+        for method, runs in by_method.items()
+    ]
+    return {"reference": None, "rows": rows}
+
+
+def _mean_figure(runs: list[Result], name: str) -> float | None:
+    values = [run.figures.get(name) for run in runs]
+    return None if None in values else float(np.mean(values))  # type: ignore[arg-type]
+
+
+def about(table: str, method: str) -> str:
+    """Return what a method is, in a line."""
+    return methods_of(table)[method].about

@@ -1,0 +1,161 @@
+"""A collection made ready for comparison: embedded once, its queries by split."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from ..data import Collection
+from ..embeddings import encode, encoder_fingerprint, texts_fingerprint
+from ..evaluation import seen_queries
+from ..training import LabelledQueries
+
+
+class Queries(NamedTuple):
+    """Queries as any system may want them, with the rows of their relevant documents.
+
+    Args:
+        ids: Ids, `n`.
+        texts: Texts, `n`.
+        embeddings: `(n, dim)`.
+        positives: For each query the rows of its relevant documents.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    embeddings: np.ndarray
+    positives: list[np.ndarray]
+
+    @property
+    def labelled(self) -> LabelledQueries:
+        """The embeddings with the rows of the relevant documents."""
+        return LabelledQueries(self.embeddings, self.positives)
+
+    def select(self, rows: np.ndarray) -> Queries:
+        """Return the queries at the given rows."""
+        ids, texts, positives = ([column[row] for row in rows] for column in (self[0], self[1], self[3]))
+        return Queries(ids, texts, self.embeddings[rows], positives)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A collection with the embeddings of its documents and of each split's queries.
+
+    Args:
+        name: Name of the collection, in tables and folders.
+        collection: The collection.
+        documents: Embeddings of the documents, `(m, dim)`.
+        training: Training queries.
+        development: Queries of the split `dev`; None where there is none.
+        test: Test queries.
+        encoder: What made the embeddings; None for embeddings from elsewhere, which leaves out what
+            needs to encode.
+        encoder_name: Where the encoder is from; what training it starts with.
+        cache_dir: Folder of the cache of embeddings.
+    """
+
+    name: str
+    collection: Collection
+    documents: np.ndarray
+    training: Queries
+    development: Queries | None
+    test: Queries
+    encoder: SentenceTransformer | None = None
+    encoder_name: str | None = None
+    cache_dir: Path | None = None
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides every result on this collection."""
+        collection = self.collection
+        labels = (
+            f"{split}\t{query}\t{document}\t{grade}"
+            for split, qrels in collection.qrels_by_split.items()
+            for query, grades in qrels.items()
+            for document, grade in grades.items()
+        )
+        return {
+            "encoder": None if self.encoder is None else encoder_fingerprint(self.encoder),
+            "documents": texts_fingerprint([*collection.document_ids, *collection.document_texts]),
+            "queries": texts_fingerprint([*collection.query_ids, *collection.query_texts]),
+            "qrels": texts_fingerprint(labels),
+        }
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """Whether a relevant document of each test query was labelled for a training query, `(n,)` bool."""
+        return seen_queries(self.test.positives, self.training.positives)
+
+
+def prepare(
+    collection: Collection,
+    encoder: SentenceTransformer,
+    *,
+    encoder_name: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    batch_size: int = 64,
+) -> Task:
+    """Encode a collection for comparison.
+
+    Args:
+        collection: A collection with the splits `train` and `test`, perhaps `dev`.
+        encoder: The encoder.
+        encoder_name: Its folder or Hub name, needed to train it.
+        cache_dir: Folder of the cache of embeddings.
+        batch_size: Texts a forward pass.
+
+    Raises:
+        ValueError: If a split is missing or has fewer than two queries with a relevant document.
+    """
+
+    def queries(split: str) -> Queries:
+        part = collection.split(split)
+        kept = [row for row, rows in enumerate(part.positive_rows) if len(rows)]
+        if len(kept) < 2:
+            raise ValueError(
+                f"The split {split!r} of {collection.name} must have at least 2 queries with a relevant "
+                f"document, it has {len(kept)}."
+            )
+        embeddings = encode(
+            encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size
+        )
+        everything = Queries(part.query_ids, list(part.query_texts), embeddings, part.positive_rows)
+        return everything.select(np.array(kept))
+
+    training, test = queries("train"), queries("test")
+    return Task(
+        name=collection.name,
+        collection=collection,
+        documents=encode(
+            encoder, collection.document_texts, task="document", cache_dir=cache_dir, batch_size=batch_size
+        ),
+        training=training,
+        development=queries("dev") if "dev" in collection.splits else None,
+        test=test,
+        encoder=encoder,
+        encoder_name=encoder_name,
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+    )
+
+
+def labelled_collection(task: Task, positives: list[np.ndarray]) -> Collection:
+    """Return the collection of the training queries with other labels.
+
+    Args:
+        task: The task.
+        positives: For each training query the rows of the documents to be labelled.
+    """
+    names = task.collection.document_ids
+    qrels = {
+        query: {names[row]: 1 for row in rows}
+        for query, rows in zip(task.training.ids, positives, strict=True)
+    }
+    row_of = {name: row for row, name in enumerate(task.collection.query_ids)}
+    queries = task.collection.queries.select([row_of[name] for name in task.training.ids])
+    return replace(task.collection, queries=queries, qrels_by_split={"train": qrels})

@@ -1,0 +1,132 @@
+"""Training a pair of linear maps on frozen embeddings with a strategy's negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from ..losses.rrra import RowLabels
+from ..sampling import draw
+from ..training.examples import KnownPositives, gather, pair_rows, shuffled_batches
+from ..training.maps import Maps
+from .ranking import Rank, searcher
+from .strategies import Strategy
+from .trial import Trial
+from .truth import GroundTruth, ground_truth
+
+
+class Batch(NamedTuple):
+    """Pairs and the negatives drawn for them.
+
+    Args:
+        rows: Rows of query, positive and negatives, `(n, 2 + negatives)`.
+        weights: Weights of the negatives, `(n, negatives)`.
+        places: Their places in the pool's rows, `(n, negatives)`.
+    """
+
+    rows: np.ndarray
+    weights: Tensor
+    places: np.ndarray
+
+
+def train_maps(trial: Trial, strategy: Strategy) -> Rank:
+    """Train residual maps of queries and documents, and return the search with them.
+
+    All strategies take the same number of steps, without early stopping: what is compared are the
+    negatives.
+
+    Args:
+        trial: The trial.
+        strategy: Chooses the negatives, and the loss.
+    """
+    truth, arguments = ground_truth(trial), trial.arguments
+    dim = truth.documents.shape[1]
+    query, document = (nn.Parameter(torch.zeros(dim, dim)) for _ in range(2))
+    optimizer = torch.optim.AdamW([query, document], lr=arguments.peak_learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, arguments.steps)
+    loss = strategy.loss(nn.Identity(), 1 / arguments.fit.tau)
+    batches = drawn_batches(trial, strategy, arguments.batch_size)
+    for _ in tqdm(range(arguments.steps), desc="Training maps", leave=False, disable=None):
+        batch = next(batches)
+        raw = embeddings_of(truth, batch)
+        mapped = [_residual(query, raw[0]), *(_residual(document, x) for x in raw[1:])]
+        value = loss.compute_loss_from_embeddings(mapped, labels_of(strategy, batch, raw))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+    eye = torch.eye(dim)
+    maps = Maps(eye + query.detach(), eye + document.detach())
+    return searcher(maps.map_documents(trial.task.documents), arguments.fit.depth, maps.map_queries)
+
+
+def drawn_batches(trial: Trial, strategy: Strategy, size: int) -> Iterator[Batch]:
+    """Yield batches of pairs with the negatives that a strategy draws for them, without end.
+
+    Args:
+        trial: The trial.
+        strategy: Chooses the negatives.
+        size: Pairs a batch; a few less where they conflict.
+    """
+    truth, rng = ground_truth(trial), np.random.default_rng(trial.seed)
+    pairs = pair_rows(truth.training.positives)
+    chances, weights, negatives = np.ones((len(truth.pool), 1)), None, 0
+    if strategy.chances is not None:
+        (chances, weights), negatives = strategy.chances(trial), trial.arguments.num_negatives
+        pairs = pairs[np.any(chances > 0, axis=1)[pairs[:, 0]]]
+    known = KnownPositives(truth.training.positives, len(truth.documents))
+    for batch in shuffled_batches(len(pairs), size, rng):
+        queries = pairs[batch, 0]
+        # In-batch training draws one and drops it, so that it meets the same pairs as the others.
+        places = draw(chances, max(1, negatives), rng=rng, query_rows=queries)[:, :negatives]
+        rows = np.concatenate([pairs[batch], truth.pool.candidates[queries[:, None], places]], axis=1)
+        drawn = np.ones(places.shape) if weights is None else weights[queries[:, None], places]
+        kept = _without_conflicts(rows, known)
+        yield Batch(rows[kept], torch.from_numpy(drawn[kept].astype(np.float32)), places[kept])
+
+
+def embeddings_of(truth: GroundTruth, batch: Batch) -> list[Tensor]:
+    """Return the frozen embeddings of queries, positives and each column of negatives, `(n, dim)` each."""
+    documents = [gather(truth.documents, column) for column in batch.rows[:, 1:].T]
+    return [gather(truth.training.embeddings, batch.rows[:, 0]), *documents]
+
+
+def labels_of(strategy: Strategy, batch: Batch, raw: list[Tensor]) -> RowLabels | None:
+    """Return what the strategy's loss is told of a batch beside its embeddings."""
+    if not strategy.weighted:
+        return None
+    weights = batch.weights * _guide(raw) if strategy.guided else batch.weights
+    return RowLabels(weights, torch.from_numpy(batch.rows))
+
+
+def _without_conflicts(rows: np.ndarray, known: KnownPositives) -> np.ndarray:
+    """Return the rows of a batch in which no document is labelled for the query of another row.
+
+    Losses of others know no labels: what would be a labelled positive among a query's negatives is kept
+    out of the batch for all, as sentence-transformers' sampler without duplicates does.
+    """
+    documents = rows[:, 1:]
+    labelled = np.any(known.contains(rows[:, 0][:, None, None], documents[None]), axis=2)
+    conflict = labelled | labelled.T
+    kept: list[int] = []
+    for row in range(len(rows)):
+        if not conflict[row, kept].any():
+            kept.append(row)
+    return np.array(kept)
+
+
+def _guide(raw: list[Tensor]) -> Tensor:
+    """Return 0 for a query's negatives that the frozen encoder scores above its positive, else 1."""
+    query, positive, *negatives = (F.normalize(x, dim=-1) for x in raw)
+    limit = (query * positive).sum(-1)
+    return torch.stack([((query * x).sum(-1) <= limit).float() for x in negatives], dim=1)
+
+
+def _residual(matrix: Tensor, x: Tensor) -> Tensor:
+    return F.normalize(x + x @ matrix.T, dim=-1)
