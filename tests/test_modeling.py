@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -731,3 +732,28 @@ print(ours.tolist())
     expected = embed(RRRAModel.from_pretrained(saved), "query")
     assert torch.equal(torch.tensor(json.loads(run(code))), expected)
     assert torch.equal(embed(RRRAModel.from_pretrained(tmp_path / "remote"), "query"), expected)
+
+
+# -------------------------------------------------------------------- several processes write one folder
+
+
+def test_settings_that_another_process_is_writing_are_waited_for(tiny_bert: Path, tmp_path: Path) -> None:
+    model = RRRAModel.from_encoder(tiny_bert)
+    settings = tmp_path / "config_sentence_transformers.json"
+    settings.write_text("")
+    content = json.dumps({"prompts": {"query": "find: "}})
+    writer = threading.Timer(0.2, settings.write_text, [content])
+    writer.start()
+    model.save_pretrained(tmp_path, safe_serialization=True)
+    writer.join()
+    assert model.config.query_prompt == "find: "
+
+
+def test_a_process_that_does_not_save_reads_no_settings(tiny_bert: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "config_sentence_transformers.json"
+    settings.write_text("")
+    model = RRRAModel.from_encoder(tiny_bert)
+    model.save_pretrained(tmp_path, is_main_process=False, safe_serialization=True)
+    assert [path.name for path in tmp_path.iterdir()] == [settings.name]
+    with pytest.raises(ValueError, match="damaged"):
+        model.save_pretrained(tmp_path, safe_serialization=True)

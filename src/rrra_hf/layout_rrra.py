@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ LEGACY_POOLING_KEYS = {
     "lasttoken": "pooling_mode_lasttoken",
 }
 DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
+# To read a file that another process may be writing.
+ATTEMPTS = 20
 
 
 def read_json(name_or_path: str, filename: str, hub: dict[str, Any], kind: type = dict) -> Any:
@@ -135,8 +138,19 @@ def _read_prompts(settings: dict[str, Any]) -> dict[str, str]:
 
 def adopt_prompts(config: RRRAConfig, folder: Path) -> None:
     """Set a model's prompts to those that sentence-transformers wrote into a folder."""
-    for name, prompt in _read_prompts(read_json(str(folder), SETTINGS_NAME, {})).items():
+    for name, prompt in _read_prompts(_read_settings_file(folder)).items():
         setattr(config, name, prompt)
+
+
+def _read_settings_file(folder: Path) -> dict[str, Any]:
+    # In a run of several processes each of them writes this file, the same content over and over: for a
+    # moment it may be cut off.
+    for _ in range(ATTEMPTS):
+        try:
+            return read_json(str(folder), SETTINGS_NAME, {})
+        except ValueError:
+            time.sleep(0.05)
+    return read_json(str(folder), SETTINGS_NAME, {})
 
 
 # -------------------------------------------------------------------- writing

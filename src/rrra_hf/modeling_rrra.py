@@ -329,13 +329,14 @@ class RRRAModel(PreTrainedModel):
         # this one before it calls, and writes its other files after.
         kept = SETTINGS_NAME if "safe_serialization" in kwargs and (target / SETTINGS_NAME).exists() else None
         kwargs.pop("safe_serialization", None)
-        if kept:
+        saves = self.should_save_on_this_rank(is_main_process)
+        if kept and saves:
             adopt_prompts(self.config, target)
         self.config.adapter = self.adapter.config.to_dict()
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
             super().save_pretrained(temporary, is_main_process=is_main_process, **kwargs)
-            if not self.should_save_on_this_rank(is_main_process):
+            if not saves:
                 return
             if self.tokenizer is not None:
                 if self.config.max_seq_length is not None:

@@ -197,6 +197,11 @@ class _Trainer(SentenceTransformerTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Add no callback."""
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save in the main process only: transformers 5 asks all of them to write the same files."""
+        if self.args.should_save:
+            super()._save(output_dir, state_dict)
+
     def get_batch_sampler(
         self, dataset: Dataset, batch_size: int, drop_last: bool, *args: Any, **kwargs: Any
     ) -> Any:
