@@ -89,18 +89,20 @@ def evaluate(
 
 def _groups(collection: Collection, part: Collection) -> dict[str, set[str]]:
     """Return the ids of all queries and, where there are both, of those without and with a seen document."""
-    queries = set(part.qrels)
-    training = collection.qrels_by_split.get("train", {})
-    seen = {document for grades in training.values() for document, grade in grades.items() if grade > 0}
-    unseen = {
-        query
-        for query, grades in part.qrels.items()
-        if not any(grade > 0 and document in seen for document, grade in grades.items())
-    }
-    groups = {"all": queries}
-    if 0 < len(unseen) < len(queries):
-        groups.update(unseen=unseen, seen=queries - unseen)
+    from ..evaluation import seen_queries
+
+    relevant = {query: _relevant(grades) for query, grades in part.qrels.items()}
+    labelled = map(_relevant, collection.qrels_by_split.get("train", {}).values())
+    is_seen = seen_queries(list(relevant.values()), labelled)
+    groups = {"all": set(relevant)}
+    if is_seen.any() and not is_seen.all():
+        seen = {query for query, one in zip(relevant, is_seen, strict=True) if one}
+        groups.update(unseen=set(relevant) - seen, seen=seen)
     return groups
+
+
+def _relevant(grades: dict[str, int]) -> list[str]:
+    return [document for document, grade in grades.items() if grade > 0]
 
 
 def _means(quality: RankingQuality, query_ids: set[str]) -> dict[str, Any]:

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..adapter_rrra import AdapterOutput, RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
 from ..mining import mine_embeddings
-from ..training.examples import CandidateSampler, DevelopmentSet
-from ..training.head import _adapter_config, _train
+from ..training.examples import DevelopmentSet
+from ..training.head import fit_head
 from ..training.tuning import calibrate, choose_lambda
 from .methods import Method, register
 from .ranking import Rank, ranked_by, searcher
@@ -24,18 +23,6 @@ from .trial import Trial
 READOUTS = {"cos-qa": "cos(q, a)", "cos-ac": "cos(a, c)", "cos-qc": "cos(q, c)"}
 
 
-class NoResidual(RetrieverAdapter):
-    """An adapter whose output is the MLP's alone: `a = MLP(...)`, which then can't start at `c`."""
-
-    def reset_parameters(self) -> None:
-        """Set the starting point, the MLP's last layer a random one."""
-        super().reset_parameters()
-        self.output_layer.reset_parameters()
-
-    def _read_out(self, q: Tensor, adapted: Tensor, c: Tensor, product: Tensor) -> AdapterOutput:
-        return super()._read_out(q, adapted - c, c, product)
-
-
 class RandomStart(RetrieverAdapter):
     """An adapter that starts away from `a = c`: its last layer is random, as any other."""
 
@@ -43,6 +30,13 @@ class RandomStart(RetrieverAdapter):
         """Set the starting point, the MLP's last layer a random one."""
         super().reset_parameters()
         self.output_layer.reset_parameters()
+
+
+class NoResidual(RandomStart):
+    """An adapter whose output is the MLP's alone: `a = MLP(...)`, which then can't start at `c`."""
+
+    def _read_out(self, q: Tensor, adapted: Tensor, c: Tensor, product: Tensor) -> AdapterOutput:
+        return super()._read_out(q, adapted - c, c, product)
 
 
 def without_readout(place: int) -> Callable[[AdapterConfig], RetrieverAdapter]:
@@ -80,19 +74,7 @@ def fit_variant(trial: Trial, make: Callable[[AdapterConfig], RetrieverAdapter])
         training.embeddings, documents, training.positives, depth=arguments.depth
     ).candidates
     retrieved = DevelopmentSet.retrieve(trial.development.labelled, documents, arguments.depth)
-    rng = np.random.default_rng(arguments.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(arguments.seed)
-        adapter = make(_adapter_config(documents.shape[1], arguments))
-        sampler = CandidateSampler(
-            training.positives,
-            mined,
-            len(documents),
-            arguments.mined_negatives,
-            arguments.random_negatives,
-            rng,
-        )
-        adapter = _train(adapter, training, mined, documents, sampler, retrieved, arguments, rng)
+    adapter = fit_head(training, mined, documents, retrieved, arguments, make)
     calibrate(adapter, retrieved, documents)
     choose_lambda(adapter, retrieved, documents)
     return searcher(documents, arguments.depth, adapter=adapter)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..embeddings.storage import atomic_path
+from ..training.run_folder import differences
 
 FORMAT_VERSION = 1
 
@@ -142,25 +143,9 @@ def _code_digest() -> str:
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
-    flat_before, flat_now = _flat(before), _flat(now)
-    differing = [
-        f"{name} was {flat_before.get(name)}, now {flat_now.get(name)}"
-        for name in sorted(flat_before | flat_now)
-        if flat_before.get(name) != flat_now.get(name)
-    ]
+    differing = differences(before, now)
     if differing:
         raise ValueError(
             f"{path} was made with other settings: {', '.join(differing)}. "
             "Give another folder, or delete the file to run it again."
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one dictionary with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ..adapter_rrra import RetrieverAdapter
-from ..evaluation import ranking_quality
+from ..evaluation import named_rankings, ranking_quality
 from ..indexes import FlatIndex
 from ..retrieval.reranking import rerank
 from .cells import Result
@@ -105,11 +105,7 @@ def one_thread() -> Iterator[None]:
 
 def _per_query(task: Task, rows: np.ndarray) -> pa.Table:
     """Return the measures of each test query."""
-    names = task.collection.document_ids
-    results = {
-        query: [{"corpus_id": names[row]} for row in ranking]
-        for query, ranking in zip(task.test.ids, rows.tolist(), strict=True)
-    }
+    results = named_rankings(task.test.ids, task.collection.document_ids, rows)
     qrels = task.collection.split("test").qrels
     exponential = {
         query: {document: 2**grade - 1 for document, grade in grades.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..evaluation import ndcg_per_query
+from ..evaluation import membership, ndcg_per_query
 from ..training import FitArguments, fit_adapter
 from ..training.maps import Maps, fit_maps
 from .methods import Method, register
@@ -270,6 +270,5 @@ def cross_encoder_scores(
 def _quality(rank: Rank, trial: Trial) -> float:
     """Return the mean nDCG@10 of the development queries, with binary gains."""
     queries = trial.development
-    rankings = rank(queries)[:, :10]
-    relevant = np.stack([np.isin(*pair) for pair in zip(rankings, queries.positives, strict=True)])
+    relevant = membership(rank(queries)[:, :10], queries.positives)
     return float(ndcg_per_query(relevant, queries.labelled.num_relevant).mean())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation import compare_paired, holm
+from ..evaluation import QueryGroup, compare_paired, holm, split_by_seen
 from .cells import Cell, Result
 from .methods import methods_of
 from .ranking import EXPONENTIAL, MEASURES
@@ -57,26 +57,26 @@ def make_tables(results: Mapping[Cell, Result], reference: str | None = None) ->
 
 def _ranking_table(table: str, by_method: dict[str, list[Result]], reference: str | None) -> dict[str, Any]:
     seen = next(iter(by_method.values()))[0].rows["seen"].to_numpy()
-    masks = {"all": np.ones_like(seen), "seen": seen, "unseen": ~seen}
-    # (seeds, queries) of each measure
-    qualities = {
-        method: {
-            name: np.stack([run.rows[name].to_numpy() for run in runs]) for name in (*MEASURES, EXPONENTIAL)
-        }
+    names = (*MEASURES, EXPONENTIAL)
+    # The figures of each group, (seeds, queries).
+    groups = {
+        method: split_by_seen(
+            {name: np.stack([run.rows[name].to_numpy() for run in runs]) for name in names}, seen
+        )
         for method, runs in by_method.items()
     }
-    means = {method: float(values[MAIN].mean()) for method, values in qualities.items()}
+    means = {method: of["all"].mean[MAIN] for method, of in groups.items()}
     reference = _reference(table, means, reference)
-    differences = {group: _differences(qualities, reference, mask) for group, mask in masks.items()}
+    differences = {
+        group: _differences({method: of[group].per_query[MAIN] for method, of in groups.items()}, reference)
+        for group in GROUPS
+    }
     rows = [
         {
             "method": method,
             "seeds": len(runs),
-            **{
-                name: {group: _mean(qualities[method][name], masks[group]) for group in GROUPS}
-                for name in (*MEASURES, EXPONENTIAL)
-            },
-            "standard deviation over seeds": float(qualities[method][MAIN].mean(axis=1).std()),
+            **{name: {group: _mean(groups[method][group], name) for group in GROUPS} for name in names},
+            "standard deviation over seeds": float(groups[method]["all"].per_query[MAIN].mean(axis=1).std()),
             "difference": {group: differences[group].get(method) for group in GROUPS},
             **_costs(runs),
         }
@@ -84,7 +84,7 @@ def _ranking_table(table: str, by_method: dict[str, list[Result]], reference: st
     ]
     return {
         "reference": reference,
-        "queries": {group: int(mask.sum()) for group, mask in masks.items()},
+        "queries": {name: group.num_queries for name, group in groups[reference].items()},
         "rows": rows,
     }
 
@@ -97,15 +97,18 @@ def _reference(table: str, means: dict[str, float], wanted: str | None) -> str:
     return max(usual or list(means)[:1], key=lambda method: means[method])
 
 
-def _differences(
-    qualities: dict[str, dict[str, np.ndarray]], reference: str, mask: np.ndarray
-) -> dict[str, dict[str, Any]]:
-    """Return each other method's paired difference of nDCG@10; p-values are Holm's, over the methods."""
+def _differences(qualities: dict[str, np.ndarray], reference: str) -> dict[str, dict[str, Any]]:
+    """Return each other method's paired difference of nDCG@10; p-values are Holm's, over the methods.
+
+    Args:
+        qualities: nDCG@10 by method, `(seeds, queries)`.
+        reference: The method to compare with.
+    """
     others = [method for method in qualities if method != reference]
-    if mask.sum() < 2 or not others:
+    baseline = qualities[reference]
+    if baseline.shape[1] < 2 or not others:
         return {}
-    baseline = qualities[reference][MAIN][:, mask]
-    found = {method: compare_paired(qualities[method][MAIN][:, mask], baseline) for method in others}
+    found = {method: compare_paired(qualities[method], baseline) for method in others}
     adjusted = holm([found[method].p_value for method in others])
     return {
         method: {
@@ -118,8 +121,8 @@ def _differences(
     }
 
 
-def _mean(values: np.ndarray, mask: np.ndarray) -> float | None:
-    return float(values[:, mask].mean()) if mask.any() else None
+def _mean(group: QueryGroup, name: str) -> float | None:
+    return group.mean[name] if group.num_queries else None
 
 
 def _costs(runs: list[Result]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from ..data import Collection
-from ..embeddings import encode, encoder_fingerprint, texts_fingerprint
+from ..embeddings import collection_fingerprint, encode, encoder_fingerprint
 from ..evaluation import seen_queries
 from ..training import LabelledQueries
 
@@ -73,19 +73,8 @@ class Task:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What decides every result on this collection."""
-        collection = self.collection
-        labels = (
-            f"{split}\t{query}\t{document}\t{grade}"
-            for split, qrels in collection.qrels_by_split.items()
-            for query, grades in qrels.items()
-            for document, grade in grades.items()
-        )
-        return {
-            "encoder": None if self.encoder is None else encoder_fingerprint(self.encoder),
-            "documents": texts_fingerprint([*collection.document_ids, *collection.document_texts]),
-            "queries": texts_fingerprint([*collection.query_ids, *collection.query_texts]),
-            "qrels": texts_fingerprint(labels),
-        }
+        encoder = None if self.encoder is None else encoder_fingerprint(self.encoder)
+        return {"encoder": encoder, **collection_fingerprint(self.collection)}
 
     @cached_property
     def seen(self) -> np.ndarray:

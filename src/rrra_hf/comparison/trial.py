@@ -7,8 +7,7 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import Any, TypeVar
 
-import numpy as np
-
+from ..training.examples import hold_out
 from .arguments import CompareArguments
 from .task import Queries, Task
 
@@ -54,10 +53,8 @@ class Trial:
         task = self.task
         if task.development is not None:
             return task.training, task.development
-        n = len(task.training.ids)
-        order = np.random.default_rng(self.seed).permutation(n)
-        count = min(max(1, round(n * self.arguments.fit.development_fraction)), n - 1)
-        held_out, kept = np.sort(order[:count]), np.sort(order[count:])
+        fraction = self.arguments.fit.development_fraction
+        held_out, kept = hold_out(len(task.training.ids), fraction, self.seed)
         return task.training.select(kept), task.training.select(held_out)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -19,7 +19,7 @@ from ..evaluation import (
 )
 from ..mining import CandidatePool, mine_collection
 from ..training import LabelledQueries, cross_fit, fit_adapter
-from ..training.tuning import candidate_logits
+from ..training.tuning import candidate_probabilities
 from .systems import cross_encoder_scores
 from .task import Task, labelled_collection
 from .trial import Trial
@@ -99,13 +99,7 @@ def in_sample_probabilities(trial: Trial) -> np.ndarray:
         adapter = fit_adapter(
             queries, truth.documents, pool=truth.pool, arguments=replace(trial.arguments.fit, seed=trial.seed)
         )
-        logits = candidate_logits(
-            adapter,
-            adapter.map_queries(queries),
-            truth.pool.candidates,
-            adapter.map_documents(truth.documents),
-        )
-        return np.where(truth.pool.candidates >= 0, expit(logits), np.nan)
+        return candidate_probabilities(adapter, queries, truth.pool.candidates, truth.documents)
 
     return trial.once("in-sample probabilities", make)
 

@@ -3,12 +3,13 @@
 from .checks import check_embeddings
 from .collection import CollectionEmbeddings, embed_collection
 from .encode import encode
-from .fingerprint import encoder_fingerprint, texts_fingerprint
+from .fingerprint import collection_fingerprint, encoder_fingerprint, texts_fingerprint
 from .storage import load_embeddings, save_embeddings
 
 __all__ = [
     "CollectionEmbeddings",
     "check_embeddings",
+    "collection_fingerprint",
     "embed_collection",
     "encode",
     "encoder_fingerprint",

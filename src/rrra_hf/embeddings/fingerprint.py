@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
 from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from ..data import Collection
 
 LENGTH = 16
 # Settings that saving and loading a model changes, or that decide nothing about an embedding.
@@ -92,6 +95,25 @@ def texts_fingerprint(texts: Iterable[str]) -> str:
     for text in texts:
         _add(digest, text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:LENGTH]
+
+
+def collection_fingerprint(collection: Collection) -> dict[str, str]:
+    """Return what identifies ids and texts of documents and queries, and the labels of all splits.
+
+    Args:
+        collection: The collection.
+    """
+    labels = (
+        f"{split}\t{query_id}\t{document_id}\t{grade}"
+        for split, by_query in collection.qrels_by_split.items()
+        for query_id, grades in by_query.items()
+        for document_id, grade in grades.items()
+    )
+    return {
+        "documents": texts_fingerprint([*collection.document_ids, *collection.document_texts]),
+        "queries": texts_fingerprint([*collection.query_ids, *collection.query_texts]),
+        "qrels": texts_fingerprint(labels),
+    }
 
 
 def _add(digest: Any, part: Any) -> None:

@@ -19,7 +19,7 @@ from .hidden_positives import (
     near_duplicate_embeddings,
     near_duplicate_texts,
 )
-from .ranking import DEFAULT_MEASURES, RankingQuality, parse_measure, ranking_quality
+from .ranking import DEFAULT_MEASURES, RankingQuality, named_rankings, parse_measure, ranking_quality
 from .seen import QueryGroup, seen_queries, split_by_seen
 from .significance import PairedComparison, compare_paired, holm, randomisation_test
 
@@ -43,6 +43,7 @@ __all__ = [
     "inject_positives",
     "margin_to_positive",
     "membership",
+    "named_rankings",
     "ndcg_per_query",
     "near_duplicate_embeddings",
     "near_duplicate_texts",

@@ -81,6 +81,26 @@ def ranking_quality(
     return RankingQuality(query_ids, {name: by_measure[measure] for name, measure in parsed.items()})
 
 
+def named_rankings(
+    query_ids: Iterable[str], document_ids: Sequence[str], rows: np.ndarray
+) -> dict[str, list[dict[str, str]]]:
+    """Return rankings of rows as `ranking_quality` takes them, by query id.
+
+    Args:
+        query_ids: Ids of the queries, `n`.
+        document_ids: Ids of the corpus.
+        rows: Rows of the documents ranked for each query, best first, `(n, k)`.
+
+    Example:
+        >>> named_rankings(["q"], ["a", "b"], np.array([[1, 0]]))
+        {'q': [{'corpus_id': 'b'}, {'corpus_id': 'a'}]}
+    """
+    return {
+        query_id: [{"corpus_id": document_ids[row]} for row in ranking]
+        for query_id, ranking in zip(query_ids, rows.tolist(), strict=True)
+    }
+
+
 def parse_measure(name: str) -> ir_measures.measures.Measure:
     """Return the measure of `ir-measures` that a name such as `"nDCG@10"` stands for.
 

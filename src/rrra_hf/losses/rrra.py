@@ -16,6 +16,7 @@ from ..adapter_rrra import RetrieverAdapter
 from ..distributed import check_launch
 from ..mining import CandidatePool
 from ..modeling_rrra import RRRAModel
+from ..sampling.rrra import check_settings
 from .directions import direction_logits
 from .identity import copies_of_negatives, known_positives, queries_of_positives, text_ids
 from .in_batch import InBatch, gather_batch
@@ -182,9 +183,9 @@ class RRRALoss(MultipleNegativesRankingLoss):
             hardness_mode=hardness_mode,  # type: ignore[arg-type]
             hardness_strength=hardness_strength,
         )
-        for name, value in (("gamma", gamma), ("hardness", hardness), ("adapter_weight", adapter_weight)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} must be a number of at least 0, got {value}.")
+        check_settings(gamma, hardness, tau=1 / scale)
+        if not 0 <= adapter_weight < float("inf"):
+            raise ValueError(f"adapter_weight must be a number of at least 0, got {adapter_weight}.")
         if pool is None and not live:
             unused = {"gamma": gamma != 1.0, "hardness": hardness != 0.0, "weigh_in_batch": weigh_in_batch}
             for name in (name for name, given in unused.items() if given):
@@ -309,10 +310,11 @@ class RRRALoss(MultipleNegativesRankingLoss):
         Returns:
             `(rows,)`.
         """
+        known = known_positives(batch, own, self.pairs) if self.mask_known_positives else None
         logits = direction_logits(self, batch, own)
         for direction, values in self._log_weights(batch, own, labels).items():
             logits[direction] = logits[direction] + values.to(logits[direction])
-        for direction, mask in self._masks(batch, own).items():
+        for direction, mask in self._masks(batch, own, known).items():
             logits[direction] = logits[direction].masked_fill(mask, -torch.inf)
         positive = logits["query_to_doc"].gather(1, own[:, None]).squeeze(1)
         if self.partition_mode == "joint":
@@ -321,7 +323,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
             log_z = torch.stack([values.logsumexp(dim=1) for values in logits.values()]).mean(dim=0)
         losses = -(positive - log_z)
         if self.adapter_weight:
-            losses = losses + self.adapter_weight * self._adapter_losses(batch, own, labels)
+            losses = losses + self.adapter_weight * self._adapter_losses(batch, own, known, labels)
         return losses
 
     # ---------------------------------------------------------------- weights and masks
@@ -359,11 +361,11 @@ class RRRALoss(MultipleNegativesRankingLoss):
         # log(1 - sigmoid(x)), exact for probabilities near 1.
         return -self.gamma * F.softplus(logits)
 
-    def _masks(self, batch: InBatch, own: Tensor) -> dict[str, Tensor]:
+    def _masks(self, batch: InBatch, own: Tensor, known: Tensor | None) -> dict[str, Tensor]:
         """Return what is known to be no negative in each direction, `(rows, ...)` each."""
-        if not self.mask_known_positives:
+        if known is None:
             return {}
-        no_negatives = known_positives(batch, own, self.pairs) | copies_of_negatives(batch, own)
+        no_negatives = known | copies_of_negatives(batch, own)
         masks = {"query_to_doc": no_negatives, "doc_to_doc": no_negatives}
         if "query_to_query" in self.directions:
             masks["query_to_query"] = batch.query_ids == batch.query_ids[own][:, None]
@@ -371,7 +373,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
             masks["doc_to_query"] = queries_of_positives(batch, own, self.pairs)
         return {direction: mask for direction, mask in masks.items() if direction in self.directions}
 
-    def _adapter_losses(self, batch: InBatch, own: Tensor, labels: RowLabels) -> Tensor:
+    def _adapter_losses(self, batch: InBatch, own: Tensor, known: Tensor | None, labels: RowLabels) -> Tensor:
         """Return the cross-entropy of each row's positive by the adapter's log-odds, `(rows,)`."""
         queries, places = batch.queries[own][:, None], batch.negative_places(own)
         adapter = labels.adapter or self.adapter
@@ -382,10 +384,9 @@ class RRRALoss(MultipleNegativesRankingLoss):
             ],
             dim=1,
         )
-        if self.mask_known_positives:
-            known = known_positives(batch, own, self.pairs)
-            known = torch.cat([known[:, : batch.world], known.gather(1, places)], dim=1)
-            logits = logits.masked_fill(known, -torch.inf)
+        if known is not None:
+            mask = torch.cat([known[:, : batch.world], known.gather(1, places)], dim=1)
+            logits = logits.masked_fill(mask, -torch.inf)
         return F.cross_entropy(logits, own, reduction="none")
 
     # ---------------------------------------------------------------- for the model card

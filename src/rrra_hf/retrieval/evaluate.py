@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import NamedTuple
 
-import numpy as np
-
 from ..data import Collection
 from ..embeddings import encode, texts_fingerprint
-from ..evaluation import DEFAULT_MEASURES, RankingQuality, ranking_quality
+from ..evaluation import DEFAULT_MEASURES, RankingQuality, named_rankings, ranking_quality
 from .corpus_index import CorpusIndex
 from .reranking import rerank
 from .retriever import Retriever
@@ -86,7 +84,7 @@ def evaluate(
         with timed("rerank"):
             rankings["adapter"], _ = rerank(retriever.adapter, corpus.index, embeddings, rows, cosines, depth)
     quality = {
-        name: ranking_quality(_results(corpus, list(queries), ranking), collection.qrels, measures)
+        name: ranking_quality(named_rankings(queries, corpus.ids, ranking), collection.qrels, measures)
         for name, ranking in rankings.items()
     }
     return RetrieverEvaluation(quality, milliseconds)
@@ -118,12 +116,3 @@ def _judged_queries(collection: Collection) -> dict[str, str]:
 def _cutoff(measure: str) -> int:
     cutoff = measure.rpartition("@")[2]
     return int(cutoff) if cutoff.isdigit() else 0
-
-
-def _results(
-    corpus: CorpusIndex, query_ids: list[str], ranking: np.ndarray
-) -> dict[str, list[dict[str, str]]]:
-    return {
-        query_id: [{"corpus_id": corpus.ids[row]} for row in rows]
-        for query_id, rows in zip(query_ids, ranking.tolist(), strict=True)
-    }

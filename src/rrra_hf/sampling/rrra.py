@@ -48,7 +48,7 @@ def rrra_weights(
         [[1.0, 0.25, 0.0]]
     """
     p = np.asarray(false_negative_probability, dtype=np.float64)
-    _check_settings(gamma, hardness, tau)
+    check_settings(gamma, hardness, tau)
     outside = (p < 0) | (p > 1)
     if p.ndim != 2 or outside.any():
         raise ValueError(
@@ -162,7 +162,17 @@ def draw_negatives(
     return negatives, np.take_along_axis(weights[rows], places, axis=1)
 
 
-def _check_settings(gamma: float, hardness: float, tau: float) -> None:
+def check_settings(gamma: float, hardness: float, tau: float) -> None:
+    """Refuse settings of the weights that are not legal.
+
+    Args:
+        gamma: As in `rrra_weights`.
+        hardness: As in `rrra_weights`.
+        tau: As in `rrra_weights`.
+
+    Raises:
+        ValueError: If one is not.
+    """
     for name, value in (("gamma", gamma), ("hardness", hardness)):
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a number of at least 0, got {value}.")

@@ -6,13 +6,12 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import expit
 
 from ..mining import CandidatePool
 from .arguments import FitArguments
 from .examples import LabelledQueries
 from .fit import fit_adapter
-from .tuning import candidate_logits
+from .tuning import candidate_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ def cross_fit(
     arguments = arguments or FitArguments()
     if not 2 <= folds <= len(pool):
         raise ValueError(f"folds must lie between 2 and the number of queries, {len(pool)}; got {folds}.")
-    probabilities = np.full(pool.candidates.shape, np.nan, dtype=np.float32)
+    probabilities = np.empty(pool.candidates.shape, dtype=np.float32)
     dealt = np.random.default_rng(arguments.seed).permutation(len(pool)) % folds
     for fold in range(folds):
         judged, taught = np.flatnonzero(dealt == fold), np.flatnonzero(dealt != fold)
@@ -63,10 +62,8 @@ def cross_fit(
             development=development,
             arguments=arguments,
         )
-        queries = adapter.map_queries(query_embeddings[judged])
-        documents = adapter.map_documents(document_embeddings)
-        logits = candidate_logits(adapter, queries, pool.candidates[judged], documents)
-        probabilities[judged] = expit(logits)
+        probabilities[judged] = candidate_probabilities(
+            adapter, query_embeddings[judged], pool.candidates[judged], document_embeddings
+        )
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
-    probabilities[pool.candidates < 0] = np.nan
     return replace(pool, false_negative_probability=probabilities)

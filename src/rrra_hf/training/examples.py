@@ -44,6 +44,24 @@ def gather(embeddings: np.ndarray, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(embeddings[rows], dtype=np.float32))
 
 
+def hold_out(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the queries held out for development, and of the others, each ascending.
+
+    Args:
+        n: Number of queries.
+        fraction: Share that is held out: at least one query, and never all.
+        seed: Seed of the choice.
+
+    Raises:
+        ValueError: If there are fewer than two queries.
+    """
+    if n < 2:
+        raise ValueError(f"Fitting needs at least two queries, got {n}.")
+    order = np.random.default_rng(seed).permutation(n)
+    count = min(max(1, round(n * fraction)), n - 1)
+    return np.sort(order[:count]), np.sort(order[count:])
+
+
 def shuffled_batches(n: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield rows `0 ... n - 1` in batches, in a new order for each pass, without end."""
     while True:

@@ -11,7 +11,7 @@ from ..adapter_rrra import RetrieverAdapter
 from ..embeddings import check_embeddings
 from ..mining import CandidatePool, mine_embeddings
 from .arguments import FitArguments
-from .examples import DevelopmentSet, LabelledQueries
+from .examples import DevelopmentSet, LabelledQueries, hold_out
 from .head import fit_head
 from .maps import Maps, fit_maps
 from .tuning import calibrate, choose_lambda
@@ -70,7 +70,7 @@ def fit_adapter(
     training = LabelledQueries(query_embeddings, pool.positives)
     mined = pool.candidates
     if development is None:
-        held_out, kept = _hold_out(len(pool), arguments)
+        held_out, kept = hold_out(len(pool), arguments.development_fraction, arguments.seed)
         development, training = training.select(held_out), training.select(kept)
         mined = mined[kept]
 
@@ -100,15 +100,6 @@ def _check_against(pool: CandidatePool, queries: np.ndarray, documents: np.ndarr
     ):
         if given != expected:
             raise ValueError(f"{name} must have the pool's {expected} rows, got {given}.")
-
-
-def _hold_out(n: int, arguments: FitArguments) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of the held-out queries and of the others."""
-    if n < 2:
-        raise ValueError(f"Fitting needs at least two queries, got {n}.")
-    order = np.random.default_rng(arguments.seed).permutation(n)
-    count = min(max(1, round(n * arguments.development_fraction)), n - 1)
-    return np.sort(order[:count]), np.sort(order[count:])
 
 
 def _mapped(

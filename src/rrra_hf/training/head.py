@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ def fit_head(
     documents: np.ndarray,
     development: DevelopmentSet,
     arguments: FitArguments,
+    make: Callable[[AdapterConfig], RetrieverAdapter] = RetrieverAdapter,
 ) -> RetrieverAdapter:
     """Train the head, and return it as it was when the development queries were ranked best.
 
@@ -42,11 +44,12 @@ def fit_head(
         documents: Document embeddings, `(m, dim)`.
         development: What is retrieved for the development queries.
         arguments: Settings.
+        make: Makes the adapter to be trained, under the seed.
     """
     rng = np.random.default_rng(arguments.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(arguments.seed)
-        adapter = RetrieverAdapter(_adapter_config(documents.shape[1], arguments))
+        adapter = make(_adapter_config(documents.shape[1], arguments))
         sampler = CandidateSampler(
             training.positives,
             mined,

@@ -8,7 +8,7 @@ import torch
 from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings
-from ..evaluation import ranking_quality, reorder
+from ..evaluation import named_rankings, ranking_quality, reorder
 from ..indexes import FlatIndex
 from .tuning import candidate_logits
 
@@ -44,11 +44,7 @@ def measure(
     if adapter is not None:
         rows = rows.copy()
         rows[:, :depth] = _reranked(adapter, queries, documents, rows[:, :depth], cosines[:, :depth])
-    ids = collection.document_ids
-    results = {
-        query_id: [{"corpus_id": ids[row]} for row in ranking]
-        for query_id, ranking in zip(collection.query_ids, rows, strict=True)
-    }
+    results = named_rankings(collection.query_ids, collection.document_ids, rows)
     return ranking_quality(results, collection.qrels, MEASURES).mean
 
 

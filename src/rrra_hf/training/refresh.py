@@ -35,7 +35,7 @@ from .cross_fit import cross_fit
 from .examples import LabelledQueries
 from .fit import fit_adapter
 from .resampler import Resampler, sorted_rows
-from .tuning import candidate_logits
+from .tuning import candidate_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -267,9 +267,7 @@ class Refresh(TrainerCallback):
             adapter = fit_adapter(
                 development.embeddings, documents, development.positives, arguments=self.arguments
             )
-            logits = candidate_logits(adapter, queries, pool.candidates, documents)
-            probability = torch.from_numpy(logits).sigmoid().numpy()
-            probability[pool.candidates < 0] = np.nan
+            probability = candidate_probabilities(adapter, queries, pool.candidates, documents)
             judged = replace(pool, false_negative_probability=probability)
             return judged, adapter if self.refit_adapter else None
         fit: dict[str, Any] = {"development": development, "arguments": self.arguments}

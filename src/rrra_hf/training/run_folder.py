@@ -69,13 +69,7 @@ class RunFolder:
         self._remove_temporary()
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        before = _flat(read_json(self.path / ARGUMENTS_NAME))
-        now = _flat(settings)
-        differing = [
-            f"{name} was {before.get(name)}, now {now.get(name)}"
-            for name in sorted(before | now)
-            if before.get(name) != now.get(name)
-        ]
+        differing = differences(read_json(self.path / ARGUMENTS_NAME), settings)
         if differing:
             raise ValueError(
                 f"{self.path} was started with other settings: {'; '.join(differing)}. Give the same "
@@ -135,6 +129,25 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the settings that differ, each as `name was ..., now ...`.
+
+    Args:
+        before: A JSON object.
+        now: Another.
+
+    Example:
+        >>> differences({"fit": {"seed": 0, "tau": 1}}, {"fit": {"seed": 1, "tau": 1}})
+        ['fit.seed was 0, now 1']
+    """
+    before, now = _flat(before), _flat(now)
+    return [
+        f"{name} was {before.get(name)}, now {now.get(name)}"
+        for name in sorted(before | now)
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

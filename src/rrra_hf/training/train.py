@@ -21,7 +21,7 @@ from transformers import TrainerCallback, set_seed
 from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
 from ..distributed import Processes, check_launch, joined_processes
-from ..embeddings import CollectionEmbeddings, embed_collection, encoder_fingerprint, texts_fingerprint
+from ..embeddings import CollectionEmbeddings, collection_fingerprint, embed_collection, encoder_fingerprint
 from ..losses import RRRALoss
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
@@ -107,7 +107,7 @@ def _run(
     start = _starting_model(encoder, arguments)
     settings = {
         "arguments": arguments.to_dict(),
-        "collection": _collection_fingerprint(parts),
+        "collection": collection_fingerprint(parts),
         "encoder": encoder_fingerprint(start.to_sentence_transformer()),
         "processes": processes.count,
     }
@@ -129,20 +129,6 @@ def _starting_model(encoder: str | os.PathLike[str], arguments: TrainArguments) 
         lora=(arguments.lora or True) if arguments.mode == "lora" else None,
         max_seq_length=arguments.max_seq_length,
     )
-
-
-def _collection_fingerprint(collection: Collection) -> dict[str, Any]:
-    qrels = (
-        "\t".join((split, query_id, document_id, str(grade)))
-        for split, by_query in collection.qrels_by_split.items()
-        for query_id, grades in by_query.items()
-        for document_id, grade in grades.items()
-    )
-    return {
-        "documents": texts_fingerprint([*collection.document_ids, *collection.document_texts]),
-        "queries": texts_fingerprint([*collection.query_ids, *collection.query_texts]),
-        "qrels": texts_fingerprint(qrels),
-    }
 
 
 @dataclass

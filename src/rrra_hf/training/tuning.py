@@ -49,6 +49,26 @@ def candidate_logits(
     return logits
 
 
+def candidate_probabilities(
+    adapter: RetrieverAdapter, queries: np.ndarray, candidates: np.ndarray, documents: np.ndarray
+) -> np.ndarray:
+    """Return the probability of relevance of each query's candidates, after the adapter's maps.
+
+    Args:
+        adapter: The adapter.
+        queries: `(n, dim)`, as the encoder makes them.
+        candidates: Rows of the candidates among the documents, `(n, k)`; -1 where there is none.
+        documents: `(m, dim)`, as the encoder makes them.
+
+    Returns:
+        `(n, k)`, float32, NaN where there is no candidate.
+    """
+    logits = candidate_logits(
+        adapter, adapter.map_queries(queries), candidates, adapter.map_documents(documents)
+    )
+    return np.where(candidates >= 0, expit(logits), np.float32(np.nan))
+
+
 def quality_by_lambda(
     adapter: RetrieverAdapter, development: DevelopmentSet, documents: np.ndarray
 ) -> np.ndarray:
