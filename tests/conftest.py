@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+from rrra_hf.data import Collection
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -113,3 +118,19 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a sentence-transformers model: BERT, 2 layers, dimension 32, mean pooling, normalised."""
     folder = save_encoder(tmp_path_factory.mktemp("tiny") / "tiny-bert", "bert")
     return add_side_files(folder, {"pooling_mode_mean_tokens": True})
+
+
+def word_collection(documents: int, **splits: int) -> Collection:
+    """Documents of six words, and for each split so many queries of three words from their document."""
+    rng = np.random.default_rng(0)
+    words, count = WORDS[6:], sum(splits.values())
+    texts = [" ".join(rng.choice(words, 6, replace=False)) for _ in range(documents)]
+    queries = [" ".join(rng.choice(texts[i % documents].split(), 3, replace=False)) for i in range(count)]
+    labels = iter([(f"q{i}", {f"d{i % documents}": 1}) for i in range(count)])
+    ids = [f"d{i}" for i in range(documents)]
+    return Collection(
+        name="tiny",
+        corpus=Dataset.from_dict({"id": ids, "title": [""] * documents, "text": texts}),
+        queries=Dataset.from_dict({"id": [f"q{i}" for i in range(count)], "text": queries}),
+        qrels_by_split={name: dict(islice(labels, size)) for name, size in splits.items()},
+    )

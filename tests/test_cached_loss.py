@@ -11,10 +11,11 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-from sentence_transformers.util import cos_sim, dot_score
+from sentence_transformers.util import cos_sim
 from torch import Tensor
 from torch.nn import functional as F
 
+from loss_options import PARENT_OPTIONS
 from rrra_hf.losses import CachedRRRALoss, RRRALoss, in_batch
 
 BATCH, NEGATIVES, DIM = 5, 3, 8
@@ -25,20 +26,6 @@ TEXTS = [
     ["list files", "copy file to folder", "sort line of text", "new query", "find files in folder"],
     ["find files", "list files in folder", "copy text", "old passage", "sort a folder"],
     ["old query", "new passage", "old text", "find the old query in the text", "line"],
-]
-SYMMETRIC = ("query_to_doc", "doc_to_query")
-ALL = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
-PARENT_OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"scale": 7.0, "similarity_fct": dot_score},
-    {"directions": SYMMETRIC},
-    {"directions": SYMMETRIC, "partition_mode": "per_direction"},
-    {"directions": ALL},
-    *(
-        {"hardness_mode": mode, "hardness_strength": 5.0}
-        for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
-    ),
-    {"directions": ALL, "hardness_mode": "all_negatives", "hardness_strength": 9.0},
 ]
 WEIGHTS = torch.tensor([[0.25, 1.0], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0], [2.0, 1.5]])
 

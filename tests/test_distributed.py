@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ import pytest
 
 from conftest import save_encoder
 from distributed_runs import train
+from launching import launch
 
 pytestmark = pytest.mark.slow
 
@@ -60,15 +57,8 @@ def on_two(encoder: Path) -> dict[str, Any]:
     folder = encoder.parent
     runs = {name: {**run, "encoder": str(encoder)} for name, run in (SAME | UNEVEN | RESUMED).items()}
     (folder / "runs.json").write_text(json.dumps(runs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", port]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += [str(Path(__file__).with_name("distributed_runs.py")), str(folder)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    script = Path(__file__).with_name("distributed_runs.py")
+    done = launch(script, folder, launcher="accelerate", timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     results = json.loads((folder / "results.json").read_text())
     assert all(result["processes"] == 2 for result in results.values())

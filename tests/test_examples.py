@@ -14,12 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
-from conftest import WORDS
+from conftest import word_collection
 from rrra_hf import CandidatePool, RetrieverAdapter, RRRAModel
-from rrra_hf.data import Collection
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TRAINING = {
@@ -129,20 +127,8 @@ def test_files_or_a_sample_must_be_given(
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BEIR folder: 40 documents of six words, 60 queries of three words of their document."""
-    rng = np.random.default_rng(0)
-    documents = [" ".join(rng.choice(WORDS, 6, replace=False)) for _ in range(40)]
-    queries = [" ".join(rng.choice(documents[i % 40].split(), 3, replace=False)) for i in range(60)]
-    labels = {f"q{i}": {f"d{i % 40}": 1} for i in range(60)}
     folder = tmp_path_factory.mktemp("collection") / "tiny"
-    Collection(
-        name="tiny",
-        corpus=Dataset.from_dict({"id": [f"d{i}" for i in range(40)], "title": [""] * 40, "text": documents}),
-        queries=Dataset.from_dict({"id": list(labels), "text": queries}),
-        qrels_by_split={
-            "train": dict(list(labels.items())[:48]),
-            "test": dict(list(labels.items())[48:]),
-        },
-    ).save(folder)
+    word_collection(40, train=48, test=12).save(folder)
     return folder
 
 

@@ -16,6 +16,7 @@ from sentence_transformers.util import cos_sim
 from torch import Tensor
 from torch.nn import functional as F
 
+from loss_options import ALL, SYMMETRIC
 from rrra_hf import RRRAModel
 from rrra_hf.losses import CachedRRRALoss, RRRALoss
 from rrra_hf.losses.identity import text_ids
@@ -23,7 +24,6 @@ from rrra_hf.losses.weights import adapter_logits
 from rrra_hf.mining import CandidatePool
 
 BATCH, NEGATIVES, DIM, SCALE = 4, 2, 32, 20.0
-ALL = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
 TEXTS = [
     ["how do i list files", "copy a file", "sort text", "old query"],
     ["list files", "copy file to folder", "sort line of text", "new query"],
@@ -216,7 +216,7 @@ def test_weights_of_pairs_hold_from_document_to_query(model: SentenceTransformer
         model,
         live=True,
         weigh_in_batch=True,
-        directions=("query_to_doc", "doc_to_query"),
+        directions=SYMMETRIC,
         partition_mode="per_direction",
     )
     expected = (loss_of(forward) + loss_of(backward)) / 2
@@ -352,7 +352,7 @@ def test_masks_hold_in_all_directions(model: SentenceTransformer) -> None:
     value = RRRALoss(model, directions=ALL)(features_of(model, texts), None)
     # The positive pair is there twice, from query to document and back.
     torch.testing.assert_close(value, torch.tensor(2.0).log(), rtol=0, atol=1e-5)
-    symmetric = RRRALoss(model, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
+    symmetric = RRRALoss(model, directions=SYMMETRIC, partition_mode="per_direction")
     torch.testing.assert_close(
         symmetric(features_of(model, texts), None), torch.tensor(0.0), rtol=0, atol=1e-5
     )
@@ -396,14 +396,14 @@ SOURCES: list[dict[str, Any]] = [
     {"live": True, "weigh_in_batch": True, "detach_weights": False, "adapter_weight": 0.5},
     {
         "adapter_weight": 0.5,
-        "directions": ("query_to_doc", "doc_to_query"),
+        "directions": SYMMETRIC,
         "partition_mode": "per_direction",
     },
     {
         "pool": make_pool(),
         "weigh_in_batch": True,
         "hardness": 0.2,
-        "directions": ("query_to_doc", "doc_to_query"),
+        "directions": SYMMETRIC,
     },
 ]
 

@@ -19,23 +19,10 @@ from sentence_transformers.util import cos_sim, dot_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from loss_options import PARENT_OPTIONS, SYMMETRIC
 from rrra_hf.losses import RRRALoss
 
 BATCH, NEGATIVES, DIM = 5, 3, 8
-SYMMETRIC = ("query_to_doc", "doc_to_query")
-ALL = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
-PARENT_OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"scale": 7.0, "similarity_fct": dot_score},
-    {"directions": SYMMETRIC},
-    {"directions": SYMMETRIC, "partition_mode": "per_direction"},
-    {"directions": ALL},
-    *(
-        {"hardness_mode": mode, "hardness_strength": 5.0}
-        for mode in ("in_batch_negatives", "hard_negatives", "all_negatives")
-    ),
-    {"directions": ALL, "hardness_mode": "all_negatives", "hardness_strength": 9.0},
-]
 
 
 def make_embeddings(columns: int = 2 + NEGATIVES, batch: int = BATCH) -> list[Tensor]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from numpy.testing import assert_allclose, assert_array_equal
 from sentence_transformers import (
     SentenceTransformer,
@@ -23,6 +22,7 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from conftest import word_collection
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
@@ -30,8 +30,6 @@ from rrra_hf.losses import RRRALoss
 from rrra_hf.mining import CandidatePool, mine
 from rrra_hf.training import FitArguments, LabelledQueries, Refresh, Resampler, cross_fit, fit_adapter
 
-TEXT = "how do i list copy find files folder sort text line query passage old new"
-WORDS = TEXT.split()
 FIT = FitArguments(max_steps=4, eval_steps=2, depth=5, hidden_size=8, batch_size=16)
 DEPTH = 6
 
@@ -39,20 +37,7 @@ DEPTH = 6
 @pytest.fixture(scope="module")
 def collection() -> Collection:
     """30 documents of six words; 26 training and 8 development queries of three words each."""
-    rng = np.random.default_rng(0)
-    documents = [" ".join(rng.choice(WORDS, 6, replace=False)) for _ in range(30)]
-    queries = [" ".join(rng.choice(documents[i % 30].split(), 3, replace=False)) for i in range(34)]
-    labels = {f"q{i}": {f"d{i % 30}": 1} for i in range(34)}
-    names = list(labels)
-    return Collection(
-        name="tiny",
-        corpus=Dataset.from_dict({"id": [f"d{i}" for i in range(30)], "title": [""] * 30, "text": documents}),
-        queries=Dataset.from_dict({"id": names, "text": queries}),
-        qrels_by_split={
-            "train": {name: labels[name] for name in names[:26]},
-            "dev": {name: labels[name] for name in names[26:]},
-        },
-    )
+    return word_collection(30, train=26, dev=8)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
+from conftest import word_collection
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection, load_collection
 from rrra_hf.mining import CandidatePool
@@ -32,8 +33,6 @@ from rrra_hf.training.train import train
 from rrra_hf.training.train_arguments import TrainArguments
 from rrra_hf.training.train_data import pair_dataset, with_development
 
-TEXT = "how do i list copy find files folder sort text line query passage old new"
-WORDS = TEXT.split()
 FIT = FitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
 ARGUMENTS = TrainArguments(
     batch_size=8,
@@ -47,22 +46,7 @@ ARGUMENTS = TrainArguments(
 
 
 def make_collection(development: bool = False) -> Collection:
-    """40 documents of six words, 60 queries of three words from their document."""
-    rng = np.random.default_rng(0)
-    documents = [" ".join(rng.choice(WORDS, 6, replace=False)) for _ in range(40)]
-    queries = [" ".join(rng.choice(documents[i % 40].split(), 3, replace=False)) for i in range(60)]
-    labels = {f"q{i}": {f"d{i % 40}": 1} for i in range(60)}
-    held_out = list(labels)[50:] if development else []
-    splits = {"train": {name: grades for name, grades in labels.items() if name not in held_out}}
-    if development:
-        splits["dev"] = {name: labels[name] for name in held_out}
-    ids = [f"d{i}" for i in range(40)]
-    return Collection(
-        name="tiny",
-        corpus=Dataset.from_dict({"id": ids, "title": [""] * 40, "text": documents}),
-        queries=Dataset.from_dict({"id": [f"q{i}" for i in range(60)], "text": queries}),
-        qrels_by_split=splits,
-    )
+    return word_collection(40, train=50, dev=10) if development else word_collection(40, train=60)
 
 
 def without_seconds(results: Any) -> Any:

@@ -21,22 +21,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
+from launching import launch
 from rrra_hf.data import load_collection
 from rrra_hf.distributed import Processes
 from rrra_hf.training import train
 from rrra_hf.training.contrastive import newest_complete_checkpoint
 from rrra_hf.training.shares import EqualShares
 from test_train import ARGUMENTS, make_collection, outcome
-
-BIN = Path(sys.executable).parent
-LAUNCHERS = {
-    "accelerate": [
-        *("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-    ],
-    "torchrun": ["torchrun", "--standalone", "--nproc_per_node", "2"],
-}
-
 
 # ---------------------------------------------------------------- shares of a batch
 
@@ -109,28 +100,18 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launch(
+def call(
     job: Callable[..., None], *arguments: object, launcher: str = "torchrun"
 ) -> subprocess.CompletedProcess[str]:
     """Call a function of this file, with its arguments as strings, in two processes."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    program, *options = LAUNCHERS[launcher]
-    return subprocess.run(
-        [str(BIN / program), *options, __file__, job.__name__, *map(str, arguments)],
-        env=environment,
-        check=False,
-        timeout=300,
-        capture_output=True,
-        text=True,
-    )
+    return launch(__file__, job.__name__, *arguments, launcher=launcher)
 
 
 @pytest.fixture(scope="module")
 def run(steady_bert: Path, collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two processes."""
     folder = tmp_path_factory.mktemp("launched") / "run"
-    finished = launch(train_and_tell, steady_bert, collection, folder, launcher="accelerate")
+    finished = call(train_and_tell, steady_bert, collection, folder, launcher="accelerate")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == ""
     return folder
@@ -177,16 +158,16 @@ def test_a_killed_run_continues_to_the_same_result(
     run: Path, steady_bert: Path, collection: Path, tmp_path: Path, step: int
 ) -> None:
     again = tmp_path / "run"
-    assert launch(killed_in_step, steady_bert, collection, again, step).returncode < 0
+    assert call(killed_in_step, steady_bert, collection, again, step).returncode < 0
     assert list(again.glob(f"stage{1 if step == 11 else 3}/checkpoints/checkpoint-*/rng_state_1.pth"))
-    finished = launch(train_and_tell, steady_bert, collection, again)
+    finished = call(train_and_tell, steady_bert, collection, again)
     assert finished.returncode == 0, finished.stderr
     assert outcome(again) == outcome(run)
 
 
 @pytest.mark.slow
 def test_errors_reach_all_processes(run: Path, steady_bert: Path, collection: Path, tmp_path: Path) -> None:
-    launched = launch(tell_errors, steady_bert, collection, run, tmp_path)
+    launched = call(tell_errors, steady_bert, collection, run, tmp_path)
     assert launched.returncode == 0, launched.stderr
     main, other = (json.loads((tmp_path / f"errors-{index}").read_text()) for index in range(2))
     odd = "ValueError: batch_size must be a multiple of the 2 processes, got 7."
