@@ -23,7 +23,7 @@ from rrra_hf.training.objectives import (
     segment_loss,
 )
 from rrra_hf.training.selection import smallest_within_one_standard_error
-from rrra_hf.training.tuning import LAMBDAS, calibrate, candidate_logits
+from rrra_hf.training.tuning import LAMBDAS, calibrate, read_candidates
 
 DIM, DOCUMENTS, TRAINING, TEST = 16, 200, 400, 100
 QUICK = FitArguments(max_steps=200, eval_steps=50, hidden_size=32, depth=50, learning_rate=3e-3)
@@ -53,7 +53,7 @@ def quality(adapter, documents, test, depth=50):
     mapped_documents = adapter.map_documents(documents)
     mapped = LabelledQueries(adapter.map_queries(test.embeddings), test.positives)
     found = DevelopmentSet.retrieve(mapped, mapped_documents, depth)
-    logits = candidate_logits(adapter, found.queries, found.rows, mapped_documents)
+    logits = read_candidates(adapter, found.queries, found.rows, mapped_documents).logits.numpy()
     scores = adapter.combine(torch.from_numpy(found.cosines), torch.from_numpy(logits)).numpy()
     rankings = found.relevant, reorder(found.relevant, scores)
     return tuple(ndcg_per_query(ranking, found.num_relevant).mean() for ranking in rankings)
@@ -209,7 +209,7 @@ def test_the_papers_preset():
         1.0,
     )
     assert arguments.seed == 3
-    with pytest.raises(ValueError, match="default, paper, got 'papers'"):
+    with pytest.raises(ValueError, match="default, evidence, paper, got 'papers'"):
         FitArguments.preset("papers")
 
 
@@ -265,7 +265,7 @@ def test_calibrated_probabilities_have_the_share_of_labels_as_their_mean(task, n
     adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, num_classes=num_classes))
     found = DevelopmentSet.retrieve(test, documents, 50)
     calibrate(adapter, found, documents)
-    logits = candidate_logits(adapter, found.queries, found.rows, documents)
+    logits = read_candidates(adapter, found.queries, found.rows, documents).logits.numpy()
     # A property of maximum likelihood with an intercept.
     assert (1 / (1 + np.exp(-logits))).mean() == pytest.approx(found.relevant.mean(), rel=1e-3)
 
@@ -277,7 +277,7 @@ def test_logits_that_fall_with_relevance_become_the_share_of_labels(task, caplog
     cosines = found.cosines
     backwards = replace(found, relevant=cosines <= np.sort(cosines, axis=1)[:, :1])
     calibrate(adapter, backwards, documents)
-    logits = candidate_logits(adapter, backwards.queries, backwards.rows, documents)
+    logits = read_candidates(adapter, backwards.queries, backwards.rows, documents).logits.numpy()
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), backwards.relevant.mean(), rtol=0.01)
     assert "do not rise" in caplog.text
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_rrra import AdapterConfig
+from .evidence_rrra import CandidateEvidence, EvidenceHead
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -41,6 +42,20 @@ class AdapterOutput(NamedTuple):
     logits: Tensor
 
 
+class Reading(NamedTuple):
+    """What `RetrieverAdapter.read` returns, each `(n, k)`.
+
+    Args:
+        cosines: The retriever's cosines.
+        corrections: What `combine` weighs against them.
+        logits: Calibrated log-odds of relevance.
+    """
+
+    cosines: Tensor
+    corrections: Tensor
+    logits: Tensor
+
+
 class RetrieverAdapter(nn.Module):
     """Reads a bi-encoder's embeddings and estimates how likely a document is relevant to a query.
 
@@ -50,6 +65,9 @@ class RetrieverAdapter(nn.Module):
     matrix for each side, so a document's part can be computed once for all queries. Three cosines
     are read out: `logit = (w . [cos(q, a), cos(a, c), cos(q, c)] + b) / temperature`. The last layer
     of the MLP starts at zero, so that an unfitted adapter has `a = c` and changes no ranking.
+
+    Instead of the residual, the adapter may hold an `EvidenceHead`, which reads further evidence beside the
+    two embeddings: `config.evidence` has its sizes. It is fitted by `fit_adapter`.
 
     The adapter may hold the linear maps of a frozen stage 1, which move query (and document)
     embeddings before search. `map_queries` and `map_documents` apply them; every other method takes
@@ -68,7 +86,16 @@ class RetrieverAdapter(nn.Module):
     def __init__(self, config: AdapterConfig):
         super().__init__()
         self.config = config
-        dim, hidden = config.embedding_dim, config.hidden_size
+        dim = config.embedding_dim
+        self.evidence = None if config.evidence is None else EvidenceHead(dim, config.tau, **config.evidence)
+        if self.evidence is None:
+            self._make_residual(dim, config.hidden_size)
+        self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map else None
+        self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map else None
+        self.reset_parameters()
+
+    def _make_residual(self, dim: int, hidden: int) -> None:
+        config = self.config
         self.query_layer = nn.Linear(dim, hidden)
         self.document_layer = nn.Linear(dim, hidden, bias=False)
         self.product_layer = nn.Linear(dim, hidden, bias=False)
@@ -76,20 +103,19 @@ class RetrieverAdapter(nn.Module):
         self.output_layer = nn.Linear(hidden, dim)
         self.skip_layer = nn.Linear(3 * dim, dim, bias=False) if config.linear_skip else None
         self.readout = nn.Linear(3, config.num_classes)
-        self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map else None
-        self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map else None
-        self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set the starting point: `a = c`, identity maps, and a readout that follows `cos(q, a)`."""
+        for linear_map in (self.query_map, self.document_map):
+            if linear_map is not None:
+                nn.init.eye_(linear_map.weight)
+        if self.evidence is not None:
+            return
         nn.init.zeros_(self.output_layer.weight)
         nn.init.zeros_(self.output_layer.bias)
         if self.skip_layer is not None:
             nn.init.zeros_(self.skip_layer.weight)
-        for linear_map in (self.query_map, self.document_map):
-            if linear_map is not None:
-                nn.init.eye_(linear_map.weight)
         # The labelled classes rise with cos(q, a) and the others fall.
         signs = torch.tensor([1.0] if self.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5])
         self.readout.weight.copy_(torch.outer(signs, torch.tensor([1.0, 0.0, 0.0])) / self.config.tau)
@@ -123,7 +149,14 @@ class RetrieverAdapter(nn.Module):
             q: Query embeddings, `(..., dim)`, of any length (they are normalised here).
             c: Document embeddings, `(..., dim)`, broadcastable against `q`.
             document_part: `document_layer` of the normalised `c`, if it was computed before.
+
+        Raises:
+            ValueError: If the adapter holds an `EvidenceHead`, which is read by the methods below.
         """
+        if self.evidence is not None:
+            raise ValueError(
+                "forward needs a residual adapter; this one reads evidence, call rerank instead."
+            )
         q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
         product = q * c
         if document_part is None:
@@ -148,7 +181,9 @@ class RetrieverAdapter(nn.Module):
         return AdapterOutput(adapted, class_logits, log_odds / self.config.temperature)
 
     @torch.no_grad()
-    def false_negative_probability(self, queries: Array, candidates: Array) -> Array:
+    def false_negative_probability(
+        self, queries: Array, candidates: Array, evidence: CandidateEvidence | None = None
+    ) -> Array:
         """Return the probability that each candidate is relevant to its query.
 
         For a candidate without a label, that is the probability of its being a false negative.
@@ -156,33 +191,42 @@ class RetrieverAdapter(nn.Module):
         Args:
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
+            evidence: What an `EvidenceHead` reads beside the embeddings.
 
         Returns:
             Probabilities in [0, 1], `(n, k)`, of the type of `queries`.
 
         Raises:
-            ValueError: If a shape is wrong or a value is not finite.
+            ValueError: If a shape is wrong, a value is not finite, or evidence is missing.
         """
         q, c = self._check_pair(queries, candidates)
-        return self._like(torch.sigmoid(self(q[:, None], c).logits), queries)
+        return self._like(torch.sigmoid(self.read(q, c, evidence=evidence).logits), queries)
 
     @torch.no_grad()
-    def rerank(self, queries: Array, candidates: Array, scores: Array | None = None) -> Array:
+    def rerank(
+        self,
+        queries: Array,
+        candidates: Array,
+        scores: Array | None = None,
+        evidence: CandidateEvidence | None = None,
+    ) -> Array:
         """Return the reranking score of each candidate; sort by it, descending.
 
         The score is `scores / tau + lambda * logit` (`scoring="log_odds"`) or
-        `(scores + 1) / 2 * probability ** lambda` (`scoring="product"`, the form of the paper).
+        `(scores + 1) / 2 * probability ** lambda` (`scoring="product"`, the form of the paper). With an
+        `EvidenceHead`, its correction stands for the logit.
 
         Args:
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
             scores: Cosines of the candidates, `(n, k)`; computed from the embeddings if not given.
+            evidence: What an `EvidenceHead` reads beside the embeddings.
 
         Returns:
             Reranking scores, `(n, k)`, of the type of `queries`.
 
         Raises:
-            ValueError: If a shape is wrong or a value is not finite.
+            ValueError: If a shape is wrong, a value is not finite, or evidence is missing.
 
         Example:
             >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=2, lambda_=0.1))
@@ -191,15 +235,52 @@ class RetrieverAdapter(nn.Module):
             np.int64(1)
         """
         q, c = self._check_pair(queries, candidates)
-        if scores is None:
-            cosines = (F.normalize(q, dim=-1)[:, None] * F.normalize(c, dim=-1)).sum(-1)
-        else:
+        cosines = None
+        if scores is not None:
             cosines = self._as_tensor(scores, "scores", ndim=2)
             if cosines.shape != c.shape[:2]:
                 raise ValueError(
                     f"scores must be {tuple(c.shape[:2])} as candidates are, got {tuple(cosines.shape)}."
                 )
-        return self._like(self.combine(cosines, self(q[:, None], c).logits), queries)
+        reading = self.read(q, c, cosines, evidence)
+        return self._like(self.combine(reading.cosines, reading.corrections), queries)
+
+    @torch.no_grad()
+    def read(
+        self,
+        q: Tensor,
+        c: Tensor,
+        cosines: Tensor | None = None,
+        evidence: CandidateEvidence | None = None,
+    ) -> Reading:
+        """Return what the adapter makes of each query's candidates, for ranking and as log-odds.
+
+        Args:
+            q: Query embeddings, `(n, dim)`.
+            c: Embeddings of each query's candidates, `(n, k, dim)`.
+            cosines: Cosines of the candidates, `(n, k)`; computed if not given.
+            evidence: What an `EvidenceHead` reads beside the embeddings.
+        """
+        q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
+        if cosines is None:
+            cosines = (q[:, None] * c).sum(-1)
+        if self.evidence is None:
+            logits = self(q[:, None], c).logits
+            return Reading(cosines, logits, logits)
+        found = self.evidence.evidence(q, c, cosines, evidence or CandidateEvidence())
+        return Reading(
+            cosines, self.evidence.correct(found), self.evidence.log_odds(found) / self.config.temperature
+        )
+
+    @torch.no_grad()
+    def shift_log_odds(self, amount: float) -> None:
+        """Add to the log-odds of every pair, before the temperature divides them."""
+        if self.evidence is not None:
+            self.evidence.judge.linear.bias.add_(amount)
+            return
+        # Half up on the labelled classes and half down on the others moves the log-odds by the whole.
+        direction = [1.0] if self.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5]
+        self.readout.bias.add_(torch.tensor(direction, device=self.readout.bias.device) * amount)
 
     def combine(self, cosines: Tensor, logits: Tensor, lambda_: float | None = None) -> Tensor:
         """Return the reranking scores from the retriever's cosines and the adapter's logits.
@@ -226,7 +307,7 @@ class RetrieverAdapter(nn.Module):
         return q, c
 
     def _as_tensor(self, values: np.ndarray | Tensor, name: str, ndim: int) -> Tensor:
-        weight = self.readout.weight
+        weight = next(self.parameters())
         if isinstance(values, np.ndarray) and not values.flags.writeable:
             values = values.copy()  # a read-only memory map; torch warns of such
         x = torch.as_tensor(values).to(device=weight.device, dtype=weight.dtype)

@@ -28,6 +28,8 @@ class AdapterConfig:
         tau: Temperature of the retriever's cosines, as in its contrastive loss; positive.
         lambda_: Weight of the adapter in the reranking score; 0 leaves the retriever's ranking alone.
         temperature: Divides the logits so that `probability` is calibrated; positive.
+        evidence: Arguments of the `EvidenceHead` that the adapter holds instead of the residual MLP, but for
+            `dim` and `tau`; None for the MLP.
         fit: What `fit_adapter` recorded about the fitting (settings and development figures).
 
     Raises:
@@ -49,6 +51,7 @@ class AdapterConfig:
     tau: float = 0.05
     lambda_: float = 0.0
     temperature: float = 1.0
+    evidence: dict[str, Any] | None = None
     fit: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -11,10 +11,12 @@ import faiss
 import numpy as np
 import pyarrow as pa
 import torch
+from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from ..adapter_rrra import RetrieverAdapter
 from ..evaluation import named_rankings, ranking_quality
+from ..evidence import DocumentEvidence
 from ..indexes import FlatIndex
 from ..retrieval.reranking import rerank
 from .cells import Result
@@ -38,6 +40,7 @@ def searcher(
     depth: int,
     map_queries: Callable[[np.ndarray], np.ndarray] = lambda embeddings: embeddings,
     adapter: RetrieverAdapter | None = None,
+    document_words: csr_array | None = None,
 ) -> Rank:
     """Return an exact search, reranked by an adapter if one is given.
 
@@ -46,14 +49,20 @@ def searcher(
         depth: Documents reranked a query.
         map_queries: Moves the queries' embeddings first.
         adapter: Reranks the first `depth` documents.
+        document_words: Counts of the documents' words, if the adapter reads words.
     """
     index = FlatIndex(documents.shape[1])
     index.add(documents)
+    evidence = None
+    if adapter is not None and adapter.evidence is not None:
+        evidence = DocumentEvidence.of(adapter.evidence, [documents], document_words)
 
     def rank(queries: Queries) -> np.ndarray:
         embeddings = map_queries(queries.embeddings)
         cosines, rows = index.search(embeddings, max(depth, RANKED))
-        return rows if adapter is None else rerank(adapter, index, embeddings, rows, cosines, depth)[0]
+        if adapter is None:
+            return rows
+        return rerank(adapter, index, embeddings, rows, cosines, depth, evidence, queries.words)[0]
 
     return rank
 

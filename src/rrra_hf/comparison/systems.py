@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from ..evaluation import membership, ndcg_per_query
+from ..evidence_rrra import EVIDENCE
 from ..training import FitArguments, fit_adapter
-from ..training.maps import Maps, fit_maps
+from ..training.evidence import fit_evidence, gather_evidence
+from ..training.maps import MapRecipe, Maps, choose_maps
 from .methods import Method, register
 from .ranking import RANKED, Rank, ranked_by, searcher
 from .task import Queries
@@ -85,6 +87,49 @@ def two_sided_map_adapter(trial: Trial) -> Rank:
     return reranked(trial, trial.arguments.fit, "both")
 
 
+@system("evidence", "candidates of the two-sided map, reranked by all evidence")
+def evidence(trial: Trial) -> Rank:
+    """Rerank what the two-sided map finds by evidence beside the two embeddings."""
+    return by_evidence(trial, FitArguments.preset("evidence"))
+
+
+@system("evidence-no-words", "the same from embeddings alone")
+def evidence_no_words(trial: Trial) -> Rank:
+    """Rerank what the two-sided map finds by the evidence that embeddings hold."""
+    return by_evidence(trial, without_evidence("words"))
+
+
+@system("query-map+evidence", "candidates of the query-side map, reranked by all evidence")
+def query_map_evidence(trial: Trial) -> Rank:
+    """Rerank what the query-side map finds: the documents stay as they are indexed."""
+    return by_evidence(trial, FitArguments.preset("evidence", stage1="query"))
+
+
+def without_evidence(name: str) -> FitArguments:
+    """Return the settings of the evidence head without a piece of evidence."""
+    return FitArguments.preset("evidence", evidence=tuple(other for other in EVIDENCE if other != name))
+
+
+def by_evidence(trial: Trial, arguments: FitArguments) -> Rank:
+    """Return the search of maps, reranked by an adapter that reads evidence.
+
+    Args:
+        trial: The trial.
+        arguments: Settings of the fit; `tau` and `depth` are the trial's, and `seed` is its own.
+    """
+    task, fit = trial.task, trial.arguments.fit
+    parts = trial.training.labelled, task.documents, trial.development.labelled
+    arguments = replace(arguments, seed=trial.seed, tau=fit.tau, depth=fit.depth)
+    everything = replace(arguments, evidence=EVIDENCE)
+    gathered = trial.once(
+        ("evidence", arguments.stage1),
+        lambda: gather_evidence(*parts, everything, task.document_words, stage1_of(trial, arguments.stage1)),
+    )
+    fitted = fit_evidence(*parts, arguments, task.document_words, gathered)
+    documents = fitted.map_documents(task.documents)
+    return searcher(documents, fit.depth, fitted.map_queries, fitted, task.document_words)
+
+
 @system("paper", "the adapter in the published form, on the encoder's candidates")
 def paper(trial: Trial) -> Rank:
     """Rerank by the published form: four classes, segment constraint, product score."""
@@ -93,19 +138,19 @@ def paper(trial: Trial) -> Rank:
     return reranked(trial, replace(trial.arguments.fit, **changes))
 
 
-def maps_of(trial: Trial, stage1: str) -> Maps:
-    """Return the maps of a trial, fitted once."""
+def stage1_of(trial: Trial, stage1: str) -> tuple[Maps, MapRecipe]:
+    """Return the maps of a trial and how they were trained; fitted once."""
     arguments = replace(trial.arguments.fit, stage1=stage1, seed=trial.seed)
     return trial.once(
         ("maps", stage1),
-        lambda: fit_maps(
+        lambda: choose_maps(
             trial.training.labelled, trial.task.documents, trial.development.labelled, arguments
         ),
     )
 
 
 def _mapped(trial: Trial, stage1: str) -> Rank:
-    maps = maps_of(trial, stage1)
+    maps, _ = stage1_of(trial, stage1)
     documents = maps.map_documents(trial.task.documents)
     return searcher(documents, trial.arguments.fit.depth, maps.map_queries)
 
@@ -120,7 +165,7 @@ def reranked(trial: Trial, arguments: FitArguments, stage1: str = "none") -> Ran
     """
     documents, map_queries = trial.task.documents, _identity
     if stage1 != "none":
-        maps = maps_of(trial, stage1)
+        maps, _ = stage1_of(trial, stage1)
         documents, map_queries = maps.map_documents(documents), maps.map_queries
     training, development = (
         queries.labelled._replace(embeddings=map_queries(queries.embeddings))

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
 from ..data import Collection
 from ..embeddings import collection_fingerprint, encode, encoder_fingerprint
 from ..evaluation import seen_queries
+from ..evidence import count_words
 from ..training import LabelledQueries
 
 
@@ -25,22 +27,25 @@ class Queries(NamedTuple):
         texts: Texts, `n`.
         embeddings: `(n, dim)`.
         positives: For each query the rows of its relevant documents.
+        words: Counts of the queries' words, `(n, vocabulary)`; None without a tokenizer.
     """
 
     ids: list[str]
     texts: list[str]
     embeddings: np.ndarray
     positives: list[np.ndarray]
+    words: csr_array | None = None
 
     @property
     def labelled(self) -> LabelledQueries:
-        """The embeddings with the rows of the relevant documents."""
-        return LabelledQueries(self.embeddings, self.positives)
+        """The embeddings with the rows of the relevant documents, and the words."""
+        return LabelledQueries(self.embeddings, self.positives, self.words)
 
     def select(self, rows: np.ndarray) -> Queries:
         """Return the queries at the given rows."""
         ids, texts, positives = ([column[row] for row in rows] for column in (self[0], self[1], self[3]))
-        return Queries(ids, texts, self.embeddings[rows], positives)
+        words = None if self.words is None else self.words[rows]
+        return Queries(ids, texts, self.embeddings[rows], positives, words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +74,11 @@ class Task:
     encoder: SentenceTransformer | None = None
     encoder_name: str | None = None
     cache_dir: Path | None = None
+
+    @cached_property
+    def document_words(self) -> csr_array | None:
+        """Counts of the documents' words, `(m, vocabulary)`; None without an encoder that has a tokenizer."""
+        return None if self.encoder is None else count_words(self.encoder, self.collection.document_texts)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -114,7 +124,9 @@ def prepare(
         embeddings = encode(
             encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size
         )
-        everything = Queries(part.query_ids, list(part.query_texts), embeddings, part.positive_rows)
+        texts = list(part.query_texts)
+        words = count_words(encoder, texts)
+        everything = Queries(part.query_ids, texts, embeddings, part.positive_rows, words)
         return everything.select(np.array(kept))
 
     training, test = queries("train"), queries("test")

@@ -204,6 +204,11 @@ class RRRALoss(MultipleNegativesRankingLoss):
         self.pairs: PoolPairs | None = None
         self.pool = pool
         if live or adapter_weight:
+            if self.adapter.evidence is not None:
+                raise ValueError(
+                    "live weights and adapter_weight need a residual adapter, this one reads evidence of "
+                    "candidates; give a pool with its probabilities instead."
+                )
             trainable = any(parameter.requires_grad for parameter in self.adapter.parameters())
             if self.trains_adapter and not trainable:
                 raise ValueError(

@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 
 from ..embeddings import texts_fingerprint
 from ..embeddings.storage import read_meta
+from ..evidence import DocumentEvidence
 from ..indexes import FlatIndex
 from .documents import SCHEMA, document_texts
 
 VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
+EVIDENCE_NAME = "evidence.safetensors"
 META_NAME = "meta.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(eq=False)
@@ -30,12 +32,14 @@ class CorpusIndex:
         documents: Columns `id`, `title` and `text`.
         encoder: Fingerprint of the model that made the embeddings.
         corpus: Fingerprint of the documents' texts.
+        evidence: What the adapter needs of each document beside its embedding, if it reads evidence.
     """
 
     index: FlatIndex
     documents: pa.Table
     encoder: str
     corpus: str
+    evidence: DocumentEvidence | None = None
 
     @cached_property
     def ids(self) -> list[str]:
@@ -62,12 +66,15 @@ class CorpusIndex:
         directory.mkdir()
         self.index.save(directory / VECTORS_NAME)
         pq.write_table(self.documents, directory / DOCUMENTS_NAME)
+        if self.evidence is not None:
+            self.evidence.save(directory / EVIDENCE_NAME)
         meta = {
             "format_version": FORMAT_VERSION,
             "documents": len(self.index),
             "dim": self.index.dim,
             "encoder": self.encoder,
             "corpus": self.corpus,
+            "evidence": self.evidence is not None,
         }
         (directory / META_NAME).write_text(json.dumps(meta, indent=2) + "\n")
 
@@ -83,7 +90,9 @@ class CorpusIndex:
             ValueError: If another model made it, or if a file of it is missing, damaged or doesn't belong
                 to the others; the message names the file.
         """
-        meta = read_meta(directory / META_NAME, FORMAT_VERSION, ("documents", "dim", "encoder", "corpus"))
+        meta = read_meta(
+            directory / META_NAME, FORMAT_VERSION, ("documents", "dim", "encoder", "corpus", "evidence")
+        )
         if meta["encoder"] != encoder:
             raise ValueError(
                 f"{directory} was made by another model (fingerprint {meta['encoder']}, this model has "
@@ -102,7 +111,13 @@ class CorpusIndex:
                 f"{directory / VECTORS_NAME} holds {len(index)} embeddings of dimension {index.dim}, "
                 f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
-        return cls(index, documents, encoder, corpus)
+        evidence = DocumentEvidence.load(directory / EVIDENCE_NAME) if meta["evidence"] else None
+        if evidence is not None and len(evidence.statics) != len(index):
+            raise ValueError(
+                f"{directory / EVIDENCE_NAME} is of {len(evidence.statics)} documents, not {len(index)}; "
+                "index the corpus again."
+            )
+        return cls(index, documents, encoder, corpus, evidence)
 
 
 def _read_documents(path: Path) -> pa.Table:

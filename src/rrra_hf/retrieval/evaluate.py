@@ -82,7 +82,10 @@ def evaluate(
     rankings = {"encoder": rows}
     if retriever.adapter is not None:
         with timed("rerank"):
-            rankings["adapter"], _ = rerank(retriever.adapter, corpus.index, embeddings, rows, cosines, depth)
+            words = retriever.count_words(list(queries.values()))
+            rankings["adapter"], _ = rerank(
+                retriever.adapter, corpus.index, embeddings, rows, cosines, depth, corpus.evidence, words
+            )
     quality = {
         name: ranking_quality(named_rankings(queries, corpus.ids, ranking), collection.qrels, measures)
         for name, ranking in rankings.items()

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 
 from ..adapter_rrra import RetrieverAdapter
 from ..evaluation import reorder
+from ..evidence import DocumentEvidence
+from ..evidence_rrra import CandidateEvidence
 from ..indexes import Index
 
 # Pairs of query and document that the adapter reads at a time: its activations are a few MB then.
@@ -22,6 +25,8 @@ def rerank(
     rows: np.ndarray,
     cosines: np.ndarray,
     depth: int,
+    evidence: DocumentEvidence | None = None,
+    words: csr_array | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reorder the first `depth` documents of each query by their reranking score.
 
@@ -34,6 +39,8 @@ def rerank(
         rows: Rows of the documents found, best first, `(n, k)`.
         cosines: Their cosines, `(n, k)`.
         depth: Documents a query to reorder.
+        evidence: Evidence of the documents, if the adapter reads evidence.
+        words: Counts of the queries' words, `(n, vocabulary)`, if it reads words.
 
     Returns:
         Rows `(n, k)` and scores `(n, k)`.
@@ -42,14 +49,27 @@ def rerank(
         ValueError: If the adapter gives NaN or infinite scores.
     """
     head, rest = np.s_[:, :depth], np.s_[:, depth:]
-    scores = _reranking_scores(adapter, index, queries, rows[head], cosines[head])
+    scores = np.empty(rows[head].shape, dtype=np.float32)
+    with torch.inference_mode():
+        for block in _blocks(scores.shape, whole_rows=evidence is not None):
+            candidates, known = _known(index, rows[head][block], evidence, words, block[0])
+            scores[block] = adapter.eval().rerank(queries[block[0]], candidates, cosines[head][block], known)
+    if not np.isfinite(scores).all():
+        raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
     return (
         np.concatenate([reorder(rows[head], scores), rows[rest]], axis=1),
         np.concatenate([reorder(scores, scores), cosines[rest]], axis=1),
     )
 
 
-def relevance(adapter: RetrieverAdapter, index: Index, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def relevance(
+    adapter: RetrieverAdapter,
+    index: Index,
+    queries: np.ndarray,
+    rows: np.ndarray,
+    evidence: DocumentEvidence | None = None,
+    words: csr_array | None = None,
+) -> np.ndarray:
     """Return the probability that each document found is relevant to its query.
 
     Args:
@@ -57,34 +77,41 @@ def relevance(adapter: RetrieverAdapter, index: Index, queries: np.ndarray, rows
         index: The index that was searched.
         queries: Embeddings of the queries, `(n, dim)`.
         rows: Rows of documents, `(n, k)`.
+        evidence: Evidence of the documents, if the adapter reads evidence.
+        words: Counts of the queries' words, `(n, vocabulary)`, if it reads words.
 
     Returns:
         Probabilities in [0, 1], `(n, k)`.
     """
     probability = np.empty(rows.shape, dtype=np.float32)
     with torch.inference_mode():
-        for block in _blocks(*rows.shape):
-            candidates = index.reconstruct(rows[block])
-            probability[block] = adapter.eval().false_negative_probability(queries[block[0]], candidates)
+        for block in _blocks(rows.shape, whole_rows=evidence is not None):
+            candidates, known = _known(index, rows[block], evidence, words, block[0])
+            probability[block] = adapter.eval().false_negative_probability(
+                queries[block[0]], candidates, known
+            )
     return probability
 
 
-def _reranking_scores(
-    adapter: RetrieverAdapter, index: Index, queries: np.ndarray, rows: np.ndarray, cosines: np.ndarray
-) -> np.ndarray:
-    scores = np.empty(rows.shape, dtype=np.float32)
-    with torch.inference_mode():
-        for block in _blocks(*rows.shape):
-            candidates = index.reconstruct(rows[block])
-            scores[block] = adapter.eval().rerank(queries[block[0]], candidates, cosines[block])
-    if not np.isfinite(scores).all():
-        raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
-    return scores
+def _known(
+    index: Index,
+    rows: np.ndarray,
+    evidence: DocumentEvidence | None,
+    words: csr_array | None,
+    queries: slice,
+) -> tuple[np.ndarray, CandidateEvidence | None]:
+    """Return the embeddings of candidates, and what is known of them beside."""
+    candidates = index.reconstruct(rows)
+    if evidence is None:
+        return candidates, None
+    return candidates, evidence.of_candidates(None if words is None else words[queries], rows)
 
 
-def _blocks(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a matrix into blocks of at most `PAIRS` entries."""
+def _blocks(shape: tuple[int, ...], whole_rows: bool) -> Iterator[tuple[slice, slice]]:
+    """Cut a matrix into blocks of at most `PAIRS` entries, or of whole rows for heads that compare them."""
+    height, width = shape
     step = max(1, PAIRS // width)
+    columns = width if whole_rows else PAIRS
     for top in range(0, height, step):
-        for left in range(0, width, PAIRS):
-            yield slice(top, top + step), slice(left, left + PAIRS)
+        for left in range(0, width, columns):
+            yield slice(top, top + step), slice(left, left + columns)

@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
+from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
 from ..adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
+from ..evidence import DocumentEvidence, count_words
 from ..indexes import FlatIndex
 from ..modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex
@@ -130,7 +132,8 @@ class Retriever:
         index = self._embed_documents(
             texts, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
         )
-        self._corpus = CorpusIndex(index, documents, self._fingerprint(), texts_fingerprint(texts))
+        evidence = self._document_evidence(index, texts)
+        self._corpus = CorpusIndex(index, documents, self._fingerprint(), texts_fingerprint(texts), evidence)
         return self
 
     def _embed_documents(self, texts: list[str], **options: Any) -> FlatIndex:
@@ -144,13 +147,49 @@ class Retriever:
             index.add(block)
         return index
 
+    def _document_evidence(self, index: FlatIndex, texts: list[str]) -> DocumentEvidence | None:
+        head = None if self.adapter is None else self.adapter.evidence
+        if head is None:
+            return None
+        blocks = (
+            index.reconstruct(np.arange(start, min(start + BLOCK_SIZE, len(index))))
+            for start in range(0, len(index), BLOCK_SIZE)
+        )
+        return DocumentEvidence.of(head, blocks, self.count_words(texts))
+
+    def count_words(self, texts: Sequence[str]) -> csr_array | None:
+        """Return how often each text has each word piece, if the adapter reads words; None otherwise.
+
+        Args:
+            texts: Queries or documents, `n`.
+
+        Returns:
+            `(n, vocabulary)`.
+
+        Raises:
+            ValueError: If the adapter reads words and the encoder has no tokenizer of transformers.
+        """
+        if self.adapter is None or self.adapter.evidence is None or not self.adapter.evidence.reads_words:
+            return None
+        words = count_words(self.encoder, texts)
+        if words is None:
+            raise ValueError("The adapter reads words; the encoder has no tokenizer of transformers.")
+        return words
+
     def _fingerprint(self) -> str:
-        """Return a fingerprint of everything that decides where a document is in the index."""
+        """Return a fingerprint of everything that decides what is kept of a document in the index."""
         fingerprint = encoder_fingerprint(self.encoder)
-        if self._adapter is None or self._adapter.document_map is None:
+        weights = []
+        if self._adapter is not None and self._adapter.document_map is not None:
+            weights.append(self._adapter.document_map.weight)
+        if self.adapter is not None and self.adapter.evidence is not None:
+            weights += self.adapter.evidence.buffers(recurse=False)
+        if not weights:
             return fingerprint
-        weights = self._adapter.document_map.weight.detach().float().cpu().numpy().tobytes()
-        return hashlib.sha256(fingerprint.encode() + weights).hexdigest()[: len(fingerprint)]
+        digest = hashlib.sha256(fingerprint.encode())
+        for weight in weights:
+            digest.update(weight.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[: len(fingerprint)]
 
     # ---------------------------------------------------------------- searching
 
@@ -241,7 +280,9 @@ class Retriever:
                 batch_size=batch_size,
                 show_progress_bar=show_progress_bar,
             )
-            hits = self.search_embeddings(embeddings, top_k, rerank, depth, probabilities=probabilities)
+            hits = self.search_embeddings(
+                embeddings, top_k, rerank, depth, probabilities=probabilities, query_texts=texts
+            )
         return dict(zip(queries, hits, strict=True)) if isinstance(queries, Mapping) else hits
 
     def search_embeddings(
@@ -252,6 +293,7 @@ class Retriever:
         depth: int = 100,
         *,
         probabilities: bool = False,
+        query_texts: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """Find the best documents for each query, given what the encoder makes of the queries.
 
@@ -262,6 +304,7 @@ class Retriever:
             rerank: Rerank with the adapter, if there is one.
             depth: Documents to rerank a query.
             probabilities: Give each hit the probability that it is relevant.
+            query_texts: The queries themselves, `n`, needed where the adapter reads words.
 
         Returns:
             A list of hits, best first, for each query.
@@ -271,17 +314,28 @@ class Retriever:
         """
         self._check_search(top_k, depth, probabilities)
         embeddings = check_embeddings(query_embeddings, "query_embeddings", self.indexed.index.dim)
+        if query_texts is not None and len(query_texts) != len(embeddings):
+            raise ValueError(
+                f"query_texts must be of the {len(embeddings)} queries, got {len(query_texts)} texts."
+            )
         hits: list[list[Hit]] = []
         for start in range(0, len(embeddings), BLOCK_SIZE):
-            queries = self.map_queries(embeddings[start : start + BLOCK_SIZE])
-            hits += self._search_block(queries, top_k, depth if rerank else 0, probabilities)
+            block = slice(start, start + BLOCK_SIZE)
+            words = None if query_texts is None else self.count_words(query_texts[block])
+            queries = self.map_queries(embeddings[block])
+            hits += self._search_block(queries, words, top_k, depth if rerank else 0, probabilities)
         return hits
 
     def _search_block(
-        self, queries: np.ndarray, top_k: int, depth: int, probabilities: bool
+        self,
+        queries: np.ndarray,
+        words: csr_array | None,
+        top_k: int,
+        depth: int,
+        probabilities: bool,
     ) -> list[list[Hit]]:
         corpus = self.indexed
-        rows, scores = self._ranked(corpus.index, queries, max(top_k, depth), depth)
+        rows, scores = self._ranked(corpus.index, corpus.evidence, queries, words, max(top_k, depth), depth)
         rows, scores = rows[:, :top_k], scores[:, :top_k]
         hits: list[list[Hit]] = [
             [
@@ -292,20 +346,26 @@ class Retriever:
         ]
         if probabilities:
             assert self.adapter is not None
-            relevant = relevance(self.adapter, corpus.index, queries, rows)
+            relevant = relevance(self.adapter, corpus.index, queries, rows, corpus.evidence, words)
             for found, values in zip(hits, relevant.tolist(), strict=True):
                 for hit, probability in zip(found, values, strict=True):
                     hit["probability"] = probability
         return hits
 
     def _ranked(
-        self, index: FlatIndex, queries: np.ndarray, k: int, depth: int
+        self,
+        index: FlatIndex,
+        evidence: DocumentEvidence | None,
+        queries: np.ndarray,
+        words: csr_array | None,
+        k: int,
+        depth: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and scores of the `k` nearest documents, the first `depth` of them reranked."""
         cosines, rows = index.search(queries, k)
         if self.adapter is None or depth == 0:
             return rows, cosines
-        return rerank(self.adapter, index, queries, rows, cosines, depth)
+        return rerank(self.adapter, index, queries, rows, cosines, depth, evidence, words)
 
     def _check_search(self, top_k: int, depth: int, probabilities: bool) -> None:
         for name, number in (("top_k", top_k), ("depth", depth)):
@@ -347,7 +407,14 @@ class Retriever:
         texts = document_texts(document_table(documents))
         index = self._embed_documents(texts, batch_size=batch_size, show_progress_bar=False)
         embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
-        rows, scores = self._ranked(index, self.map_queries(embedding), len(index), len(index))
+        rows, scores = self._ranked(
+            index,
+            self._document_evidence(index, texts),
+            self.map_queries(embedding),
+            self.count_words([query]),
+            len(index),
+            len(index),
+        )
         ranked: list[RankedDocument] = [
             {"corpus_id": row, "score": score}
             for row, score in zip(rows[0, :top_k].tolist(), scores[0, :top_k].tolist(), strict=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..evidence_rrra import EVIDENCE
+
 OBJECTIVES = ("listwise", "bce", "four_class")
 STAGE1 = ("none", "query", "both")
 
@@ -18,6 +20,9 @@ class FitArguments:
             binary cross-entropy) or `"four_class"` (the retriever's outcomes TP / FN / FP / TN).
         stage1: Linear maps fitted before the adapter: `"none"`, on the `"query"` side (the index stays
             as it is) or on `"both"` sides (documents are to be indexed again).
+        evidence: Pieces of evidence for a head that reads evidence instead of a residual one, of
+            `EVIDENCE`; `"words"` is left out where no words are given. Of the other settings it uses
+            `stage1`, `tau`, `depth`, `development_fraction` and `seed`.
         hidden_size: Hidden units of the adapter.
         linear_skip: Add a linear path beside the MLP.
         dropout: Dropout after the hidden layer.
@@ -50,6 +55,7 @@ class FitArguments:
 
     objective: str = "listwise"
     stage1: str = "none"
+    evidence: tuple[str, ...] = ()
     hidden_size: int = 384
     linear_skip: bool = False
     dropout: float = 0.0
@@ -91,14 +97,24 @@ class FitArguments:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}.")
         if self.class_prior is not None and self.objective != "bce":
             raise ValueError(f"class_prior needs objective='bce', got objective={self.objective!r}.")
+        # JSON has lists only.
+        object.__setattr__(self, "evidence", tuple(self.evidence))
+        unknown = sorted(set(self.evidence) - set(EVIDENCE))
+        if unknown:
+            raise ValueError(f"evidence must be among {', '.join(EVIDENCE)}; got {', '.join(unknown)}.")
+        if self.evidence and (self.objective, self.scoring) != ("listwise", "log_odds"):
+            raise ValueError(
+                "evidence needs objective='listwise' and scoring='log_odds', "
+                f"got {self.objective!r} and {self.scoring!r}."
+            )
 
     @classmethod
     def preset(cls, name: str = "default", **changes: Any) -> FitArguments:
         """Return a named set of arguments, with changes.
 
         Args:
-            name: `"default"`, or `"paper"`: the published form (four classes, segment constraint,
-                product score).
+            name: `"default"`; `"evidence"`: two-sided maps and a head that reads all evidence; or
+                `"paper"`: the published form (four classes, segment constraint, product score).
             **changes: Fields to set otherwise.
 
         Raises:
@@ -110,6 +126,7 @@ class FitArguments:
         """
         presets = {
             "default": cls(),
+            "evidence": cls(stage1="both", evidence=EVIDENCE),
             "paper": cls(objective="four_class", scoring="product", segment_weight=1.0),
         }
         if name not in presets:

@@ -6,10 +6,12 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ..mining import CandidatePool
 from .arguments import FitArguments
-from .examples import LabelledQueries
+from .evidence import cross_fit_evidence
+from .examples import LabelledQueries, hold_out
 from .fit import fit_adapter
 from .tuning import candidate_probabilities
 
@@ -24,6 +26,8 @@ def cross_fit(
     development: LabelledQueries | None = None,
     arguments: FitArguments | None = None,
     folds: int = 5,
+    query_words: csr_array | None = None,
+    document_words: csr_array | None = None,
 ) -> CandidatePool:
     """Return the pool with the false-negative probability of every candidate.
 
@@ -38,6 +42,8 @@ def cross_fit(
         development: Development queries; if not given, each fold's fit holds out some of its own.
         arguments: Settings of each fit.
         folds: Number of folds, at least 2.
+        query_words: Counts of the queries' words, see `fit_adapter`.
+        document_words: Counts of the documents' words.
 
     Returns:
         A copy of the pool with `false_negative_probability`.
@@ -51,6 +57,15 @@ def cross_fit(
     arguments = arguments or FitArguments()
     if not 2 <= folds <= len(pool):
         raise ValueError(f"folds must lie between 2 and the number of queries, {len(pool)}; got {folds}.")
+    if arguments.evidence:
+        training = LabelledQueries(query_embeddings, pool.positives, query_words)
+        if development is None:
+            held_out, _ = hold_out(len(pool), arguments.development_fraction, arguments.seed)
+            development = training.select(held_out)
+        judged_by_evidence = cross_fit_evidence(
+            training, pool.candidates, document_embeddings, development, arguments, document_words, folds
+        )
+        return replace(pool, false_negative_probability=judged_by_evidence)
     probabilities = np.empty(pool.candidates.shape, dtype=np.float32)
     dealt = np.random.default_rng(arguments.seed).permutation(len(pool)) % folds
     for fold in range(folds):

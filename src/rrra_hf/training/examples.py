@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from ..indexes import FlatIndex
@@ -19,10 +20,12 @@ class LabelledQueries(NamedTuple):
     Args:
         embeddings: `(n, dim)`.
         positives: For each query the rows of its relevant documents, at least one.
+        words: Counts of the queries' words, `(n, vocabulary)`, for an adapter that reads words.
     """
 
     embeddings: np.ndarray
     positives: Sequence[np.ndarray]
+    words: csr_array | None = None
 
     @property
     def num_relevant(self) -> np.ndarray:
@@ -31,7 +34,8 @@ class LabelledQueries(NamedTuple):
 
     def select(self, rows: np.ndarray) -> LabelledQueries:
         """Return the queries at the given rows."""
-        return LabelledQueries(self.embeddings[rows], [self.positives[row] for row in rows])
+        words = None if self.words is None else self.words[rows]
+        return LabelledQueries(self.embeddings[rows], [self.positives[row] for row in rows], words)
 
 
 def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:
@@ -95,6 +99,7 @@ class DevelopmentSet:
         cosines: Their cosines, `(n, depth)`.
         relevant: Whether they are labelled relevant, `(n, depth)`.
         num_relevant: Labelled documents of each query in the whole corpus, `(n,)`.
+        words: Counts of the queries' words, `(n, vocabulary)`.
     """
 
     queries: np.ndarray
@@ -102,6 +107,7 @@ class DevelopmentSet:
     cosines: np.ndarray
     relevant: np.ndarray
     num_relevant: np.ndarray
+    words: csr_array | None = None
 
     @classmethod
     def retrieve(cls, labelled: LabelledQueries, documents: np.ndarray, depth: int) -> DevelopmentSet:
@@ -111,7 +117,7 @@ class DevelopmentSet:
         cosines, rows = index.search(labelled.embeddings, depth)
         known = KnownPositives(labelled.positives, len(documents))
         relevant = known.contains(np.arange(len(rows))[:, None], rows)
-        return cls(labelled.embeddings, rows, cosines, relevant, labelled.num_relevant)
+        return cls(labelled.embeddings, rows, cosines, relevant, labelled.num_relevant, labelled.words)
 
 
 class Candidates(NamedTuple):

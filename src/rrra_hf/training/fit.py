@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
+from scipy.sparse import csr_array
 
 from ..adapter_rrra import RetrieverAdapter
 from ..embeddings import check_embeddings
 from ..mining import CandidatePool, mine_embeddings
 from .arguments import FitArguments
+from .evidence import fit_evidence
 from .examples import DevelopmentSet, LabelledQueries, hold_out
 from .head import fit_head
-from .maps import Maps, fit_maps
+from .maps import Maps, choose_maps
 from .tuning import calibrate, choose_lambda
 
 
@@ -25,13 +26,16 @@ def fit_adapter(
     pool: CandidatePool | None = None,
     development: LabelledQueries | None = None,
     arguments: FitArguments | None = None,
+    query_words: csr_array | None = None,
+    document_words: csr_array | None = None,
 ) -> RetrieverAdapter:
     """Fit an adapter on embeddings of any source; minutes on one core.
 
-    The steps: maps of a frozen stage 1, if asked for; the head, on mined candidates, the step's
-    other documents and random ones, stopped early on development queries; calibration of its
-    probabilities and choice of `lambda`, on the same queries. The adapter never ranks the
-    development queries worse than the retriever alone: 0 is among the choices for `lambda`.
+    The steps: maps of a frozen stage 1, if asked for; the head; calibration of its probabilities and
+    choice of `lambda`, on development queries. A residual head learns from mined candidates, the step's
+    other documents and random ones, and is stopped early on the development queries; a head that reads
+    evidence (`arguments.evidence`) learns from what unseen training queries retrieve. The adapter never
+    ranks the development queries worse than the retriever alone: 0 is among the choices for `lambda`.
 
     Args:
         query_embeddings: Embeddings of the training queries, `(n, dim)`, memory-mapped or not.
@@ -40,6 +44,9 @@ def fit_adapter(
         pool: Candidates mined before, with the positives; given instead of `positives`.
         development: Development queries; if not given, a part of the training queries is held out.
         arguments: Settings; the defaults if not given.
+        query_words: Counts of the training queries' words, `(n, vocabulary)`, by any tokenizer, for an
+            adapter that reads words; the development queries then need theirs, too.
+        document_words: Counts of the documents' words, `(m, vocabulary)`.
 
     Returns:
         The adapter, in evaluation mode. `adapter.config.fit` holds what was measured on the
@@ -67,16 +74,21 @@ def fit_adapter(
         pool = mine_embeddings(query_embeddings, document_embeddings, positives or [], depth=arguments.depth)
     else:
         _check_against(pool, query_embeddings, document_embeddings)
-    training = LabelledQueries(query_embeddings, pool.positives)
+    _check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
+    training = LabelledQueries(query_embeddings, pool.positives, query_words)
     mined = pool.candidates
     if development is None:
         held_out, kept = hold_out(len(pool), arguments.development_fraction, arguments.seed)
         development, training = training.select(held_out), training.select(kept)
         mined = mined[kept]
 
+    if arguments.evidence:
+        adapter = fit_evidence(training, document_embeddings, development, arguments, document_words)
+        adapter.config.fit["arguments"] = arguments.to_dict()
+        return adapter
     maps = None
     if arguments.stage1 != "none":
-        maps = fit_maps(training, document_embeddings, development, arguments)
+        maps, _ = choose_maps(training, document_embeddings, development, arguments)
         training, development, document_embeddings = _mapped(maps, training, development, document_embeddings)
         mined = mine_embeddings(
             training.embeddings, document_embeddings, training.positives, depth=arguments.depth
@@ -86,9 +98,30 @@ def fit_adapter(
     calibrate(adapter, retrieved, document_embeddings)
     choose_lambda(adapter, retrieved, document_embeddings)
     if maps is not None:
-        _install(maps, adapter)
+        maps.install(adapter)
     adapter.config.fit["arguments"] = arguments.to_dict()
     return adapter
+
+
+def _check_words(
+    queries: csr_array | None,
+    documents: csr_array | None,
+    development: LabelledQueries | None,
+    num_queries: int,
+    num_documents: int,
+) -> None:
+    if (queries is None) != (documents is None):
+        raise ValueError("Give both query_words and document_words, or neither.")
+    if queries is None or documents is None:
+        return
+    for name, words, count in (
+        ("query_words", queries, num_queries),
+        ("document_words", documents, num_documents),
+    ):
+        if words.shape != (count, documents.shape[1]):
+            raise ValueError(f"{name} must have shape {(count, documents.shape[1])}, got {words.shape}.")
+    if development is not None and development.words is None:
+        raise ValueError("development must have words as the training queries do.")
 
 
 def _check_against(pool: CandidatePool, queries: np.ndarray, documents: np.ndarray) -> None:
@@ -110,15 +143,3 @@ def _mapped(
         LabelledQueries(maps.map_queries(development.embeddings), development.positives),
         maps.map_documents(documents),
     )
-
-
-@torch.no_grad()
-def _install(maps: Maps, adapter: RetrieverAdapter) -> None:
-    """Give the adapter its maps, which came before it."""
-    adapter.config.query_map = True
-    adapter.config.document_map = maps.document is not None
-    for name, matrix in (("query_map", maps.query), ("document_map", maps.document)):
-        if matrix is not None:
-            layer = torch.nn.Linear(len(matrix), len(matrix), bias=False)
-            layer.weight.copy_(matrix)
-            setattr(adapter, name, layer)

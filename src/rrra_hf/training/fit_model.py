@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from scipy.sparse import csr_array
 
 from ..adapter_rrra import RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
 from ..embeddings import embed_collection, encode
+from ..evidence import count_words
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
 from .arguments import FitArguments
@@ -54,16 +58,27 @@ def fit_model(
     model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.hidden_size)).eval()
     encoder = model.to_sentence_transformer()
     embeddings = embed_collection(training, encoder, cache_dir=cache_dir, batch_size=batch_size)
+    reads_words = "words" in arguments.evidence
+
+    def count(texts: Sequence[str]) -> csr_array | None:
+        return count_words(encoder, texts) if reads_words else None
+
     development = None
     if "dev" in collection.splits:
         part = collection.split("dev")
         queries = encode(encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size)
-        development = LabelledQueries(queries, part.positive_rows)
+        development = LabelledQueries(queries, part.positive_rows, count(part.query_texts))
     if pool is None:
         pool = mine_collection(training, embeddings, arguments.depth)
     else:
         pool.require(embeddings.fingerprint)
     model.adapter = fit_adapter(
-        embeddings.queries, embeddings.documents, pool=pool, development=development, arguments=arguments
+        embeddings.queries,
+        embeddings.documents,
+        pool=pool,
+        development=development,
+        arguments=arguments,
+        query_words=count(training.query_texts),
+        document_words=count(training.document_texts),
     )
     return model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from ..adapter_rrra import RetrieverAdapter
 from ..evaluation import ndcg_per_query
 from ..indexes import FlatIndex
 from .arguments import FitArguments
@@ -22,9 +25,26 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 1024
 LEARNING_RATE = 2e-3
 # A budget in steps: passes over a few hundred pairs would end long before the maps have moved.
-STEPS = 240
-EVAL_STEPS = 8
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS = 160
+# What is chosen among on development queries. Documents drawn from the whole corpus as further negatives
+# help where few documents are labelled and hurt where many are.
+CORPUS_NEGATIVES = (0, 2000)
+STOPS = (20, 40, 80, 120, 160)
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+
+
+class MapRecipe(NamedTuple):
+    """How maps are trained, as chosen on development queries.
+
+    Args:
+        corpus_negatives: Documents drawn from the corpus for each step, beside the batch's own.
+        steps: Steps trained, of `STEPS` that the learning rate is laid out for.
+        strength: How far the identity is moved towards the maps.
+    """
+
+    corpus_negatives: int
+    steps: int
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -53,28 +73,86 @@ class Maps:
         """Return mapped document embeddings, `(n, dim)`."""
         return embeddings if self.document is None else _apply(self.document, embeddings)
 
+    @torch.no_grad()
+    def install(self, adapter: RetrieverAdapter) -> None:
+        """Give an adapter that was made without maps these."""
+        adapter.config.query_map = True
+        adapter.config.document_map = self.document is not None
+        for name, matrix in (("query_map", self.query), ("document_map", self.document)):
+            if matrix is not None:
+                layer = nn.Linear(len(matrix), len(matrix), bias=False)
+                layer.weight.copy_(matrix)
+                setattr(adapter, name, layer)
 
-def fit_maps(
+
+def choose_maps(
     training: LabelledQueries,
     documents: np.ndarray,
     development: LabelledQueries,
     arguments: FitArguments,
-) -> Maps:
+) -> tuple[Maps, MapRecipe]:
     """Fit residual linear maps by contrast with in-batch documents; the identity if that doesn't help.
 
-    The step is chosen by development nDCG@10, and so is the strength with which the maps are
-    applied, by the one-standard-error rule with 0 among the choices: where queries are few, a map
-    at full strength can rank unseen queries worse than none.
+    Maps are fitted by each recipe; returned are those of the best one, and the recipe.
+
+    The recipe is chosen by development nDCG@10. Where queries are few, maps at full strength can rank
+    unseen queries worse than none: the strength is among what is chosen, and maps whose gain over none
+    is within one standard error are given up for the identity.
 
     Args:
         training: Training queries.
         documents: Document embeddings, `(m, dim)`.
         development: Development queries.
         arguments: `stage1` says which sides are mapped, `tau` and `seed` are used too.
-
-    Returns:
-        The maps at the chosen strength.
     """
+    before = _quality(None, documents, development)
+    best, best_quality, best_recipe = None, before, MapRecipe(0, 0, 0.0)
+    for count in CORPUS_NEGATIVES:
+        for steps, maps in _trained(training, documents, arguments, count, STEPS):
+            for strength in STRENGTHS:
+                quality = _quality(maps.shrunk(strength), documents, development)
+                if quality.mean() > best_quality.mean():
+                    best, best_quality = maps.shrunk(strength), quality
+                    best_recipe = MapRecipe(count, steps, strength)
+    strengths = (0.0, max(best_recipe.strength, STRENGTHS[0]))
+    if best is None or not smallest_within_one_standard_error(strengths, np.stack([before, best_quality])):
+        best, best_recipe = _identity(documents.shape[1], arguments), MapRecipe(0, 0, 0.0)
+        best_quality = before
+    logger.info(
+        "Stage 1: %s, development nDCG@10 %.4f (%.4f without)",
+        best_recipe,
+        best_quality.mean(),
+        before.mean(),
+    )
+    return best, best_recipe
+
+
+def refit_maps(
+    training: LabelledQueries, documents: np.ndarray, arguments: FitArguments, recipe: MapRecipe
+) -> Maps:
+    """Fit maps by a recipe that was chosen before.
+
+    Args:
+        training: Training queries.
+        documents: Document embeddings, `(m, dim)`.
+        arguments: As in `choose_maps`.
+        recipe: The recipe.
+    """
+    if not recipe.steps:
+        return _identity(documents.shape[1], arguments)
+    snapshots = _trained(training, documents, arguments, recipe.corpus_negatives, recipe.steps)
+    *_, (_, maps) = snapshots
+    return maps.shrunk(recipe.strength)
+
+
+def _trained(
+    training: LabelledQueries,
+    documents: np.ndarray,
+    arguments: FitArguments,
+    corpus_negatives: int,
+    last: int,
+) -> Iterator[tuple[int, Maps]]:
+    """Yield the maps after each of the steps `STOPS` up to the last."""
     rng = np.random.default_rng(arguments.seed)
     dim = documents.shape[1]
     sides = ["query"] if arguments.stage1 == "query" else ["query", "document"]
@@ -84,41 +162,32 @@ def fit_maps(
     optimizer = torch.optim.AdamW(residuals.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, STEPS)
     batches = shuffled_batches(len(pairs), BATCH_SIZE, rng)
-    best, best_quality = _as_maps(residuals), _quality(_as_maps(residuals), documents, development).mean()
-    for step in tqdm(range(1, STEPS + 1), desc="Fitting maps", leave=False, disable=None):
+    for step in tqdm(range(1, last + 1), desc="Fitting maps", leave=False, disable=None):
         batch = pairs[next(batches)]
-        loss = _in_batch_loss(residuals, batch, training.embeddings, documents, known, arguments.tau)
+        drawn = rng.integers(0, len(documents), corpus_negatives)
+        loss = _contrastive_loss(
+            residuals, batch, drawn, training.embeddings, documents, known, arguments.tau
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % EVAL_STEPS:
-            continue
-        quality = _quality(_as_maps(residuals), documents, development).mean()
-        if quality > best_quality:
-            best, best_quality = _as_maps(residuals), quality
-
-    qualities = np.stack([_quality(best.shrunk(s), documents, development) for s in STRENGTHS])
-    chosen = smallest_within_one_standard_error(STRENGTHS, qualities)
-    logger.info(
-        "Stage 1: maps at strength %.2f, development nDCG@10 %.4f (%.4f without)",
-        STRENGTHS[chosen],
-        qualities[chosen].mean(),
-        qualities[0].mean(),
-    )
-    return best.shrunk(STRENGTHS[chosen])
+        if step in STOPS:
+            yield step, _as_maps(residuals)
 
 
-def _in_batch_loss(
+def _contrastive_loss(
     residuals: nn.ParameterDict,
     batch: np.ndarray,
+    drawn: np.ndarray,
     queries: np.ndarray,
     documents: np.ndarray,
     known: KnownPositives,
     tau: float,
 ) -> Tensor:
-    """Return the cross-entropy of each pair's document among the batch's distinct documents."""
-    rows, labels = np.unique(batch[:, 1], return_inverse=True)
+    """Return the cross-entropy of each pair's document among the distinct ones of the batch and drawn."""
+    rows = np.unique(np.concatenate([batch[:, 1], drawn]))
+    labels = np.searchsorted(rows, batch[:, 1])
     others = known.contains(batch[:, :1], rows)
     others[np.arange(len(batch)), labels] = False
     q = _residual(residuals["query"], gather(queries, batch[:, 0]))
@@ -138,16 +207,23 @@ def _as_maps(residuals: nn.ParameterDict) -> Maps:
     return Maps(matrices["query"], matrices.get("document"))
 
 
+def _identity(dim: int, arguments: FitArguments) -> Maps:
+    return Maps(torch.eye(dim), None if arguments.stage1 == "query" else torch.eye(dim))
+
+
 def _apply(matrix: Tensor, embeddings: np.ndarray) -> np.ndarray:
     mapped = np.asarray(embeddings, dtype=np.float32) @ matrix.numpy().T
     return F.normalize(torch.from_numpy(mapped), dim=-1).numpy()
 
 
-def _quality(maps: Maps, documents: np.ndarray, development: LabelledQueries) -> np.ndarray:
-    """Return nDCG@10 of each development query, `(n,)`."""
+def _quality(maps: Maps | None, documents: np.ndarray, development: LabelledQueries) -> np.ndarray:
+    """Return nDCG@10 of each development query, `(n,)`, with maps or without."""
+    queries = development.embeddings
+    if maps is not None:
+        queries, documents = maps.map_queries(queries), maps.map_documents(documents)
     index = FlatIndex(documents.shape[1])
-    index.add(maps.map_documents(documents))
-    _, rows = index.search(maps.map_queries(development.embeddings), 10)
+    index.add(documents)
+    _, rows = index.search(queries, 10)
     known = KnownPositives(development.positives, len(documents))
     relevant = known.contains(np.arange(len(rows))[:, None], rows)
     return ndcg_per_query(relevant, development.num_relevant)

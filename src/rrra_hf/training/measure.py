@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 
 from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings
 from ..evaluation import named_rankings, ranking_quality, reorder
+from ..evidence import DocumentEvidence
 from ..indexes import FlatIndex
-from .tuning import candidate_logits
+from .tuning import read_candidates
 
 MEASURES = ("nDCG@10", "R@1", "R@100")
 DEPTH = 100
@@ -22,6 +24,8 @@ def measure(
     adapter: RetrieverAdapter | None = None,
     *,
     depth: int = DEPTH,
+    query_words: csr_array | None = None,
+    document_words: csr_array | None = None,
 ) -> dict[str, float]:
     """Rank the documents for each query of a collection and return the mean of each measure.
 
@@ -31,6 +35,8 @@ def measure(
         adapter: Reranks the first `depth` documents, after its maps (if it has any) moved the
             embeddings that are searched with; without it, the encoder ranks alone.
         depth: Documents that are reranked.
+        query_words: Counts of the queries' words, if the adapter reads words.
+        document_words: Counts of the documents' words, likewise.
 
     Returns:
         nDCG@10, R@1 and R@100.
@@ -42,18 +48,12 @@ def measure(
     index.add(documents)
     cosines, rows = index.search(queries, max(depth, DEPTH))
     if adapter is not None:
-        rows = rows.copy()
-        rows[:, :depth] = _reranked(adapter, queries, documents, rows[:, :depth], cosines[:, :depth])
+        evidence = None
+        if adapter.evidence is not None:
+            evidence = DocumentEvidence.of(adapter.evidence, [documents], document_words)
+        first = rows[:, :depth]
+        reading = read_candidates(adapter, queries, first, documents, evidence, query_words)
+        scores = adapter.combine(torch.from_numpy(cosines[:, :depth]), reading.corrections)
+        rows = np.concatenate([reorder(first, scores.numpy()), rows[:, depth:]], axis=1)
     results = named_rankings(collection.query_ids, collection.document_ids, rows)
     return ranking_quality(results, collection.qrels, MEASURES).mean
-
-
-def _reranked(
-    adapter: RetrieverAdapter,
-    queries: np.ndarray,
-    documents: np.ndarray,
-    rows: np.ndarray,
-    cosines: np.ndarray,
-) -> np.ndarray:
-    logits = torch.from_numpy(candidate_logits(adapter, queries, rows, documents))
-    return reorder(rows, adapter.combine(torch.from_numpy(cosines), logits).numpy())

@@ -144,6 +144,11 @@ class Refresh(TrainerCallback):
             _check_development(development, resampler.collection)
         if arguments.stage1 != "none":
             raise ValueError(f"arguments.stage1 must be 'none' in a Refresh, got {arguments.stage1!r}.")
+        if refit_adapter and arguments.evidence:
+            raise ValueError(
+                "arguments.evidence must be empty where refit_adapter is true: the adapter trained on is a "
+                "residual one."
+            )
         if loss is not None and loss.pool is None:
             raise ValueError("loss must have a pool to be given a new one: make it with pool=...")
         if sorted_rows(resampler.collection.positive_rows) != sorted_rows(resampler.pool.positives):

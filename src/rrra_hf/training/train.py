@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import get_device_name
@@ -22,6 +23,7 @@ from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
 from ..distributed import Processes, check_launch, joined_processes
 from ..embeddings import CollectionEmbeddings, collection_fingerprint, embed_collection, encoder_fingerprint
+from ..evidence import count_words
 from ..losses import RRRALoss
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
@@ -157,8 +159,14 @@ class _Stages:
         encoder = self._load(1).to_sentence_transformer()
         queries, documents, _ = embeddings = self._embed(self.training, encoder)
         development = LabelledQueries(
-            self._embed(self.development, encoder).queries, self.development.positive_rows
+            self._embed(self.development, encoder).queries,
+            self.development.positive_rows,
+            self._words(encoder, self.development.query_texts),
         )
+        words = {
+            "query_words": self._words(encoder, self.training.query_texts),
+            "document_words": self._words(encoder, self.training.document_texts),
+        }
         pool = cross_fit(
             mine_collection(self.training, embeddings, fit.depth),
             queries,
@@ -166,9 +174,10 @@ class _Stages:
             development=development,
             arguments=fit,
             folds=self.arguments.folds,
+            **words,
         )
         pool.save(self.folder.path / "stage2" / "pool")
-        adapter = fit_adapter(queries, documents, pool=pool, development=development, arguments=fit)
+        adapter = fit_adapter(queries, documents, pool=pool, development=development, arguments=fit, **words)
         adapter.save_pretrained(self.folder.path / "stage2" / "adapter")
         return self._measure(encoder, adapter)
 
@@ -284,6 +293,9 @@ class _Stages:
             batch_size=self.arguments.encode_batch_size,
         )
 
+    def _words(self, encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
+        return count_words(encoder, texts) if "words" in self.arguments.fit.evidence else None
+
     def _measure(
         self, encoder: SentenceTransformer, adapter: RetrieverAdapter | None = None
     ) -> dict[str, Any]:
@@ -291,5 +303,12 @@ class _Stages:
         results = {"encoder": measure(self.development, embeddings)}
         if adapter is not None:
             depth = self.arguments.fit.depth
-            results["adapter"] = measure(self.development, embeddings, adapter, depth=depth)
+            results["adapter"] = measure(
+                self.development,
+                embeddings,
+                adapter,
+                depth=depth,
+                query_words=self._words(encoder, self.development.query_texts),
+                document_words=self._words(encoder, self.development.document_texts),
+            )
         return {"development": {"queries": len(self.development.query_ids), **results}}

@@ -6,51 +6,67 @@ import logging
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from ..adapter_rrra import RetrieverAdapter
+from ..adapter_rrra import Reading, RetrieverAdapter
 from ..evaluation import expected_calibration_error, ndcg_per_query, reorder
+from ..evidence import DocumentEvidence
 from .examples import DevelopmentSet, gather
 from .selection import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
 
 LAMBDAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+CORRECTION_LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Pairs that pass through the adapter at a time: bounds memory at d = 384 to about 100 MB.
 PAIRS_PER_BLOCK = 16_384
 # Logits that tell less than this are taken to tell nothing.
 MIN_SLOPE = 1e-4
 
 
-@torch.inference_mode()
-def candidate_logits(
-    adapter: RetrieverAdapter, queries: np.ndarray, rows: np.ndarray, documents: np.ndarray
-) -> np.ndarray:
-    """Return the adapter's logits for each query's candidates, in blocks.
+def read_candidates(
+    adapter: RetrieverAdapter,
+    queries: np.ndarray,
+    rows: np.ndarray,
+    documents: np.ndarray,
+    evidence: DocumentEvidence | None = None,
+    words: csr_array | None = None,
+) -> Reading:
+    """Return what the adapter makes of each query's candidates, in blocks.
 
     Args:
         adapter: The adapter.
-        queries: `(n, dim)`.
+        queries: Embeddings as searched with, `(n, dim)`.
         rows: Rows of the candidates among the documents, `(n, k)`; -1 is read as any document.
-        documents: `(m, dim)`.
+        documents: Embeddings as indexed, `(m, dim)`.
+        evidence: Evidence of the documents, if the adapter reads evidence.
+        words: Counts of the queries' words, if it reads words.
 
     Returns:
-        `(n, k)`, float32.
+        Cosines, corrections and logits, `(n, k)` each, float32.
     """
     adapter.eval()
     block = max(1, PAIRS_PER_BLOCK // max(1, rows.shape[1]))
-    logits = np.empty(rows.shape, dtype=np.float32)
+    parts = []
     for start in range(0, len(rows), block):
-        stop = min(start + block, len(rows))
-        q = gather(queries, np.arange(start, stop))[:, None]
-        c = gather(documents, rows[start:stop])
-        logits[start:stop] = adapter(q, c).logits.numpy()
-    return logits
+        part = slice(start, start + block)
+        known = None
+        if evidence is not None:
+            known = evidence.of_candidates(None if words is None else words[part], rows[part])
+        q = gather(queries, np.arange(len(queries))[part])
+        parts.append(adapter.read(q, gather(documents, rows[part]), evidence=known))
+    return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def candidate_probabilities(
-    adapter: RetrieverAdapter, queries: np.ndarray, candidates: np.ndarray, documents: np.ndarray
+    adapter: RetrieverAdapter,
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    documents: np.ndarray,
+    words: csr_array | None = None,
+    document_words: csr_array | None = None,
 ) -> np.ndarray:
     """Return the probability of relevance of each query's candidates, after the adapter's maps.
 
@@ -59,63 +75,86 @@ def candidate_probabilities(
         queries: `(n, dim)`, as the encoder makes them.
         candidates: Rows of the candidates among the documents, `(n, k)`; -1 where there is none.
         documents: `(m, dim)`, as the encoder makes them.
+        words: Counts of the queries' words, if the adapter reads words.
+        document_words: Counts of the documents' words, likewise.
 
     Returns:
         `(n, k)`, float32, NaN where there is no candidate.
     """
-    logits = candidate_logits(
-        adapter, adapter.map_queries(queries), candidates, adapter.map_documents(documents)
-    )
-    return np.where(candidates >= 0, expit(logits), np.float32(np.nan))
+    mapped = adapter.map_documents(documents)
+    evidence = None
+    if adapter.evidence is not None:
+        evidence = DocumentEvidence.of(adapter.evidence, [mapped], document_words)
+    reading = read_candidates(adapter, adapter.map_queries(queries), candidates, mapped, evidence, words)
+    return np.where(candidates >= 0, expit(reading.logits.numpy()), np.float32(np.nan))
+
+
+def lambdas(adapter: RetrieverAdapter) -> tuple[float, ...]:
+    """Return the weights to choose from; a correction is on the scale of the retriever's score already."""
+    return LAMBDAS if adapter.evidence is None else CORRECTION_LAMBDAS
 
 
 def quality_by_lambda(
-    adapter: RetrieverAdapter, development: DevelopmentSet, documents: np.ndarray
+    adapter: RetrieverAdapter,
+    development: DevelopmentSet,
+    documents: np.ndarray,
+    evidence: DocumentEvidence | None = None,
 ) -> np.ndarray:
-    """Return nDCG@10 of each development query under each lambda, `(len(LAMBDAS), n)`."""
-    logits = torch.from_numpy(candidate_logits(adapter, development.queries, development.rows, documents))
+    """Return nDCG@10 of each development query under each lambda, `(len(lambdas(adapter)), n)`."""
+    reading = read_candidates(
+        adapter, development.queries, development.rows, documents, evidence, development.words
+    )
     cosines = torch.from_numpy(development.cosines)
     rankings = [
-        reorder(development.relevant, adapter.combine(cosines, logits, lambda_).numpy())
-        for lambda_ in LAMBDAS
+        reorder(development.relevant, adapter.combine(cosines, reading.corrections, lambda_).numpy())
+        for lambda_ in lambdas(adapter)
     ]
     return np.stack([ndcg_per_query(ranking, development.num_relevant) for ranking in rankings])
 
 
-def choose_lambda(adapter: RetrieverAdapter, development: DevelopmentSet, documents: np.ndarray) -> None:
+def choose_lambda(
+    adapter: RetrieverAdapter,
+    development: DevelopmentSet,
+    documents: np.ndarray,
+    evidence: DocumentEvidence | None = None,
+) -> None:
     """Set the weight of the adapter in the reranking score, by the one-standard-error rule, 0 allowed."""
-    qualities = quality_by_lambda(adapter, development, documents)
-    row = smallest_within_one_standard_error(LAMBDAS, qualities)
-    adapter.config.lambda_ = LAMBDAS[row]
+    qualities, strengths = quality_by_lambda(adapter, development, documents, evidence), lambdas(adapter)
+    row = smallest_within_one_standard_error(strengths, qualities)
+    adapter.config.lambda_ = strengths[row]
     adapter.config.fit["development"] = {
         "queries": qualities.shape[1],
         "nDCG@10": {"encoder": float(qualities[0].mean()), "adapter": float(qualities[row].mean())},
-        "lambda": LAMBDAS[row],
+        "lambda": strengths[row],
         **adapter.config.fit.get("development", {}),
     }
     logger.info(
         "lambda %.2f: development nDCG@10 %.4f (%.4f without)",
-        LAMBDAS[row],
+        strengths[row],
         qualities[row].mean(),
         qualities[0].mean(),
     )
 
 
-@torch.no_grad()
-def calibrate(adapter: RetrieverAdapter, development: DevelopmentSet, documents: np.ndarray) -> None:
+def calibrate(
+    adapter: RetrieverAdapter,
+    development: DevelopmentSet,
+    documents: np.ndarray,
+    evidence: DocumentEvidence | None = None,
+) -> None:
     """Set temperature and bias so that probabilities match the share of labelled development candidates.
 
     Platt scaling: a listwise objective leaves the level of the logits free, so a temperature alone
     could not calibrate them. Where the logits do not rise with relevance, every candidate gets the
     share of labelled ones as its probability.
     """
-    logits = candidate_logits(adapter, development.queries, development.rows, documents)
-    labels = development.relevant.ravel()
+    reading = read_candidates(
+        adapter, development.queries, development.rows, documents, evidence, development.words
+    )
+    logits, labels = reading.logits.numpy().ravel(), development.relevant.ravel()
     slope, intercept = _platt(logits, labels)
     adapter.config.temperature = 1.0 / slope
-    # Half up on the labelled classes and half down on the others moves the log-odds by the whole.
-    direction = [1.0] if adapter.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5]
-    adapter.readout.bias.add_(torch.tensor(direction) * intercept / slope)
+    adapter.shift_log_odds(intercept / slope)
     probabilities = expit(slope * logits + intercept)
     error = expected_calibration_error(probabilities, labels)
     adapter.config.fit["development"] = {"expected_calibration_error": error}

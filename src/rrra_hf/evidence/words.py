@@ -1,0 +1,110 @@
+"""Words that query and document share, by BM25 over the encoder's own word pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+from sentence_transformers import SentenceTransformer
+
+# The constants of Lucene.
+K1 = 1.2
+B = 0.75
+# Texts that are tokenized at a time.
+BLOCK = 4096
+
+
+def count_words(encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
+    """Return how often each text has each word piece of the encoder's tokenizer.
+
+    Args:
+        encoder: The encoder; what it cuts off isn't counted.
+        texts: The texts.
+
+    Returns:
+        `(n, vocabulary)` float32; None if the encoder has no tokenizer of transformers.
+    """
+    tokenizer = encoder.tokenizer
+    if not callable(tokenizer):
+        return None
+    ids: list[np.ndarray] = []
+    for start in range(0, len(texts), BLOCK):
+        tokens = tokenizer(
+            list(texts[start : start + BLOCK]),
+            add_special_tokens=False,
+            truncation=encoder.max_seq_length is not None,
+            max_length=encoder.max_seq_length,
+            return_attention_mask=False,
+        )
+        ids += [np.asarray(row, dtype=np.int32) for row in tokens["input_ids"]]
+    ends = np.cumsum([0, *map(len, ids)])
+    columns = np.concatenate([np.empty(0, dtype=np.int32), *ids])
+    counts = csr_array(
+        (np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(texts), len(tokenizer))
+    )
+    counts.sum_duplicates()
+    return counts
+
+
+def word_statistics(documents: csr_array) -> tuple[np.ndarray, float]:
+    """Return what BM25 knows of a corpus: each word's inverse document frequency, and the mean length.
+
+    Args:
+        documents: Counts, `(m, vocabulary)`.
+
+    Returns:
+        `log(1 + (m - df + .5) / (df + .5))`, `(vocabulary,)` float32, and the mean number of words.
+    """
+    frequency = np.bincount(documents.indices, minlength=documents.shape[1])
+    idf = np.log1p((documents.shape[0] - frequency + 0.5) / (frequency + 0.5))
+    return idf.astype(np.float32), max(1.0, float(documents.sum()) / documents.shape[0])
+
+
+def weigh_words(documents: csr_array, idf: np.ndarray, mean_length: float) -> csr_array:
+    """Return the BM25 weight of each word of each document.
+
+    Args:
+        documents: Counts, `(m, vocabulary)`.
+        idf: Inverse document frequencies, `(vocabulary,)`.
+        mean_length: Words of a mean document.
+
+    Returns:
+        `(m, vocabulary)` float32.
+
+    Source:
+        Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15.
+    """
+    lengths = np.repeat(documents.sum(axis=1), np.diff(documents.indptr))
+    counts = documents.data
+    saturated = counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths / mean_length))
+    weights = (saturated * idf[documents.indices]).astype(np.float32)
+    return csr_array((weights, documents.indices, documents.indptr), shape=documents.shape)
+
+
+def overlap(queries: csr_array, documents: csr_array, idf: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the BM25 score of each candidate, as a share of its query's inverse document frequencies.
+
+    Args:
+        queries: Counts, `(n, vocabulary)`.
+        documents: Weights, `(m, vocabulary)`.
+        idf: Inverse document frequencies, `(vocabulary,)`.
+        rows: Rows of each query's candidates among the documents, `(n, k)`.
+
+    Returns:
+        `(n, k)` float32: 0 where no word is shared, 1 where a document of mean length has each word once.
+
+    Example:
+        >>> counts = csr_array(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]], dtype=np.float32))
+        >>> idf, length = np.array([1.0, 3.0, 1.0], dtype=np.float32), 2.0
+        >>> overlap(counts[:1], weigh_words(counts, idf, length), idf, np.array([[0, 1]])).tolist()
+        [[1.0, 0.75]]
+    """
+    scores = np.zeros(rows.shape, dtype=np.float32)
+    wanted = np.zeros(documents.shape[1], dtype=np.float32)
+    for query, candidates in enumerate(rows):
+        words = queries.indices[queries.indptr[query] : queries.indptr[query + 1]]
+        wanted[words] = 1.0
+        scores[query] = documents[candidates] @ wanted / max(float(idf[words].sum()), 1e-6)
+        wanted[words] = 0.0
+    return scores

@@ -1,0 +1,375 @@
+"""Fitting an adapter that reads evidence, and cross-fitting its false-negative probabilities."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from scipy.special import expit
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..adapter_rrra import RetrieverAdapter
+from ..configuration_rrra import AdapterConfig
+from ..evidence import DocumentEvidence
+from ..evidence.words import word_statistics
+from ..evidence_rrra import JUDGE_UNITS, RANKER_UNITS, EvidenceHead, Reader
+from .arguments import FitArguments
+from .examples import DevelopmentSet, LabelledQueries, gather, shuffled_batches
+from .maps import MapRecipe, Maps, choose_maps, refit_maps
+from .tuning import PAIRS_PER_BLOCK, calibrate, choose_lambda
+
+logger = logging.getLogger(__name__)
+
+# Parts that the training queries are dealt into: the evidence of each is gathered with the maps and the
+# memory of the others, as it will be for unseen queries.
+FOLDS = 3
+# Training queries that are remembered.
+MEMORY = 10_000
+BATCH_SIZE = 128
+LEARNING_RATE = 3e-3
+# Many steps overfit the judge, whose labels are noisy by nature; the ranker gains from them.
+RANKER_STEPS = 400
+JUDGE_STEPS = 80
+# Slope with which the judge starts to follow the retriever's score.
+JUDGE_SLOPE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """What some training queries make of the documents: their maps, their memory, and the evidence.
+
+    Args:
+        adapter: An adapter with the maps and an unfitted head that remembers the queries.
+        documents: The documents' embeddings, mapped, `(m, dim)`.
+        evidence: Evidence of each document.
+    """
+
+    adapter: RetrieverAdapter
+    documents: np.ndarray
+    evidence: DocumentEvidence
+
+    @property
+    def head(self) -> EvidenceHead:
+        """The adapter's head."""
+        assert self.adapter.evidence is not None
+        return self.adapter.evidence
+
+    def mapped(self, queries: LabelledQueries) -> LabelledQueries:
+        """Return queries as they are searched with."""
+        return queries._replace(embeddings=self.adapter.map_queries(queries.embeddings))
+
+    def gather(self, queries: LabelledQueries, rows: np.ndarray) -> Tensor:
+        """Return the evidence of candidates, `(n, k, evidence)`.
+
+        Args:
+            queries: The queries, mapped.
+            rows: Rows of each query's candidates, `(n, k)`.
+        """
+        step = max(1, PAIRS_PER_BLOCK // rows.shape[1])
+        blocks = [np.arange(i, min(i + step, len(rows))) for i in range(0, len(rows), step)]
+        return torch.cat([self._gather_block(queries.select(block), rows[block]) for block in blocks])
+
+    def _gather_block(self, queries: LabelledQueries, rows: np.ndarray) -> Tensor:
+        q = F.normalize(torch.from_numpy(np.array(queries.embeddings, dtype=np.float32)), dim=-1)
+        c = gather(self.documents, rows)
+        known = self.evidence.of_candidates(queries.words, rows)
+        return self.head.evidence(q, c, torch.einsum("nd,nkd->nk", q, c), known)
+
+
+class Gathered(NamedTuple):
+    """The evidence that readers are fitted on, and the maps it is for.
+
+    Args:
+        maps: The maps fitted on all training queries; None without a stage 1.
+        recipe: How they were trained.
+        names: Names of the evidence.
+        evidence: Evidence of what each training query retrieves with the maps and the memory of other
+            folds, `(n, depth, evidence)`.
+        cosines: Its cosines, `(n, depth)`.
+        relevant: Whether it is labelled, `(n, depth)`.
+    """
+
+    maps: Maps | None
+    recipe: MapRecipe
+    names: list[str]
+    evidence: Tensor
+    cosines: Tensor
+    relevant: np.ndarray
+
+
+def gather_evidence(
+    training: LabelledQueries,
+    documents: np.ndarray,
+    development: LabelledQueries,
+    arguments: FitArguments,
+    words: csr_array | None,
+    stage1: tuple[Maps, MapRecipe] | None = None,
+) -> Gathered:
+    """Fit the maps, and gather the evidence of what unseen training queries retrieve.
+
+    Args:
+        training: Training queries.
+        documents: Embeddings of the documents, `(m, dim)`.
+        development: Development queries.
+        arguments: Settings.
+        words: Counts of the documents' words, `(m, vocabulary)`.
+        stage1: What `choose_maps` returned for these arguments, if it was asked before.
+    """
+    maps, recipe = stage1 or _stage1(training, documents, development, arguments)
+    evidence, cosines, relevant, names = [], [], [], []
+    for space, part in _out_of_fold(training, documents, recipe, arguments, words, FOLDS):
+        queries = space.mapped(training.select(part))
+        found = DevelopmentSet.retrieve(queries, space.documents, arguments.depth)
+        evidence.append(space.gather(queries, found.rows))
+        cosines.append(torch.from_numpy(found.cosines))
+        relevant.append(found.relevant)
+        names = space.head.names
+    return Gathered(maps, recipe, names, torch.cat(evidence), torch.cat(cosines), np.concatenate(relevant))
+
+
+def fit_evidence(
+    training: LabelledQueries,
+    documents: np.ndarray,
+    development: LabelledQueries,
+    arguments: FitArguments,
+    words: csr_array | None,
+    gathered: Gathered | None = None,
+) -> RetrieverAdapter:
+    """Fit maps, memory and an evidence head; the arguments are those of `fit_adapter`, checked.
+
+    Args:
+        training: Training queries.
+        documents: Embeddings of the documents, `(m, dim)`.
+        development: Development queries.
+        arguments: Settings.
+        words: Counts of the documents' words, `(m, vocabulary)`.
+        gathered: What `gather_evidence` returned for these arguments, or for more evidence.
+    """
+    if gathered is None:
+        gathered = gather_evidence(training, documents, development, arguments, words)
+    space = make_space(training, documents, gathered.maps, arguments, words)
+    evidence = gathered.evidence[..., [gathered.names.index(name) for name in space.head.names]]
+    space.head.ranker = fit_ranker(evidence, gathered.cosines, gathered.relevant, arguments)
+    space.head.judge = fit_judge(evidence, gathered.relevant, space.head.names, arguments)
+
+    adapter = space.adapter.eval()
+    retrieved = DevelopmentSet.retrieve(space.mapped(development), space.documents, arguments.depth)
+    calibrate(adapter, retrieved, space.documents, space.evidence)
+    choose_lambda(adapter, retrieved, space.documents, space.evidence)
+    adapter.config.fit["maps"] = gathered.recipe._asdict()
+    return adapter
+
+
+def cross_fit_evidence(
+    training: LabelledQueries,
+    candidates: np.ndarray,
+    documents: np.ndarray,
+    development: LabelledQueries,
+    arguments: FitArguments,
+    words: csr_array | None,
+    folds: int,
+) -> np.ndarray:
+    """Return the false-negative probability of each candidate, by a judge that never saw its query's label.
+
+    The evidence of a query is gathered with the maps and the memory of the other folds, among its candidates
+    and one of its labelled positives, which is known where false negatives are looked for; the judge is
+    then fitted on the other folds' evidence.
+
+    Args:
+        training: The queries.
+        candidates: Rows of each query's candidates, `(n, depth)`, -1 where there are none.
+        documents: Embeddings of the documents, `(m, dim)`.
+        development: Queries to choose the maps' recipe by.
+        arguments: Settings.
+        words: Counts of the documents' words.
+        folds: Parts to deal the queries into.
+
+    Returns:
+        `(n, depth)` float32; any number where there is no candidate.
+    """
+    _, recipe = _stage1(training, documents, development, arguments)
+    rng = np.random.default_rng(arguments.seed)
+    positive = np.array([rng.choice(rows) for rows in training.positives])
+    # An empty place repeats a document of the query: it is thrown away again.
+    filled = np.where(candidates < 0, np.maximum(candidates[:, :1], positive[:, None]), candidates)
+    rows = np.column_stack([filled, positive])
+    gathered, judged = [], []
+    for space, part in _out_of_fold(training, documents, recipe, arguments, words, folds):
+        gathered.append(space.gather(space.mapped(training.select(part)), rows[part]))
+        judged.append(part)
+    probabilities = np.empty(candidates.shape, dtype=np.float32)
+    for fold, part in enumerate(judged):
+        others = torch.cat([evidence for other, evidence in enumerate(gathered) if other != fold])
+        labels = np.zeros(others.shape[:2], dtype=bool)
+        labels[:, -1] = True
+        judge = fit_judge(others, labels, space.head.names, arguments)
+        with torch.no_grad():
+            probabilities[part] = expit(judge(gathered[fold])[:, :-1].numpy())
+        logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
+    return probabilities
+
+
+# -------------------------------------------------------------------- spaces
+
+
+def _stage1(
+    training: LabelledQueries, documents: np.ndarray, development: LabelledQueries, arguments: FitArguments
+) -> tuple[Maps | None, MapRecipe]:
+    if arguments.stage1 == "none":
+        return None, MapRecipe(0, 0, 0.0)
+    return choose_maps(training, documents, development, arguments)
+
+
+def _out_of_fold(
+    training: LabelledQueries,
+    documents: np.ndarray,
+    recipe: MapRecipe,
+    arguments: FitArguments,
+    words: csr_array | None,
+    folds: int,
+) -> Iterator[tuple[Space, np.ndarray]]:
+    """Yield the space that the other folds make, and the rows of the training queries of each fold."""
+    dealt = np.random.default_rng(arguments.seed).permutation(len(training.positives)) % folds
+    for fold in range(folds):
+        others = training.select(np.flatnonzero(dealt != fold))
+        maps = None if arguments.stage1 == "none" else refit_maps(others, documents, arguments, recipe)
+        yield make_space(others, documents, maps, arguments, words), np.flatnonzero(dealt == fold)
+
+
+def make_space(
+    training: LabelledQueries,
+    documents: np.ndarray,
+    maps: Maps | None,
+    arguments: FitArguments,
+    words: csr_array | None,
+) -> Space:
+    """Return what training queries make of the documents.
+
+    Args:
+        training: The queries to remember; `MEMORY` of them, if there are more.
+        documents: Embeddings of the documents, `(m, dim)`.
+        maps: The maps that these queries were used to fit, if any.
+        arguments: Settings.
+        words: Counts of the documents' words, `(m, vocabulary)`; without them none are read.
+    """
+    if len(training.positives) > MEMORY:
+        rng = np.random.default_rng(arguments.seed)
+        training = training.select(np.sort(rng.choice(len(training.positives), MEMORY, replace=False)))
+    labelled, columns = np.unique(np.concatenate(training.positives), return_inverse=True)
+    lengths = [len(rows) for rows in training.positives]
+    pairs = np.column_stack([np.repeat(np.arange(len(lengths)), lengths), columns])
+    sizes = {
+        "names": [name for name in arguments.evidence if name != "words" or words is not None],
+        "queries": len(lengths),
+        "documents": len(labelled),
+        "pairs": len(pairs),
+        "vocabulary": words.shape[1] if words is not None and "words" in arguments.evidence else 0,
+    }
+    dim = documents.shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(arguments.seed)
+        adapter = RetrieverAdapter(AdapterConfig(embedding_dim=dim, tau=arguments.tau, evidence=sizes))
+    head = adapter.evidence
+    assert head is not None
+    if maps is not None:
+        maps.install(adapter)
+        head.query_inverse.copy_(torch.linalg.inv(maps.query))
+        if maps.document is not None:
+            head.document_inverse.copy_(torch.linalg.inv(maps.document))
+    if words is not None and head.reads_words:
+        idf, length = word_statistics(words)
+        head.idf.copy_(torch.from_numpy(idf))
+        head.mean_length.fill_(length)
+    mapped = adapter.map_documents(np.asarray(documents, dtype=np.float32))
+    head.remember(
+        torch.from_numpy(adapter.map_queries(np.asarray(training.embeddings, dtype=np.float32))),
+        torch.from_numpy(mapped[labelled]),
+        torch.from_numpy(pairs),
+    )
+    return Space(adapter, mapped, DocumentEvidence.of(head, [mapped], words))
+
+
+# -------------------------------------------------------------------- readers
+
+
+def fit_ranker(evidence: Tensor, cosines: Tensor, relevant: np.ndarray, arguments: FitArguments) -> Reader:
+    """Fit what corrects the retriever's score, by the softmax of each positive against the others.
+
+    Args:
+        evidence: `(n, k, evidence)`.
+        cosines: `(n, k)`.
+        relevant: Whether each candidate is labelled, `(n, k)`.
+        arguments: `tau` and `seed` are used.
+    """
+    usable = torch.from_numpy(relevant.any(axis=1) & ~relevant.all(axis=1))
+    labels = torch.from_numpy(relevant).float()[usable]
+    evidence, scores = evidence[usable], cosines[usable] / arguments.tau
+
+    def loss(reader: Reader, batch: np.ndarray) -> Tensor:
+        z, y = scores[batch] + reader(evidence[batch]), labels[batch]
+        others = z.masked_fill(y > 0, -torch.inf).logsumexp(-1, keepdim=True)
+        return (((torch.logaddexp(z, others) - z) * y).sum(-1) / y.sum(-1)).mean()
+
+    return _fit(_reader(evidence, RANKER_UNITS, arguments.seed), len(labels), loss, RANKER_STEPS, arguments)
+
+
+def fit_judge(evidence: Tensor, relevant: np.ndarray, names: list[str], arguments: FitArguments) -> Reader:
+    """Fit what estimates the probability of relevance, by the log loss of each candidate.
+
+    Args:
+        evidence: `(n, k, evidence)`.
+        relevant: Whether each candidate is labelled, `(n, k)`.
+        names: Names of the evidence.
+        arguments: `tau` and `seed` are used.
+    """
+    labels = torch.from_numpy(relevant).float()
+    judge = _reader(evidence, JUDGE_UNITS, arguments.seed)
+    share = (labels.sum() + 0.5) / (labels.numel() + 1)
+    with torch.no_grad():
+        judge.linear.bias.fill_(torch.logit(share))
+        if "mapped" in names:
+            place = names.index("mapped")
+            judge.linear.weight[0, place] = JUDGE_SLOPE * judge.deviation[place] / arguments.tau
+
+    def loss(reader: Reader, batch: np.ndarray) -> Tensor:
+        losses = F.binary_cross_entropy_with_logits(reader(evidence[batch]), labels[batch], reduction="sum")
+        return losses / len(batch)
+
+    return _fit(judge, len(labels), loss, JUDGE_STEPS, arguments)
+
+
+def _reader(evidence: Tensor, units: int, seed: int) -> Reader:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reader = Reader(evidence.shape[-1], units)
+    if len(evidence):
+        reader.standardize(evidence)
+    return reader
+
+
+def _fit(
+    reader: Reader,
+    count: int,
+    loss: Callable[[Reader, np.ndarray], Tensor],
+    steps: int,
+    arguments: FitArguments,
+) -> Reader:
+    if not count:
+        logger.warning("No training query has both a labelled and an unlabelled candidate to learn from.")
+        return reader
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
+    batches = shuffled_batches(count, BATCH_SIZE, np.random.default_rng(arguments.seed))
+    for _ in range(steps):
+        value = loss(reader, next(batches))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+    return reader
