@@ -1,6 +1,22 @@
 """Nearest-neighbour indexes over document embeddings."""
 
-from .base import Index
+from .approximate import ApproximateIndex
+from .base import DocumentIndex, Index
+from .by_id import FaissDocumentIndex
+from .choose import load_index, make_index
 from .flat import FlatIndex
+from .milvus import MilvusIndex
+from .recall import RecallReport, recall_report
 
-__all__ = ["FlatIndex", "Index"]
+__all__ = [
+    "ApproximateIndex",
+    "DocumentIndex",
+    "FaissDocumentIndex",
+    "FlatIndex",
+    "Index",
+    "MilvusIndex",
+    "RecallReport",
+    "load_index",
+    "make_index",
+    "recall_report",
+]

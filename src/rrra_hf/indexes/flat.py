@@ -10,6 +10,8 @@ import numpy as np
 
 from ..embeddings import check_embeddings
 from ..embeddings.storage import atomic_path
+from .checks import check_search, normalized
+from .exact import best
 
 # Queries or documents handled at a time, so that memory-mapped arrays are never copied whole.
 BLOCK_SIZE = 4096
@@ -56,7 +58,7 @@ class FlatIndex:
         """
         embeddings = check_embeddings(embeddings, "embeddings", self.dim)
         for start in range(0, len(embeddings), BLOCK_SIZE):
-            self._index.add(_normalized(embeddings[start : start + BLOCK_SIZE]))
+            self._index.add(normalized(embeddings[start : start + BLOCK_SIZE]))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Find each query's `k` nearest documents, or all if there are fewer.
@@ -72,20 +74,14 @@ class FlatIndex:
             ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is less
                 than 1, or if the index is empty.
         """
-        queries = check_embeddings(queries, "queries", self.dim)
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}.")
-        if not len(self):
-            raise ValueError("The index is empty; add documents before searching.")
+        queries = check_search(queries, k, self.dim, len(self))
         k = min(k, len(self))
         scores = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
         for start in range(0, len(queries), BLOCK_SIZE):
             block = slice(start, start + BLOCK_SIZE)
-            found_scores, found_rows = self._index.search(_normalized(queries[block]), k)
-            order = np.lexsort((found_rows, -found_scores), axis=1)
-            scores[block] = np.take_along_axis(found_scores, order, axis=1)
-            rows[block] = np.take_along_axis(found_rows, order, axis=1)
+            found_scores, found_rows = self._index.search(normalized(queries[block]), k)
+            scores[block], rows[block] = best(found_scores, found_rows, k)
         return scores, rows
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
@@ -131,10 +127,3 @@ class FlatIndex:
         index = cls(found.d)
         index._index = found
         return index
-
-
-def _normalized(embeddings: np.ndarray) -> np.ndarray:
-    """Return a float32 copy with rows of length 1; rows of zeros stay zero."""
-    copy = np.array(embeddings, dtype=np.float32, order="C")
-    faiss.normalize_L2(copy)
-    return copy

@@ -1,0 +1,219 @@
+"""Documents known by their ids over an index that knows rows only."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..embeddings import check_embeddings
+from .checks import check_ids, check_search, last_of_each
+from .choose import load_index, make_index
+from .folder import current_folder, replaced_folder
+
+logger = logging.getLogger(__name__)
+
+VECTORS_NAME = "vectors"
+IDS_NAME = "ids.parquet"
+BLOCK_SIZE = 16_384
+
+
+class FaissDocumentIndex:
+    """An index whose documents are added, replaced and deleted by id; FAISS on one machine.
+
+    A row of the index below stays when its document is deleted or replaced, and is passed over in searches.
+    When more than half of the rows are such, the index is built anew without them. The ids are in memory,
+    about 150 bytes a document; for more than some tens of millions take `MilvusIndex`.
+
+    Args:
+        dim: Dimension of the embeddings.
+        count: Documents that will be in the index, about.
+        kind: See `make_index`.
+        seed: Seed of the training of approximate indexes.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> index = FaissDocumentIndex(2, count=10)
+        >>> index.upsert(["a", "b"], np.array([[1.0, 0.0], [0.0, 1.0]]))
+        >>> index.upsert(["b", "c"], np.array([[0.6, 0.8], [0.0, 1.0]]))
+        >>> index.delete(["a", "unknown"])
+        1
+        >>> cosines, ids = index.search(np.array([[1.0, 0.0]]), k=5)
+        >>> ids, cosines.round(1).tolist()
+        ([['b', 'c']], [[0.6000000238418579, 0.0]])
+    """
+
+    def __init__(self, dim: int, count: int, kind: str = "auto", *, seed: int = 0):
+        self.count, self.kind, self.seed = count, kind, seed
+        self._index = make_index(dim, count, kind, seed=seed)
+        # None where the document of a row was deleted or replaced.
+        self._ids: list[str | None] = []
+        self._row_of: dict[str, int] = {}
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the embeddings."""
+        return self._index.dim
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all documents, the oldest embedding first."""
+        return [document_id for document_id in self._ids if document_id is not None]
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def __contains__(self, document_id: str) -> bool:
+        return document_id in self._row_of
+
+    def upsert(self, ids: Sequence[str], embeddings: np.ndarray) -> None:
+        """Add documents, or replace those that are there; of an id given twice, the last counts.
+
+        Args:
+            ids: Their ids.
+            embeddings: `(n, dim)`; they are normalised.
+
+        Raises:
+            ValueError: If an id is no string or empty, if the lengths differ, or if the embeddings have a
+                wrong shape or values that are not finite; then nothing is changed.
+        """
+        embeddings = check_embeddings(embeddings, "embeddings", self.dim)
+        positions = last_of_each(check_ids(ids, len(embeddings)))
+        if len(positions) < len(embeddings):
+            embeddings = embeddings[list(positions.values())]
+        first = len(self._ids)
+        self._index.add(embeddings)
+        self._forget(positions)
+        self._ids.extend(positions)
+        self._row_of.update((document_id, row) for row, document_id in enumerate(positions, first))
+        self._compact_if_sparse()
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete documents; ids that are not there are passed over.
+
+        Args:
+            ids: Their ids.
+
+        Returns:
+            How many documents were there.
+
+        Raises:
+            ValueError: If an id is no string or empty; then nothing is changed.
+        """
+        before = len(self)
+        self._forget(check_ids(ids))
+        deleted = before - len(self)
+        self._compact_if_sparse()
+        return deleted
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, list[list[str]]]:
+        """Find each query's `k` nearest documents, or all if there are fewer.
+
+        Args:
+            queries: `(n, dim)`; they are normalised.
+            k: Documents a query.
+
+        Returns:
+            Cosines `(n, k)` float32, descending, and their documents' ids; ties by id, ascending.
+
+        Raises:
+            ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is less
+                than 1, or if the index is empty.
+        """
+        queries = check_search(queries, k, self.dim, len(self))
+        k = min(k, len(self))
+        wanted = math.ceil(k * len(self._ids) / len(self))
+        found = self._search_living(queries, wanted)
+        while min(len(hits) for hits in found) < k:
+            wanted = min(2 * wanted, len(self._ids))
+            found = self._search_living(queries, wanted)
+        cosines = np.array([[-negated for negated, _ in hits[:k]] for hits in found], dtype=np.float32)
+        return cosines, [[document_id for _, document_id in hits[:k]] for hits in found]
+
+    def reconstruct(self, ids: Sequence[str]) -> np.ndarray:
+        """Return the normalised embeddings of documents.
+
+        Args:
+            ids: Their ids.
+
+        Returns:
+            `(n, dim)` float32.
+
+        Raises:
+            KeyError: If there is no document of an id.
+        """
+        for document_id in ids:
+            if document_id not in self:
+                raise KeyError(f"No document {document_id!r} in the index.")
+        return self._index.reconstruct(
+            np.array([self._row_of[document_id] for document_id in ids], dtype=int)
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a folder, complete or not at all."""
+        meta = {"dim": self.dim, "count": self.count, "kind": self.kind, "seed": self.seed}
+        with replaced_folder(path, {**meta, "rows": len(self._ids)}) as folder:
+            self._index.save(folder / VECTORS_NAME)
+            pq.write_table(pa.table({"id": pa.array(self._ids, pa.string())}), folder / IDS_NAME)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> FaissDocumentIndex:
+        """Read an index that `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder is not there.
+            ValueError: If a file of it is missing, damaged or doesn't belong to the others.
+        """
+        folder, meta = current_folder(path, ("dim", "count", "kind", "seed", "rows"))
+        rows = meta.pop("rows")
+        index = cls(**meta)
+        try:
+            index._ids = pq.read_table(folder / IDS_NAME)["id"].to_pylist()
+            index._index = load_index(folder / VECTORS_NAME)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise ValueError(f"{folder} is damaged: {error}") from error
+        if (len(index._ids), len(index._index), index.dim) != (rows, rows, meta["dim"]):
+            raise ValueError(
+                f"{folder} is damaged: it holds {len(index._ids)} ids and {len(index._index)} embeddings "
+                f"of dimension {index.dim}, not {rows} of {meta['dim']}."
+            )
+        index._row_of = {
+            document_id: row for row, document_id in enumerate(index._ids) if document_id is not None
+        }
+        return index
+
+    def _forget(self, ids: Sequence[str] | dict[str, int]) -> None:
+        for document_id in ids:
+            row = self._row_of.pop(document_id, None)
+            if row is not None:
+                self._ids[row] = None
+
+    def _search_living(self, queries: np.ndarray, wanted: int) -> list[list[tuple[float, str]]]:
+        """Return the living ones of each query's `wanted` nearest rows, as sorted (- cosine, id)."""
+        cosines, rows = self._index.search(queries, wanted)
+        return [
+            sorted((-cosine, name) for cosine, row in zip(*hits, strict=True) if (name := self._ids[row]))
+            for hits in zip(cosines.tolist(), rows.tolist(), strict=True)
+        ]
+
+    def _compact_if_sparse(self) -> None:
+        """Build the index anew if more than half of its rows are dead: then it costs each change little."""
+        if len(self._ids) <= 2 * len(self):
+            return
+        logger.info("Building the index anew with %d documents of %d rows.", len(self), len(self._ids))
+        index = make_index(self.dim, self.count, self.kind, seed=self.seed)
+        rows = np.array(
+            [row for row, document_id in enumerate(self._ids) if document_id is not None], dtype=int
+        )
+        for start in range(0, len(rows), BLOCK_SIZE):
+            index.add(self._index.reconstruct(rows[start : start + BLOCK_SIZE]))
+        self._index = index
+        self._ids = [*self.ids]
+        self._row_of = {document_id: row for row, document_id in enumerate(self.ids)}

@@ -1,0 +1,59 @@
+"""Checks and preparations that all indexes share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+
+from ..embeddings import check_embeddings
+
+
+def check_search(queries: np.ndarray, k: int, dim: int, size: int) -> np.ndarray:
+    """Return `queries` as an array if an index of `size` documents can be searched with them.
+
+    Raises:
+        ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is less than 1,
+            or if the index is empty.
+    """
+    queries = check_embeddings(queries, "queries", dim)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}.")
+    if not size:
+        raise ValueError("The index is empty; add documents before searching.")
+    return queries
+
+
+def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
+    """Return `ids` as a list if they are document ids, one for each of `count` embeddings.
+
+    Raises:
+        ValueError: If one is no string or empty, or if there are not `count` of them.
+
+    Example:
+        >>> check_ids(["a", ""])
+        Traceback (most recent call last):
+        ValueError: ids must be non-empty strings, got '' at position 1.
+    """
+    if isinstance(ids, str):
+        raise ValueError(f"ids must be a sequence of strings, got the string {ids!r}.")
+    ids = list(ids)
+    for position, document_id in enumerate(ids):
+        if not isinstance(document_id, str) or not document_id:
+            raise ValueError(f"ids must be non-empty strings, got {document_id!r} at position {position}.")
+    if count is not None and len(ids) != count:
+        raise ValueError(f"ids must have one entry an embedding ({count}), got {len(ids)}.")
+    return ids
+
+
+def last_of_each(ids: list[str]) -> dict[str, int]:
+    """Return the last position of each id, in the order in which the ids first appear."""
+    return {document_id: position for position, document_id in enumerate(ids)}
+
+
+def normalized(embeddings: np.ndarray) -> np.ndarray:
+    """Return a float32 copy with rows of length 1; rows of zeros stay zero."""
+    copy = np.array(embeddings, dtype=np.float32, order="C")
+    faiss.normalize_L2(copy)
+    return copy

@@ -1,0 +1,68 @@
+"""Which index suits how many documents."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from .approximate import ApproximateIndex
+from .flat import FlatIndex
+from .kinds import FACTORY
+
+logger = logging.getLogger(__name__)
+
+# The greatest number of documents for each kind, and why.
+RULES = [
+    (50_000, "flat", "exact search takes a few milliseconds"),
+    (5_000_000, "hnsw", "a graph is the fastest, and fits into memory"),
+    (
+        20_000_000,
+        "ivf-sq8",
+        "inverted lists are built faster than a graph, and 8 bits a value fit into memory",
+    ),
+    (None, "ivf-pq", "only product-quantised embeddings fit into memory"),
+]
+KINDS = ("auto", "flat", *FACTORY)
+
+
+def make_index(dim: int, count: int, kind: str = "auto", *, seed: int = 0) -> FlatIndex | ApproximateIndex:
+    """Return an empty index for a number of documents; the choice and its reason are logged.
+
+    Args:
+        dim: Dimension of the embeddings.
+        count: Documents that will be in the index, about.
+        kind: `flat`, a kind of `ApproximateIndex`, or `auto`, which chooses by `count`: `flat` up to 50,000,
+            `hnsw` up to 5 million, `ivf-sq8` up to 20 million, `ivf-pq` beyond.
+        seed: Seed of the training.
+
+    Raises:
+        ValueError: If there is no such kind, or if `dim` or `count` is less than 1.
+
+    Example:
+        >>> type(make_index(384, 10_000)).__name__
+        'FlatIndex'
+        >>> make_index(384, 10**6).kind, make_index(384, 10**6, "ivf-flat").kind
+        ('hnsw', 'ivf-flat')
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}.")
+    if kind == "auto":
+        kind, reason = next((kind, why) for most, kind, why in RULES if most is None or count <= most)
+        logger.info("Index of kind %s for %d documents: %s.", kind, count, reason)
+    return FlatIndex(dim) if kind == "flat" else ApproximateIndex(dim, kind, count, seed=seed)
+
+
+def load_index(path: str | os.PathLike[str]) -> FlatIndex | ApproximateIndex:
+    """Read an index of any kind: a file holds a flat one, a folder an approximate one.
+
+    Args:
+        path: What the index was saved to.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is damaged or holds something else.
+    """
+    return ApproximateIndex.load(path) if Path(path).is_dir() else FlatIndex.load(path)

@@ -1,0 +1,89 @@
+"""The approximate indexes of FAISS that are offered, and how large their parts are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import faiss
+
+# What `faiss.index_factory` builds for each kind.
+FACTORY = {
+    "hnsw": "HNSW32,SQfp16",
+    "ivf-flat": "IVF{lists},Flat",
+    "ivf-sq8": "IVF{lists},SQ8",
+    "ivf-pq": "IVF{lists},PQ{codes}np",
+}
+
+# Documents a list that its centroid is trained on; FAISS asks for 39 at least.
+SAMPLE_PER_LIST = 40
+# Beyond it, finding a document's list costs more than the shorter lists save.
+MAX_LISTS = 16_384
+# The codebooks of a product quantiser have 256 entries.
+CODEBOOK_SIZE = 256
+K_MEANS_STEPS = 10
+HNSW_BUILD_EFFORT = 100
+
+
+def list_count(count: int) -> int:
+    """Return the number of inverted lists for `count` documents: `4 sqrt(count)`, within limits.
+
+    Example:
+        >>> list_count(10_000), list_count(10**6), list_count(10**8)
+        (400, 4000, 16384)
+    """
+    return max(1, min(round(4 * math.sqrt(count)), count // 4, MAX_LISTS))
+
+
+def training_size(kind: str, count: int) -> int:
+    """Return how many documents an index is trained on; memory and time are bounded by it.
+
+    Example:
+        >>> [training_size("ivf-pq", count) for count in (10, 10**6, 10**8)]
+        [256, 160000, 655360]
+    """
+    if kind == "hnsw":
+        return 1
+    size = max(1, min(count, SAMPLE_PER_LIST * list_count(count)))
+    return max(size, CODEBOOK_SIZE) if kind == "ivf-pq" else size
+
+
+def new_faiss_index(kind: str, dim: int, count: int, seed: int) -> Any:
+    """Return an empty FAISS index over inner products for about `count` documents."""
+    factory = FACTORY[kind].format(lists=list_count(count), codes=code_count(dim))
+    index: Any = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+    if kind == "hnsw":
+        index.hnsw.efConstruction = HNSW_BUILD_EFFORT
+        return index
+    for clustering in [index.cp, *([index.pq.cp] if kind == "ivf-pq" else [])]:
+        clustering.seed = seed
+        clustering.niter = K_MEANS_STEPS
+        # FAISS warns of small samples on the standard error otherwise.
+        clustering.min_points_per_centroid = 1
+    return index
+
+
+def code_count(dim: int) -> int:
+    """Return the bytes of a document's product-quantised code: the greatest divisor of `dim` up to `dim / 4`.
+
+    Example:
+        >>> code_count(384), code_count(10), code_count(7)
+        (96, 2, 1)
+    """
+    return max(codes for codes in range(1, max(1, dim // 4) + 1) if dim % codes == 0)
+
+
+def search_parameters(index: Any, effort: float, wanted: int) -> Any:
+    """Return how far a search goes: lists probed, or documents kept in the queue of the graph's search.
+
+    Args:
+        index: The FAISS index.
+        effort: 1 is the default; twice as much looks at about twice as many documents.
+        wanted: Documents a query; in lists, at least sixteen times as many are looked at.
+    """
+    # The type stubs of FAISS lack these classes' constructors.
+    parameters: Any = faiss
+    if isinstance(index, faiss.IndexHNSW):
+        return parameters.SearchParametersHNSW(efSearch=max(64, math.ceil(2 * effort * wanted)))
+    probes = max(4 * math.sqrt(index.nlist), 16 * wanted * index.nlist / index.ntotal)
+    return parameters.SearchParametersIVF(nprobe=min(math.ceil(effort * probes), index.nlist))

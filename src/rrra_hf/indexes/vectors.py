@@ -1,0 +1,100 @@
+"""Exact embeddings on disk: appended while an index is built, read memory-mapped."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..embeddings.storage import load_embeddings, save_embeddings
+from .exact import exact_search
+
+# Documents read at a time: 24 MB at dimension 384.
+BLOCK_SIZE = 16_384
+
+
+class VectorStore:
+    """Normalised embeddings of documents, in a file that is saved as Arrow.
+
+    What is appended goes to a temporary file without a name, so memory holds only what is being read.
+    It takes 4 bytes a value in the folder of `tempfile.gettempdir()` until the store is gone.
+
+    Args:
+        saved: Embeddings that are on disk already, `(n, dim)` float32, normalised.
+
+    Example:
+        >>> store = VectorStore(np.empty((0, 2), dtype=np.float32))
+        >>> store.append(np.eye(2, dtype=np.float32))
+        >>> len(store), store.take(np.array([[1], [0]])).tolist()
+        (2, [[[0.0, 1.0]], [[1.0, 0.0]]])
+    """
+
+    def __init__(self, saved: np.ndarray):
+        self._saved = saved
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the store
+        self._appended = np.empty((0, saved.shape[1]), dtype=np.float32)
+        self._count = len(saved)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of documents and dimension."""
+        return self._count, self._saved.shape[1]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, embeddings: np.ndarray) -> None:
+        """Append normalised embeddings, `(n, dim)` float32."""
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(np.ascontiguousarray(embeddings, dtype=np.float32).data)
+        self._count += len(embeddings)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return the embeddings of documents: rows `(...)` to `(..., dim)`."""
+        appended = self._map_appended()
+        if not len(appended):
+            return self._saved[rows]
+        if not len(self._saved):
+            return appended[rows]
+        found = np.empty((*rows.shape, self.shape[1]), dtype=np.float32)
+        is_saved = rows < len(self._saved)
+        found[is_saved] = self._saved[rows[is_saved]]
+        found[~is_saved] = appended[rows[~is_saved] - len(self._saved)]
+        return found
+
+    def blocks(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield the embeddings from a row on, at most `BLOCK_SIZE` at a time."""
+        for first in range(start, len(self), BLOCK_SIZE):
+            yield self.take(np.arange(first, min(first + BLOCK_SIZE, len(self))))
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the `k` nearest documents of each normalised query exactly, see `exact_search`."""
+        return exact_search(queries, self.blocks(), k)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all embeddings to an Arrow file."""
+        if len(self._saved) and self._count > len(self._saved):
+            self._gather()
+        save_embeddings(path, self._map_appended() if self._count > len(self._saved) else self._saved)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> VectorStore:
+        """Open a file that `save` wrote, memory-mapped; see `load_embeddings` for the errors."""
+        return cls(load_embeddings(path))
+
+    def _map_appended(self) -> np.ndarray:
+        """Return what was appended; the file is mapped anew only when it has grown."""
+        count = self._count - len(self._saved)
+        if len(self._appended) < count:
+            self._file.flush()
+            self._appended = np.memmap(self._file, dtype=np.float32, mode="r", shape=(count, self.shape[1]))
+        return self._appended
+
+    def _gather(self) -> None:
+        """Move everything to one temporary file, since the Arrow file is written from one matrix."""
+        whole = VectorStore(np.empty((0, self.shape[1]), dtype=np.float32))
+        for block in self.blocks():
+            whole.append(block)
+        self.__dict__.update(whole.__dict__)
