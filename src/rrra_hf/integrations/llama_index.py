@@ -1,0 +1,101 @@
+"""A retriever as LlamaIndex's retriever, and as a postprocessor that reranks another retriever's nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..retrieval import Retriever
+from .hits import find, rank_texts
+
+try:
+    from llama_index.core.bridge.pydantic import Field, PrivateAttr
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.retrievers import BaseRetriever
+    from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+except ImportError as error:
+    raise ImportError("This module needs llama-index-core: pip install 'rrra-hf[llama-index]'") from error
+
+
+class RRRARetriever(BaseRetriever):
+    """Finds the documents of the retriever's index, as nodes.
+
+    A node has the document's id and text, and in its metadata `title` (if it has one) and `probability` (if
+    the retriever has an adapter), which is kept from language models and embeddings.
+
+    Args:
+        retriever: A retriever with an index.
+        top_k: Nodes to return.
+        depth: Documents to rerank; at least `top_k` are.
+        options: Arguments of LlamaIndex's `BaseRetriever`.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> ours = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
+        >>> retriever = RRRARetriever(ours.index({"cp": "copy files", "ls": "list files"}), top_k=1)
+        >>> [node.node_id for node in retriever.retrieve("how to copy")]
+        ['cp']
+    """
+
+    def __init__(self, retriever: Retriever, top_k: int = 10, depth: int = 100, **options: Any):
+        super().__init__(**options)
+        self.retriever = retriever
+        self.top_k = top_k
+        self.depth = depth
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        hidden = ["probability"]
+        return [
+            NodeWithScore(
+                node=TextNode(
+                    id_=found.id,
+                    text=found.text,
+                    metadata=found.metadata,
+                    excluded_embed_metadata_keys=hidden,
+                    excluded_llm_metadata_keys=hidden,
+                ),
+                score=found.score,
+            )
+            for found in find(self.retriever, query_bundle.query_str, self.top_k, self.depth)
+        ]
+
+
+class RRRARerank(BaseNodePostprocessor):
+    """Reranks nodes and keeps the best; what it reads of a node is what LlamaIndex gives to embeddings.
+
+    Nodes without text are left out.
+
+    Args:
+        retriever: The retriever; its index is not used.
+        top_n: Nodes to keep.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> ours = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
+        >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in ("list files", "copy files")]
+        >>> best = RRRARerank(ours, top_n=1).postprocess_nodes(nodes, query_str="how to copy")
+        >>> [node.text for node in best]
+        ['copy files']
+    """
+
+    top_n: int = Field(default=10, ge=1, description="Nodes to keep.")
+    _retriever: Retriever = PrivateAttr()
+
+    def __init__(self, retriever: Retriever, top_n: int = 10, **options: Any):
+        super().__init__(top_n=top_n, **options)
+        self._retriever = retriever
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises it."""
+        return "RRRARerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        if query_bundle is None:
+            raise ValueError("query_bundle or query_str must be given to rerank nodes, got neither.")
+        texts = [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+        ranked = rank_texts(self._retriever, query_bundle.query_str, texts, self.top_n)
+        return [NodeWithScore(node=nodes[position].node, score=score) for position, score in ranked]

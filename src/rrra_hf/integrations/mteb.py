@@ -1,0 +1,208 @@
+"""A retriever as a search model of MTEB 2: `mteb.evaluate(RRRASearchModel(retriever), tasks)`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..retrieval import Retriever
+from .hits import rank_texts
+
+try:
+    from mteb.models.model_meta import ModelMeta
+except ImportError as error:
+    raise ImportError("This module needs mteb: pip install 'rrra-hf[mteb]'") from error
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+logger = logging.getLogger(__name__)
+
+
+class RRRASearchModel:
+    """Searches and reranks the corpora of MTEB's retrieval tasks, and reranks those of its reranking tasks.
+
+    It implements MTEB's `SearchProtocol`. Each task's corpus is indexed in place of the retriever's own.
+    MTEB ranks by score, with ties by id; here the ranking is the retriever's, see `descending`. Documents
+    without text are not found.
+
+    Args:
+        retriever: The retriever; it needs no index.
+        name: Name of the model in MTEB's results, `organization/name`.
+        revision: Its revision.
+        rerank: Rerank with the adapter, if there is one; without, the encoder alone is measured.
+        depth: Documents to rerank a query of a retrieval task. Reranking tasks name the documents.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> retriever = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
+        >>> model = RRRASearchModel(retriever, "me/mine")
+        >>> model.mteb_model_meta.name
+        'me/mine'
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        name: str | None = None,
+        revision: str | None = None,
+        *,
+        rerank: bool = True,
+        depth: int = 100,
+    ):
+        self.retriever = retriever
+        self.rerank = rerank
+        self.depth = depth
+        self._meta = ModelMeta.create_empty({"name": name, "revision": revision})
+        self._corpus: Dataset | None = None
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """What MTEB writes about the model beside its results."""
+        return self._meta
+
+    def index(
+        self,
+        corpus: Dataset,
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,
+        hf_subset: str,
+        encode_kwargs: dict[str, Any],
+        num_proc: int | None = None,
+        **_: Any,
+    ) -> None:
+        """Take a task's corpus; it is encoded once a search needs all of it.
+
+        Args:
+            corpus: Columns `id`, `text` and, if there are titles, `title`.
+            task_metadata: Not used, as are the others.
+            hf_split: The split.
+            hf_subset: The subset.
+            encode_kwargs: Arguments of encoding.
+            num_proc: Processes.
+
+        Raises:
+            ValueError: If the documents are no texts.
+        """
+        if "text" not in corpus.column_names:
+            raise ValueError(f"corpus must have the columns id and text, got {corpus.column_names}.")
+        written = [row for row, text in enumerate(_document_texts(corpus)) if text]
+        if len(written) < len(corpus):
+            logger.warning("%d documents have no text and are left out.", len(corpus) - len(written))
+        self._corpus = corpus.select(written)
+
+    def search(
+        self,
+        queries: Dataset,
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,
+        hf_subset: str,
+        top_k: int,
+        encode_kwargs: dict[str, Any],
+        top_ranked: dict[str, list[str]] | None = None,
+        num_proc: int | None = None,
+        **_: Any,
+    ) -> dict[str, dict[str, float]]:
+        """Find, or put in order, the documents of each query.
+
+        Args:
+            queries: Columns `id`, `text` and, if there are instructions, `instruction`.
+            task_metadata: Not used.
+            hf_split: Not used.
+            hf_subset: Not used.
+            top_k: Documents a query.
+            encode_kwargs: `batch_size` and `show_progress_bar` are used.
+            top_ranked: For a reranking task, each query's documents.
+            num_proc: Not used.
+
+        Returns:
+            For each query id, its document ids and their scores, best first.
+
+        Raises:
+            ValueError: If no corpus was given, a query is no text (a conversation, for one), or the encoder
+                gives NaN.
+        """
+        if self._corpus is None:
+            raise ValueError("There is no corpus yet: call index(corpus, ...) first.")
+        texts = dict(zip(queries["id"], _query_texts(queries), strict=True))
+        options = {name: encode_kwargs[name] for name in _ENCODE_OPTIONS if name in encode_kwargs}
+        if top_ranked is not None:
+            return self._rank(texts, top_ranked, top_k)
+        self.retriever.index(self._corpus, **options)
+        found = self.retriever.search(texts, top_k=top_k, rerank=self.rerank, depth=self.depth, **options)
+        return {
+            query_id: descending((hit["corpus_id"], hit["score"]) for hit in hits)
+            for query_id, hits in found.items()
+        }
+
+    def _rank(
+        self, queries: dict[str, str], candidates: dict[str, list[str]], top_k: int
+    ) -> dict[str, dict[str, float]]:
+        """Rank each query's candidates."""
+        assert self._corpus is not None
+        text_of = dict(zip(self._corpus["id"], _document_texts(self._corpus), strict=True))
+        results = {}
+        for query_id, query in queries.items():
+            ids = [name for name in candidates.get(query_id, []) if name in text_of]
+            texts = [text_of[name] for name in ids]
+            ranked = self._rank_one(query, texts, top_k) if texts else []
+            results[query_id] = descending((ids[position], score) for position, score in ranked)
+        return results
+
+    def _rank_one(self, query: str, texts: list[str], top_k: int) -> list[tuple[int, float]]:
+        if self.rerank:
+            return rank_texts(self.retriever, query, texts, top_k)
+        found = self.retriever.index(texts, show_progress_bar=False).search(query, top_k=top_k, rerank=False)[
+            0
+        ]
+        return [(int(hit["corpus_id"]), hit["score"]) for hit in found]
+
+
+_ENCODE_OPTIONS = ("batch_size", "show_progress_bar")
+
+
+def descending(hits: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Return hits with their scores lowered where needed, so that each is less than the one before.
+
+    Where the documents below the depth of reranking keep their cosines, and where scores are equal,
+    sorting by score would give another ranking than the retriever's.
+
+    Args:
+        hits: Document ids and scores, best first.
+
+    Example:
+        >>> scores = descending([("a", -3.0), ("b", 0.9), ("c", -7.0)])
+        >>> scores["a"] > scores["b"] > scores["c"] == -7.0
+        True
+    """
+    lowered = {}
+    limit = np.float32(np.inf)
+    for document_id, score in hits:
+        # In float32, which is what trec_eval compares.
+        value = min(np.float32(score), limit)
+        lowered[document_id] = float(value)
+        limit = np.nextafter(value, np.float32(-np.inf))
+    return lowered
+
+
+def _document_texts(corpus: Dataset) -> list[str]:
+    titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
+    return [f"{title or ''} {text}".strip() for title, text in zip(titles, corpus["text"], strict=True)]
+
+
+def _query_texts(queries: Dataset) -> list[str]:
+    """Return the queries, each with its instruction after it, as MTEB gives them to encoders."""
+    texts = list(queries["text"])
+    if "instruction" not in queries.column_names:
+        return texts
+    return [
+        f"{text} {instruction}" if instruction else text
+        for text, instruction in zip(texts, queries["instruction"], strict=True)
+    ]

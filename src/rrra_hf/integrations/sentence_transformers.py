@@ -1,0 +1,155 @@
+"""A retriever where sentence-transformers wants a cross-encoder or a function of embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import util
+from torch import Tensor
+
+from ..adapter_rrra import RetrieverAdapter
+from ..modeling_rrra import RRRAModel
+from ..retrieval import Retriever
+
+# Pairs of query and document that the adapter reads at a time.
+PAIRS = 2048
+
+
+def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a function that scores embeddings as the retriever's search does.
+
+    It is what `RerankingEvaluator` takes as `similarity_fct` and `InformationRetrievalEvaluator` in
+    `score_functions`; the evaluators are called with `retriever.encoder`. For each query, the `depth`
+    documents of greatest cosine have their reranking scores; the others follow in the order of their
+    cosines. An evaluator that reads the corpus in chunks has `depth` documents of each chunk reranked:
+    give it a `corpus_chunk_size` of at least the corpus to measure what a search would find.
+
+    The function sees no texts. For an adapter that reads words it raises a `ValueError`; measure such a
+    retriever with `rrra_hf.retrieval.evaluate`, or by `RRRACrossEncoder`.
+
+    Args:
+        retriever: A retriever with an adapter; its index is not used.
+        depth: Documents to rerank a query.
+
+    Returns:
+        A function of query embeddings, `(n, dim)` or `(dim,)`, and document embeddings, `(m, dim)`, as the
+        encoder makes them, to scores `(n, m)`.
+
+    Raises:
+        ValueError: If the retriever has no adapter, or `depth` is less than 1.
+
+    Example:
+        >>> from rrra_hf import AdapterConfig
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])])
+        >>> retriever = Retriever(encoder, RetrieverAdapter(AdapterConfig(embedding_dim=2, lambda_=0.1)))
+        >>> queries, documents = encoder.encode_query(["sort"]), encoder.encode_document(["copy", "sort"])
+        >>> scores = reranking_similarity(retriever)(torch.tensor(queries), torch.tensor(documents))
+        >>> scores.argmax(dim=1)
+        tensor([1])
+    """
+    if retriever.adapter is None:
+        raise ValueError("retriever must have an adapter, this one has none.")
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}.")
+
+    @torch.no_grad()
+    def similarity(queries: Tensor, documents: Tensor) -> Tensor:
+        adapter = retriever.adapter
+        assert adapter is not None
+        queries = torch.atleast_2d(queries)
+        # An RRRAModel's embeddings are mapped already.
+        if not isinstance(getattr(retriever.encoder[0], "model", None), RRRAModel):
+            queries, documents = adapter.map_queries(queries), adapter.map_documents(documents)
+        cosines = util.cos_sim(queries, documents)
+        rows = cosines.argsort(dim=1, descending=True, stable=True)[:, :depth]
+        found = cosines.gather(1, rows)
+        scores = _reranking_scores(adapter, queries, documents, rows, found)
+        below = scores.min(dim=1, keepdim=True).values - 1 + cosines - found[:, -1:]
+        return below.scatter(1, rows, scores)
+
+    return similarity
+
+
+def _reranking_scores(
+    adapter: RetrieverAdapter, queries: Tensor, documents: Tensor, rows: Tensor, cosines: Tensor
+) -> Tensor:
+    step = max(1, PAIRS // rows.shape[1])
+    blocks = [slice(start, start + step) for start in range(0, len(rows), step)]
+    adapter.eval()
+    scores = [adapter.rerank(queries[b], documents[rows[b]], cosines[b]) for b in blocks]
+    return torch.cat(scores).to(cosines)
+
+
+class RRRACrossEncoder:
+    """A retriever with the part of `CrossEncoder` that evaluators and `mine_hard_negatives` call.
+
+    `Retriever.rank` takes and returns what `CrossEncoder.rank` does, so whatever calls that needs no such
+    object.
+
+    Args:
+        retriever: The retriever; its index is not used.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> retriever = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
+        >>> RRRACrossEncoder(retriever).predict([("sort", "copy"), ("sort", "sort")]).tolist()
+        [0.0, 1.0]
+    """
+
+    def __init__(self, retriever: Retriever):
+        self.retriever = retriever
+
+    @property
+    def model_card_data(self) -> Any:
+        """The encoder's data for its model card, where evaluators keep their results."""
+        return self.retriever.encoder.model_card_data
+
+    def predict(
+        self,
+        inputs: Sequence[Sequence[str]],
+        prompt_name: str | None = None,
+        batch_size: int = 64,
+        show_progress_bar: bool | None = None,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        pool: object = None,
+    ) -> np.ndarray | Tensor | list[float]:
+        """Return the reranking scores of pairs.
+
+        Args:
+            inputs: Pairs of query and document.
+            prompt_name: Must be None: the encoder has its own prompts.
+            batch_size: Documents a forward pass of the encoder.
+            show_progress_bar: Not used.
+            convert_to_numpy: Return an array; else, and if `convert_to_tensor` isn't set either, a list.
+            convert_to_tensor: Return a tensor.
+            pool: Must be None: one process does it all.
+
+        Returns:
+            One score a pair, `(n,)`.
+
+        Raises:
+            ValueError: If an input is no pair, a text is empty, or `prompt_name` or `pool` is given.
+        """
+        for name, value in (("prompt_name", prompt_name), ("pool", pool)):
+            if value is not None:
+                raise ValueError(f"{name} must be None, got {value!r}.")
+        positions: dict[str, list[int]] = {}
+        for position, pair in enumerate(inputs):
+            if isinstance(pair, str) or len(pair) != 2:
+                raise ValueError(f"inputs must be pairs of query and document, got {pair!r}.")
+            positions.setdefault(pair[0], []).append(position)
+        scores = np.empty(len(inputs), dtype=np.float32)
+        for query, places in positions.items():
+            documents = [inputs[place][1] for place in places]
+            for ranked in self.retriever.rank(query, documents, batch_size=batch_size):
+                scores[places[ranked["corpus_id"]]] = ranked["score"]
+        if convert_to_tensor:
+            return torch.from_numpy(scores)
+        return scores if convert_to_numpy else scores.tolist()

@@ -1,0 +1,45 @@
+"""A small retriever whose adapter disagrees with its encoder, and a corpus, for the tests of integrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel
+from rrra_hf.retrieval import Retriever
+
+CORPUS = {
+    "cp": {"title": "copy", "text": "copy files to the new folder"},
+    "ls": {"title": "list", "text": "list files in a folder"},
+    "find": {"title": "find", "text": "find a file"},
+    "sort": {"title": "sort", "text": "sort the lines of a text"},
+    "mv": "old files in the new folder",
+    "grep": "find a line of text in files",
+}
+QUERY = "how do i copy files"
+
+
+def make_adapter(**config: object) -> RetrieverAdapter:
+    """Return an adapter of dimension 32 with random weights."""
+    torch.manual_seed(0)
+    adapter = RetrieverAdapter(
+        AdapterConfig(**{"embedding_dim": 32, "hidden_size": 8, "lambda_": 0.5, **config})
+    )
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return adapter.eval()
+
+
+def make_retriever(tiny_bert: Path) -> Retriever:
+    """Return a retriever of an `RRRAModel`, without an index."""
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5})
+    model.adapter.load_state_dict(make_adapter().state_dict())
+    return Retriever(model)
+
+
+def make_reader_of_words(dim: int) -> RetrieverAdapter:
+    """Return an adapter that can't judge embeddings alone."""
+    sizes = {"names": ["words"], "queries": 1, "documents": 1, "pairs": 1, "vocabulary": 4}
+    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, evidence=sizes)).eval()

@@ -1,0 +1,222 @@
+"""The evaluators of sentence-transformers measure what the retriever does."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from numpy.testing import assert_allclose
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
+from sentence_transformers.sentence_transformer.evaluation import (
+    InformationRetrievalEvaluator,
+    RerankingEvaluator,
+)
+from sentence_transformers.util import mine_hard_negatives
+
+from conftest import word_collection
+from integration_models import CORPUS, QUERY, make_adapter, make_reader_of_words, make_retriever
+from rrra_hf import FitArguments, RRRAModel, fit_adapter
+from rrra_hf.data import Collection
+from rrra_hf.embeddings import embed_collection
+from rrra_hf.evaluation import ranking_quality
+from rrra_hf.integrations.sentence_transformers import RRRACrossEncoder, reranking_similarity
+from rrra_hf.retrieval import Retriever, evaluate
+
+TEXTS = ["sort text", "copy files", "find a folder"]
+MAPS = {"query_map": True, "document_map": True}
+
+
+@pytest.fixture(scope="module")
+def retriever(tiny_bert: Path) -> Retriever:
+    return make_retriever(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def collection() -> Collection:
+    return word_collection(60, test=40)
+
+
+@pytest.fixture(scope="module")
+def samples(collection: Collection) -> list[dict[str, object]]:
+    texts = collection.document_texts
+    return [
+        {"query": query, "positive": [texts[row]], "negative": [*texts[row + 1 :], *texts[:row]][:30]}
+        for row, query in enumerate(collection.query_texts)
+    ]
+
+
+@pytest.fixture(scope="module")
+def figures(retriever: Retriever, samples: list[dict[str, object]]) -> dict[str, float]:
+    """What `Retriever.rank` makes of the samples."""
+    rankings = {}
+    for number, sample in enumerate(samples):
+        ranked = retriever.rank(sample["query"], [*sample["positive"], *sample["negative"]])
+        rankings[str(number)] = [{"corpus_id": str(hit["corpus_id"])} for hit in ranked]
+    return ranking_quality(rankings, {name: {"0": 1} for name in rankings}, ["nDCG@10", "MRR@10"]).mean
+
+
+@pytest.mark.parametrize("use_batched_encoding", [False, True])
+def test_reranking_evaluator(
+    retriever: Retriever, samples: list, figures: dict[str, float], use_batched_encoding: bool
+) -> None:
+    evaluator = RerankingEvaluator(
+        samples,
+        similarity_fct=reranking_similarity(retriever),
+        use_batched_encoding=use_batched_encoding,
+        write_csv=False,
+    )
+    found = evaluator(retriever.encoder)
+    assert found["ndcg@10"] == pytest.approx(figures["nDCG@10"], abs=1e-6)
+    assert found["mrr@10"] == pytest.approx(figures["MRR@10"], abs=1e-6)
+    plain = RerankingEvaluator(samples, write_csv=False)(retriever.encoder)
+    assert found["mrr@10"] != pytest.approx(plain["mrr@10"], abs=1e-2)
+
+
+def test_cross_encoder_reranking_evaluator(
+    retriever: Retriever, samples: list, figures: dict[str, float]
+) -> None:
+    found = CrossEncoderRerankingEvaluator(samples, write_csv=False)(RRRACrossEncoder(retriever))
+    assert found["ndcg@10"] == pytest.approx(figures["nDCG@10"], abs=1e-6)
+    assert found["mrr@10"] == pytest.approx(figures["MRR@10"], abs=1e-6)
+
+
+def assert_evaluator_agrees(retriever: Retriever, collection: Collection, depth: int) -> None:
+    evaluator = InformationRetrievalEvaluator(
+        dict(zip(collection.query_ids, collection.query_texts, strict=True)),
+        dict(zip(collection.document_ids, collection.document_texts, strict=True)),
+        {query_id: set(grades) for query_id, grades in collection.qrels.items()},
+        score_functions={"adapter": reranking_similarity(retriever, depth)},
+        precision_recall_at_k=[10, 50],
+        write_csv=False,
+    )
+    found = evaluator(retriever.encoder)
+    names = {"nDCG@10": "ndcg@10", "MRR@10": "mrr@10", "R@10": "recall@10", "R@50": "recall@50"}
+    quality = evaluate(retriever.index(collection), collection, list(names), depth=depth).quality
+    theirs = {ours: found[f"adapter_{name}"] for ours, name in names.items()}
+    assert theirs == pytest.approx(quality["adapter"].mean, abs=1e-6)
+    assert theirs != pytest.approx(quality["encoder"].mean, abs=1e-3)
+
+
+@pytest.mark.parametrize("depth", [7, 100])
+def test_information_retrieval_evaluator(retriever: Retriever, collection: Collection, depth: int) -> None:
+    assert_evaluator_agrees(retriever, collection, depth)
+
+
+@pytest.mark.parametrize("stage1", ["none", "both"])
+def test_evaluator_of_an_adapter_that_reads_evidence(
+    tiny_bert: Path, collection: Collection, stage1: str
+) -> None:
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    queries, documents, _ = embed_collection(collection, encoder)
+    evidence = ("mapped", "base", "memory", "hubness", "agreement")
+    arguments = FitArguments(
+        stage1=stage1, evidence=evidence, max_steps=20, eval_steps=10, batch_size=8, depth=30
+    )
+    adapter = fit_adapter(queries, documents, collection.positive_rows, arguments=arguments)
+    adapter.config.lambda_ = 3.0
+    assert_evaluator_agrees(Retriever(encoder, adapter), collection, depth=20)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_scores_are_those_of_a_search_with_maps_applied_once(tiny_bert: Path, own: bool) -> None:
+    adapter = make_adapter(**MAPS)
+    if own:
+        model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5, **MAPS})
+        model.adapter.load_state_dict(adapter.state_dict())
+        retriever = Retriever(model)
+    else:
+        retriever = Retriever(SentenceTransformer(str(tiny_bert), device="cpu"), adapter)
+    hits = retriever.index(TEXTS).search(QUERY)[0]
+    queries = torch.as_tensor(retriever.encoder.encode_query([QUERY, *TEXTS]))
+    documents = torch.as_tensor(retriever.encoder.encode_document(TEXTS))
+    scores = reranking_similarity(retriever)(queries, documents)
+    assert scores.shape == (4, 3)
+    assert_allclose([scores[0, int(hit["corpus_id"])] for hit in hits], [h["score"] for h in hits], atol=1e-4)
+
+
+def test_documents_below_the_depth_follow_in_the_order_of_their_cosines(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    queries, documents = torch.randn(5, 32), torch.randn(9, 32)
+    cosines = torch.cosine_similarity(queries[:, None], documents, dim=-1)
+    full = reranking_similarity(retriever)(queries, documents)
+    cut = reranking_similarity(retriever, depth=4)(queries, documents)
+    for row in range(5):
+        by_cosine = cosines[row].argsort(descending=True)
+        head, tail = by_cosine[:4], by_cosine[4:]
+        assert_allclose(cut[row, head], full[row, head], atol=1e-5)
+        assert cut[row].argsort(descending=True)[4:].tolist() == tail.tolist()
+    monkeypatch.setattr("rrra_hf.integrations.sentence_transformers.PAIRS", 10)
+    assert_allclose(reranking_similarity(retriever)(queries, documents), full, rtol=1e-5, atol=1e-5)
+
+
+def test_similarity_refuses_what_it_cannot_do(retriever: Retriever, tiny_bert: Path) -> None:
+    with pytest.raises(ValueError, match="must have an adapter"):
+        reranking_similarity(Retriever.from_pretrained(tiny_bert, device="cpu"))
+    with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
+        reranking_similarity(retriever, depth=0)
+    reader = Retriever(SentenceTransformer(str(tiny_bert), device="cpu"), make_reader_of_words(32))
+    with pytest.raises(ValueError, match="adapter reads words"):
+        reranking_similarity(reader)(torch.ones(1, 32), torch.ones(2, 32))
+
+
+def test_rank_takes_and_returns_what_that_of_a_cross_encoder_does(
+    retriever: Retriever, tiny_bert: Path
+) -> None:
+    theirs = inspect.signature(CrossEncoder.rank).parameters
+    for name, parameter in inspect.signature(Retriever.rank).parameters.items():
+        assert name in theirs
+        assert name == "batch_size" or parameter.default == theirs[name].default
+    cross_encoder = CrossEncoder(str(tiny_bert), num_labels=1, device="cpu")
+    for options in ({}, {"top_k": 2}, {"return_documents": True, "batch_size": 1}):
+        found, expected = (m.rank(QUERY, TEXTS, **options) for m in (retriever, cross_encoder))
+        assert len(found) == len(expected)
+        for ours, other in zip(found, expected, strict=True):
+            assert {key: type(value) for key, value in ours.items()} == {k: type(v) for k, v in other.items()}
+
+
+def test_predicted_scores_are_those_of_rank(retriever: Retriever) -> None:
+    model = RRRACrossEncoder(retriever)
+    pairs = [(QUERY, TEXTS[0]), ("sort", TEXTS[1]), [QUERY, TEXTS[1]], (QUERY, TEXTS[0])]
+    of_query = {hit["corpus_id"]: hit["score"] for hit in retriever.rank(QUERY, TEXTS)}
+    expected = [of_query[0], retriever.rank("sort", TEXTS[1:2])[0]["score"], of_query[1], of_query[0]]
+    assert_allclose(model.predict(pairs), expected, atol=1e-4)
+    assert torch.equal(model.predict(pairs, convert_to_tensor=True), torch.tensor(model.predict(pairs)))
+    assert model.predict(pairs, convert_to_numpy=False) == model.predict(pairs).tolist()
+    assert model.predict([]).shape == (0,)
+
+
+def test_predict_refuses_what_it_cannot_do(retriever: Retriever) -> None:
+    model = RRRACrossEncoder(retriever)
+    for inputs in ([QUERY, TEXTS[0]], [(QUERY,)]):
+        with pytest.raises(ValueError, match="inputs must be pairs"):
+            model.predict(inputs)
+    with pytest.raises(ValueError, match="prompt_name must be None, got 'query'"):
+        model.predict([(QUERY, TEXTS[0])], prompt_name="query")
+    with pytest.raises(ValueError, match="pool must be None"):
+        model.predict([(QUERY, TEXTS[0])], pool={})
+
+
+def test_hard_negatives_are_mined_with_its_scores(retriever: Retriever) -> None:
+    texts = [d if isinstance(d, str) else d["text"] for d in CORPUS.values()]
+    pairs = Dataset.from_dict({"query": ["copy files", "sort text"], "answer": [texts[0], texts[3]]})
+    mined = mine_hard_negatives(
+        pairs,
+        retriever.encoder,
+        corpus=texts,
+        cross_encoder=RRRACrossEncoder(retriever),
+        range_max=4,
+        num_negatives=2,
+        absolute_margin=-1000.0,
+        output_format="labeled-list",
+        output_scores=True,
+        verbose=False,
+    )
+    for row in mined:
+        scores = RRRACrossEncoder(retriever).predict([(row["query"], text) for text in row["answer"]])
+        assert_allclose(row["scores"], scores, atol=1e-4)
