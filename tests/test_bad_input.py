@@ -90,7 +90,7 @@ def made(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     beir = write_beir(folder / "beir", documents, queries, {f"q{i}": f"d{i}" for i in range(20)})
     model = ["--model", tiny_bert]
     succeed("mine", beir, "--out", folder / "pool", *model, "--depth", 5)
-    succeed("fit", beir, "--out", folder / "model", *model, "--max-steps", 4)
+    succeed("fit", beir, "--out", folder / "model", *model, "--preset", "default", "--max-steps", 4)
     succeed("index", folder / "model", beir, "--out", folder / "retriever")
     return folder
 
@@ -330,7 +330,20 @@ def test_collection_of_one_document_goes_all_the_way(world: Path) -> None:
     write_beir(world / "one", {"d0": "sort text"}, queries, dict.fromkeys(queries, "d0"))
     mined = succeed("mine", "one", "--model", "encoder", "--out", "mined", "--json").json
     assert (mined["documents"], mined["candidates"]) == (1, 0)
-    succeed("fit", "one", "--model", "encoder", "--out", "fitted", "--pool", "mined", "--max-steps", 2)
+    succeed(
+        "fit",
+        "one",
+        "--model",
+        "encoder",
+        "--out",
+        "fitted",
+        "--pool",
+        "mined",
+        "--preset",
+        "default",
+        "--max-steps",
+        2,
+    )
     succeed("index", "fitted", "one", "--out", "indexed")
     (found,) = succeed("search", "indexed", "line", "--json").json
     assert [hit["corpus_id"] for hit in found["hits"]] == ["d0"]
@@ -515,8 +528,16 @@ def full_disk(owner: object, name: str, monkeypatch: pytest.MonkeyPatch, path_at
     ("command", "writer", "path_at"),
     [
         ("mine beir --model encoder", "rrra_hf.mining.pool:pq.write_table", 1),
-        ("fit beir --model encoder --max-steps 2", "transformers.modeling_utils:safe_save_file", 1),
-        ("fit beir --model encoder --max-steps 2", "rrra_hf.modeling_rrra:write_side_files", None),
+        (
+            "fit beir --model encoder --preset default --max-steps 2",
+            "transformers.modeling_utils:safe_save_file",
+            1,
+        ),
+        (
+            "fit beir --model encoder --preset default --max-steps 2",
+            "rrra_hf.modeling_rrra:write_side_files",
+            None,
+        ),
         ("index model beir", "rrra_hf.indexes.flat:faiss.write_index", 1),
         ("index model beir", "rrra_hf.retrieval.corpus_index:pq.write_table", 1),
         ("index model beir", "transformers.modeling_utils:safe_save_file", 1),

@@ -83,7 +83,9 @@ def mined(beir: Path, tiny_bert: Path, place: Path) -> Outcome:
 @pytest.fixture(scope="module")
 def fitted(mined: Outcome, beir: Path, tiny_bert: Path, place: Path) -> Outcome:
     options = ["--model", tiny_bert, "--pool", place / "pool", "--cache-dir", place / "cache"]
-    return succeed("fit", beir, "--out", place / "model", *options, "--max-steps", 20, "--json")
+    return succeed(
+        "fit", beir, "--out", place / "model", *options, "--preset", "default", "--max-steps", 20, "--json"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +323,7 @@ def test_help_lists_every_command() -> None:
         ("mine data -o out --fit-steps 0", "--fit-steps must be at least 1, got 0"),
         ("fit data -o out --stage1 x", "--stage1 must be one of none, query, both, got 'x'"),
         ("fit data -o out --objective x", "--objective must be one of listwise, bce, four_class, got 'x'"),
-        ("fit data -o out --preset x", "--preset must be one of default, paper, got 'x'"),
+        ("fit data -o out --preset x", "--preset must be one of default, evidence, paper, got 'x'"),
         ("fit data -o out --max-steps 0", "--max-steps must be at least 1, got 0"),
         ("train data -o out --mode x", "--mode must be one of lora, full, got 'x'"),
         ("train data -o out --maps x", "--maps must be one of none, query, both, got 'x'"),
@@ -435,7 +437,7 @@ def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path) -> None:
     assert list(result["systems"]) == [
         "encoder alone",
         "+ adapter",
-        "+ query map and adapter",
+        "+ maps and evidence",
         "LoRA in three stages",
     ]
     for row in result["systems"].values():

@@ -343,6 +343,17 @@ def test_positive_unlabelled_risk_in_closed_form_and_never_negative():
     assert positive_unlabelled_loss(logits, labels, mask, 0.2).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_without_class_balance_every_pair_weighs_the_same():
+    labels, everything = torch.tensor([[1, 0, 0, 0]]), torch.ones(1, 4, dtype=torch.bool)
+    logits = torch.tensor([[2.0, 0.0, 1.0, -1.0]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+    assert pointwise_loss(logits, labels, everything, balanced=False).item() == pytest.approx(expected.item())
+    class_logits = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    outcome = torch.tensor([0, 2, 3, 3])
+    loss = four_class_loss(class_logits, labels, torch.tensor([[1, 1, 0, 0]]).bool(), everything, False)
+    assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(class_logits[0], outcome).item())
+
+
 def test_four_class_loss_weighs_each_outcome_alike():
     labels, retrieved = torch.tensor([[1, 0, 0, 0]]), torch.tensor([[True, True, False, False]])
     class_logits = torch.zeros(1, 4, 4)

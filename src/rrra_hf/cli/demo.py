@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,6 +72,7 @@ def demo(
     from sentence_transformers import SentenceTransformer
 
     from ..embeddings import embed_collection
+    from ..evidence import count_words
     from ..retrieval import Retriever
     from ..training import FitArguments, LabelledQueries, TrainArguments, fit_adapter, train
     from ..training.run_folder import read_json
@@ -91,20 +92,27 @@ def demo(
     encoding = time.perf_counter() - start
 
     retrievers = {}
-    for name, stage1 in (("+ adapter", "none"), ("+ query map and adapter", "query")):
+    systems = {"+ adapter": arguments, "+ maps and evidence": FitArguments.preset("evidence", seed=seed)}
+    words = {name: count_words(encoder, collection.split(name).query_texts) for name in ("train", "dev")}
+    for name, settings in systems.items():
         _say(f"Fitting on the frozen encoder: {name}")
         start = time.perf_counter()
         adapter = fit_adapter(
             training.queries,
             training.documents,
             collection.split("train").positive_rows,
-            development=LabelledQueries(development.queries, collection.split("dev").positive_rows),
-            arguments=replace(arguments, stage1=stage1),
+            development=LabelledQueries(
+                development.queries, collection.split("dev").positive_rows, words["dev"]
+            ),
+            arguments=settings,
+            query_words=words["train"],
+            document_words=count_words(encoder, collection.document_texts),
         )
         seconds = time.perf_counter() - start
-        retrievers[stage1] = Retriever(encoder, adapter)
-        job.measure(name, retrievers[stage1], cache, seconds)
-    retrievers["none"].save_pretrained(out / "retriever")
+        retrievers[name] = Retriever(encoder, adapter)
+        job.measure(name, retrievers[name], cache, seconds)
+    best = retrievers["+ maps and evidence"]
+    best.save_pretrained(out / "retriever")
 
     _say("Training the encoder with LoRA, in three stages")
     trained = train(
@@ -131,7 +139,7 @@ def demo(
         "queries": {name: len(qrels) for name, qrels in collection.qrels_by_split.items()},
         "encoding_seconds": encoding,
         "systems": job.rows,
-        "searches": {query: _both_ways(retrievers["none"], query) for query in SEARCHES},
+        "searches": {query: _both_ways(best, query) for query in SEARCHES},
         "false_negatives": _false_negatives(collection, out / "run" / "stage2" / "pool"),
         "loaders": _three_loaders(out / "run" / "model", collection),
     }
@@ -242,7 +250,7 @@ def _verdict(systems: dict[str, dict[str, float]]) -> str:
     """Say which system ranks best, and whether training the encoder paid."""
     scores = {name: row["nDCG@10"] for name, row in systems.items()}
     best = max(scores, key=lambda name: scores[name])
-    lora, frozen = scores["LoRA in three stages"], max(scores["+ adapter"], scores["+ query map and adapter"])
+    lora, frozen = scores["LoRA in three stages"], max(scores["+ adapter"], scores["+ maps and evidence"])
     verdict = "helped" if lora > frozen else "did not help"
     return (
         f"\nBest by nDCG@10: {best}. The short LoRA run {verdict}: {lora:.3f}, "

@@ -11,13 +11,22 @@ from torch import Tensor
 
 from ..adapter_rrra import AdapterOutput, RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
+from ..evidence_rrra import EVIDENCE
 from ..mining import mine_embeddings
 from ..training.examples import DevelopmentSet
 from ..training.head import fit_head
 from ..training.tuning import calibrate, choose_lambda
 from .methods import Method, register
 from .ranking import Rank, ranked_by, searcher
-from .systems import encoder, reranked, two_sided_map, two_sided_map_adapter
+from .systems import (
+    by_evidence,
+    encoder,
+    evidence,
+    reranked,
+    two_sided_map,
+    two_sided_map_adapter,
+    without_evidence,
+)
 from .trial import Trial
 
 READOUTS = {"cos-qa": "cos(q, a)", "cos-ac": "cos(a, c)", "cos-qc": "cos(q, c)"}
@@ -92,6 +101,10 @@ def _built(make: Callable[[AdapterConfig], RetrieverAdapter]) -> Callable[[Trial
     return lambda trial: fit_variant(trial, make)
 
 
+def _without(name: str) -> Callable[[Trial], Rank]:
+    return lambda trial: by_evidence(trial, without_evidence(name))
+
+
 _add("full", "the adapter as it is", _changed())
 _add("stage-none", "the encoder alone", encoder, seeded=False)
 _add("stage-maps", "two-sided maps alone", two_sided_map)
@@ -105,8 +118,21 @@ _add("segment-constraint", "a kept near the segment from c to q", _changed(segme
 _add("objective-bce", "class-balanced binary cross-entropy", _changed(objective="bce"))
 _add("objective-four-class", "the retriever's four outcomes", _changed(objective="four_class"))
 _add(
+    "bce-without-class-ratio",
+    "binary cross-entropy, every pair weighing the same",
+    _changed(objective="bce", class_balance=False),
+)
+_add(
+    "four-class-without-class-ratio",
+    "the four outcomes, every pair weighing the same",
+    _changed(objective="four_class", class_balance=False),
+)
+_add(
     "objective-positive-unlabelled",
     "binary, candidates unlabelled with prior .05",
     _changed(objective="bce", class_prior=0.05),
 )
 _add("score-product", "the published product of score and probability", _changed(scoring="product"))
+_add("evidence", "maps, and a head that reads all evidence", evidence)
+for _piece in EVIDENCE:
+    _add(f"evidence-without-{_piece}", f"the same without {_piece}", _without(_piece))

@@ -22,6 +22,7 @@ from .trial import Trial
 from .truth import (
     GroundTruth,
     cross_encoder_probabilities,
+    evidence_probabilities,
     ground_truth,
     in_sample_probabilities,
     probabilities,
@@ -62,6 +63,12 @@ def detector(
 def adapter(trial: Trial) -> np.ndarray:
     """Ask adapters that never saw the query's labels."""
     return probabilities(trial)
+
+
+@detector("evidence", "false-negative probability from all evidence, cross-fitted", "folds", probability=True)
+def evidence(trial: Trial) -> np.ndarray:
+    """Ask heads that read evidence and never saw the query's labels."""
+    return evidence_probabilities(trial)
 
 
 @detector("adapter-in-sample", "the same by an adapter that saw the labels", probability=True)

@@ -45,7 +45,7 @@ def gradients_by_rank(trial: Trial, strategy: Strategy) -> tuple[np.ndarray, flo
     for batch in islice(drawn_batches(trial, strategy, 1), DRAWS):
         raw = embeddings_of(truth, batch)
         negatives = [x.requires_grad_() for x in raw[2:]]
-        value = loss.compute_loss_from_embeddings(raw, labels_of(strategy, batch, raw))
+        value = loss.compute_loss_from_embeddings(raw, labels_of(strategy, batch))
         lengths = torch.cat(torch.autograd.grad(value, negatives)).norm(dim=1).numpy()
         np.add.at(by_rank, batch.places[0], lengths)
         on_false_negatives += lengths[truth.false_negative[batch.rows[0, 0], batch.places[0]]].sum()

@@ -33,6 +33,7 @@ from .trial import Trial
 from .truth import (
     GroundTruth,
     cross_encoder_probabilities,
+    evidence_probabilities,
     ground_truth,
     in_sample_probabilities,
     probabilities,
@@ -61,13 +62,11 @@ class Strategy:
         chances: From a trial to what is drawn; None for in-batch negatives alone.
         loss: Makes the loss from the encoder and the scale of its cosines.
         weighted: Whether the loss takes weights.
-        guided: Whether negatives that the frozen encoder scores above the positive are masked.
     """
 
     chances: Callable[[Trial], Chances] | None
     loss: Callable[[Any, float], Any] = lambda model, scale: RRRALoss(model, scale=scale)
     weighted: bool = True
-    guided: bool = False
 
 
 STRATEGIES: dict[str, Strategy] = {}
@@ -184,6 +183,14 @@ def rrra(trial: Trial) -> Chances:
     return (candidates >= 0).astype(np.float64), weights
 
 
+@drawn("rrra-evidence", "the same weights, from all evidence", "gamma", "folds")
+def rrra_evidence(trial: Trial) -> Chances:
+    """Weigh each candidate by how probably it is a true negative, as a head that reads evidence says."""
+    candidates = ground_truth(trial).pool.candidates
+    weights = rrra_weights(evidence_probabilities(trial), gamma=trial.arguments.gamma)
+    return (candidates >= 0).astype(np.float64), weights
+
+
 @drawn("rrra-in-sample", "the same by an adapter that saw the labels: no cross-fitting", "gamma")
 def rrra_in_sample(trial: Trial) -> Chances:
     """Weigh each candidate by what an adapter says of it that was fitted on this very query."""
@@ -196,6 +203,14 @@ def rrra_in_sample(trial: Trial) -> Chances:
 def rrra_sample(trial: Trial) -> Chances:
     """Draw each candidate as likely as it is a true negative."""
     return rrra_weights(probabilities(trial), gamma=trial.arguments.gamma), None
+
+
+@drawn("gist", "top-k negatives, masked where the frozen encoder scores them above the positive (GISTEmbed)")
+def gist(trial: Trial) -> Chances:
+    """Mask what a guide, here the frozen encoder, ranks above the positive."""
+    chances, _ = top_k(trial)
+    truth = ground_truth(trial)
+    return chances, (truth.pool.scores <= truth.positive_scores[:, None]).astype(np.float64)
 
 
 @drawn("oracle", "uniform over the candidates that are no known false negatives: the ceiling")
@@ -215,9 +230,4 @@ add(
     "correct-and-weight",
     "Correct-and-Weight loss (a reconstruction) on top-k negatives",
     Strategy(top_k, lambda model, scale: CorrectAndWeightLoss(model, scale=scale), False),
-)
-add(
-    "gist",
-    "top-k negatives, those masked that the frozen encoder scores above the positive (GISTEmbed)",
-    Strategy(top_k, guided=True),
 )

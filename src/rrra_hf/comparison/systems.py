@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..evaluation import membership, ndcg_per_query
-from ..evidence_rrra import EVIDENCE
+from ..evidence_rrra import EVIDENCE, OF_WORDS
 from ..training import FitArguments, fit_adapter
 from ..training.evidence import fit_evidence, gather_evidence
 from ..training.maps import MapRecipe, Maps, choose_maps
@@ -96,7 +96,7 @@ def evidence(trial: Trial) -> Rank:
 @system("evidence-no-words", "the same from embeddings alone")
 def evidence_no_words(trial: Trial) -> Rank:
     """Rerank what the two-sided map finds by the evidence that embeddings hold."""
-    return by_evidence(trial, without_evidence("words"))
+    return by_evidence(trial, without_evidence(*OF_WORDS))
 
 
 @system("query-map+evidence", "candidates of the query-side map, reranked by all evidence")
@@ -105,9 +105,9 @@ def query_map_evidence(trial: Trial) -> Rank:
     return by_evidence(trial, FitArguments.preset("evidence", stage1="query"))
 
 
-def without_evidence(name: str) -> FitArguments:
-    """Return the settings of the evidence head without a piece of evidence."""
-    return FitArguments.preset("evidence", evidence=tuple(other for other in EVIDENCE if other != name))
+def without_evidence(*names: str) -> FitArguments:
+    """Return the settings of the evidence head without some pieces of evidence."""
+    return FitArguments.preset("evidence", evidence=tuple(name for name in EVIDENCE if name not in names))
 
 
 def by_evidence(trial: Trial, arguments: FitArguments) -> Rank:

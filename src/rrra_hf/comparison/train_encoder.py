@@ -30,15 +30,11 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
         strategy: Chooses the negatives, and the loss.
 
     Raises:
-        ValueError: If the task names no encoder, or the strategy masks by a guide.
+        ValueError: If the task names no encoder.
     """
     task, arguments = trial.task, trial.arguments
     if task.encoder_name is None or task.encoder is None:
         raise ValueError(f"encoder must be given for {task.name} to be trained.")
-    if strategy.guided:
-        raise ValueError(
-            "train must be 'none' for gist: sentence-transformers' GISTEmbedLoss takes one negative a pair."
-        )
     set_seed(trial.seed)
     model = RRRAModel.from_encoder(
         task.encoder_name,

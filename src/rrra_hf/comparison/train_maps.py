@@ -56,7 +56,7 @@ def train_maps(trial: Trial, strategy: Strategy) -> Rank:
         batch = next(batches)
         raw = embeddings_of(truth, batch)
         mapped = [_residual(query, raw[0]), *(_residual(document, x) for x in raw[1:])]
-        value = loss.compute_loss_from_embeddings(mapped, labels_of(strategy, batch, raw))
+        value = loss.compute_loss_from_embeddings(mapped, labels_of(strategy, batch))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -97,12 +97,9 @@ def embeddings_of(truth: GroundTruth, batch: Batch) -> list[Tensor]:
     return [gather(truth.training.embeddings, batch.rows[:, 0]), *documents]
 
 
-def labels_of(strategy: Strategy, batch: Batch, raw: list[Tensor]) -> RowLabels | None:
+def labels_of(strategy: Strategy, batch: Batch) -> RowLabels | None:
     """Return what the strategy's loss is told of a batch beside its embeddings."""
-    if not strategy.weighted:
-        return None
-    weights = batch.weights * _guide(raw) if strategy.guided else batch.weights
-    return RowLabels(weights, torch.from_numpy(batch.rows))
+    return RowLabels(batch.weights, torch.from_numpy(batch.rows)) if strategy.weighted else None
 
 
 def _without_conflicts(rows: np.ndarray, known: KnownPositives) -> np.ndarray:
@@ -119,13 +116,6 @@ def _without_conflicts(rows: np.ndarray, known: KnownPositives) -> np.ndarray:
         if not conflict[row, kept].any():
             kept.append(row)
     return np.array(kept)
-
-
-def _guide(raw: list[Tensor]) -> Tensor:
-    """Return 0 for a query's negatives that the frozen encoder scores above its positive, else 1."""
-    query, positive, *negatives = (F.normalize(x, dim=-1) for x in raw)
-    limit = (query * positive).sum(-1)
-    return torch.stack([((query * x).sum(-1) <= limit).float() for x in negatives], dim=1)
 
 
 def _residual(matrix: Tensor, x: Tensor) -> Tensor:

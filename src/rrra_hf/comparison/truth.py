@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
+from scipy.sparse import csr_array
 from scipy.special import expit
 
 from ..data import Collection
@@ -17,8 +18,9 @@ from ..evaluation import (
     membership,
     near_duplicate_texts,
 )
+from ..evidence import count_words
 from ..mining import CandidatePool, mine_collection
-from ..training import LabelledQueries, cross_fit, fit_adapter
+from ..training import FitArguments, LabelledQueries, cross_fit, fit_adapter
 from ..training.tuning import candidate_probabilities
 from .systems import cross_encoder_scores
 from .task import Task, labelled_collection
@@ -38,6 +40,7 @@ class GroundTruth:
         collection: The training queries with the labels that are left, and the corpus.
         documents: Embeddings of the corpus, `(m, dim)`.
         training: The training queries with the labels that are left.
+        document_words: Counts of the words of the corpus; None without an encoder that has a tokenizer.
         pool: Candidates of each, mined with the frozen encoder.
         false_negative: Which candidates are known to be relevant though not labelled, `(n, depth)`.
     """
@@ -46,6 +49,7 @@ class GroundTruth:
     collection: Collection
     documents: np.ndarray
     training: LabelledQueries
+    document_words: csr_array | None
     pool: CandidatePool
     false_negative: np.ndarray
 
@@ -74,20 +78,32 @@ def ground_truth(trial: Trial) -> GroundTruth:
 
 def probabilities(trial: Trial) -> np.ndarray:
     """Return the cross-fitted false-negative probabilities of the trial's candidates, made once."""
-    truth, arguments = ground_truth(trial), trial.arguments
+    return _cross_fitted(trial, trial.arguments.fit)
+
+
+def evidence_probabilities(trial: Trial) -> np.ndarray:
+    """Return the same probabilities by a head that reads evidence, made once."""
+    fit = trial.arguments.fit
+    return _cross_fitted(trial, FitArguments.preset("evidence", tau=fit.tau, depth=fit.depth))
+
+
+def _cross_fitted(trial: Trial, arguments: FitArguments) -> np.ndarray:
+    truth = ground_truth(trial)
 
     def make() -> np.ndarray:
         fitted = cross_fit(
             truth.pool,
             truth.training.embeddings,
             truth.documents,
-            arguments=replace(arguments.fit, seed=trial.seed),
-            folds=arguments.folds,
+            arguments=replace(arguments, seed=trial.seed),
+            folds=trial.arguments.folds,
+            query_words=truth.training.words,
+            document_words=truth.document_words,
         ).false_negative_probability
         assert fitted is not None
         return fitted
 
-    return trial.once("probabilities", make)
+    return trial.once(("probabilities", arguments), make)
 
 
 def in_sample_probabilities(trial: Trial) -> np.ndarray:
@@ -120,14 +136,18 @@ def _make(trial: Trial) -> GroundTruth:
     if np.mean([len(rows) for rows in positives]) >= SEVERAL:
         protocol, (kept, hidden) = "hidden", hide_positives(positives, rng)
         collection, documents = labelled_collection(task, kept), task.documents
+        words = task.document_words
     else:
         protocol, kept = "injected", positives
         sources, hidden = inject_positives(positives, len(task.documents), trial.arguments.injected_rate, rng)
         collection, documents = _with_duplicates(task, sources, rng)
-    training = LabelledQueries(task.training.embeddings, kept)
+        assert task.encoder is not None
+        words = count_words(task.encoder, collection.document_texts)
+    training = LabelledQueries(task.training.embeddings, kept, task.training.words)
     embeddings = CollectionEmbeddings(training.embeddings, documents, {})
     pool = mine_collection(collection, embeddings, trial.arguments.fit.depth)
-    return GroundTruth(protocol, collection, documents, training, pool, membership(pool.candidates, hidden))
+    hidden_candidates = membership(pool.candidates, hidden)
+    return GroundTruth(protocol, collection, documents, training, words, pool, hidden_candidates)
 
 
 def _with_duplicates(

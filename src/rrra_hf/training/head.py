@@ -152,9 +152,11 @@ def _objective(
     if arguments.objective == "listwise":
         return listwise_loss(output.logits, drawn.labels, drawn.mask)
     if arguments.objective == "four_class":
-        return four_class_loss(output.class_logits, drawn.labels, retrieved, drawn.mask)
+        return four_class_loss(
+            output.class_logits, drawn.labels, retrieved, drawn.mask, arguments.class_balance
+        )
     if arguments.class_prior is None:
-        return pointwise_loss(output.logits, drawn.labels, drawn.mask)
+        return pointwise_loss(output.logits, drawn.labels, drawn.mask, arguments.class_balance)
     return positive_unlabelled_loss(output.logits, drawn.labels, drawn.mask, arguments.class_prior)
 
 

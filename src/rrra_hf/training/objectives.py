@@ -28,15 +28,18 @@ def listwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return -log_probabilities[labels.bool()].mean()
 
 
-def pointwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Return the binary cross-entropy, with positives and the others weighing the same in total.
+def pointwise_loss(logits: Tensor, labels: Tensor, mask: Tensor, balanced: bool = True) -> Tensor:
+    """Return the binary cross-entropy of positives and others.
 
     Args:
         logits: `(n, k)`.
         labels: 1 for positives, 0 for the others, `(n, k)`.
         mask: `(n, k)`.
+        balanced: Let positives and the others weigh the same in total, however many they are.
     """
     positive, negative = labels.bool() & mask, ~labels.bool() & mask
+    if not balanced:
+        return torch.cat([F.softplus(-logits[positive]), F.softplus(logits[negative])]).mean()
     return (F.softplus(-logits[positive]).mean() + F.softplus(logits[negative]).mean()) / 2
 
 
@@ -60,23 +63,28 @@ def positive_unlabelled_loss(logits: Tensor, labels: Tensor, mask: Tensor, class
     return class_prior * F.softplus(-positive).mean() + negative_risk.clamp_min(0.0)
 
 
-def four_class_loss(class_logits: Tensor, labels: Tensor, retrieved: Tensor, mask: Tensor) -> Tensor:
-    """Return the class-weighted cross-entropy over the retriever's own outcomes.
+def four_class_loss(
+    class_logits: Tensor, labels: Tensor, retrieved: Tensor, mask: Tensor, balanced: bool = True
+) -> Tensor:
+    """Return the cross-entropy over the retriever's own outcomes.
 
     Labelled documents are true positives where the retriever found them and false negatives where it
-    did not; the others are false positives and true negatives. Each class present weighs the same.
+    did not; the others are false positives and true negatives.
 
     Args:
         class_logits: Logits of TP, FN, FP, TN, `(n, k, 4)`.
         labels: 1 for labelled documents, `(n, k)`.
         retrieved: Whether the retriever ranks the document among its candidates, `(n, k)`.
         mask: `(n, k)`.
+        balanced: Let each class present weigh the same (the paper's class ratio).
 
     Source:
         RRRA, arXiv 2508.11670, classification objective.
     """
     outcome = torch.where(labels.bool(), torch.where(retrieved, 0, 1), torch.where(retrieved, 2, 3))
     losses = F.cross_entropy(class_logits[mask], outcome[mask], reduction="none")
+    if not balanced:
+        return losses.mean()
     counts = torch.bincount(outcome[mask], minlength=4)
     weights = 1.0 / counts[outcome[mask]]
     return (losses * weights).sum() / weights.sum()
