@@ -557,8 +557,8 @@ def test_files_of_different_indexes_are_refused(
         Retriever.from_pretrained(tmp_path / "model", device="cpu")
     (folder / "documents.parquet").write_bytes(documents)
     meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({**meta, "format_version": 2}))
-    with pytest.raises(ValueError, match=r"meta\.json .* format version 2, this package reads 1"):
+    (folder / "meta.json").write_text(json.dumps({**meta, "format_version": 1}))
+    with pytest.raises(ValueError, match=r"meta\.json .* format version 1, this package reads 2"):
         Retriever.from_pretrained(tmp_path / "model", device="cpu")
 
 

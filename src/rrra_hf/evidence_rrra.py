@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-EVIDENCE = ("mapped", "base", "memory", "hubness", "agreement", "words")
+EVIDENCE = ("mapped", "base", "memory", "hubness", "agreement", "words", "expansion")
+# What needs the words of queries and documents.
+OF_WORDS = ("words", "expansion")
 # Training queries that are remembered for a query, and the temperature of their weights.
 NEIGHBOURS = 30
 MEMORY_TAU = 0.05
@@ -29,11 +31,13 @@ class CandidateEvidence(NamedTuple):
     Args:
         statics: Static evidence of each candidate, `(n, k, 2)`, as `EvidenceHead.document_statics` makes
             it; None to compute it, which takes long.
-        overlap: Overlap of words with the query, `(n, k)`; None where the head reads no words.
+        words: Words shared with the query, `(n, k)`; None where the head reads no words.
+        expansion: Words shared with what the query makes remember, `(n, k)`; likewise.
     """
 
     statics: Tensor | None = None
-    overlap: Tensor | None = None
+    words: Tensor | None = None
+    expansion: Tensor | None = None
 
 
 class EvidenceHead(nn.Module):
@@ -47,7 +51,8 @@ class EvidenceHead(nn.Module):
     * `memory`: the cosine of the document with what was relevant to the most similar training queries;
     * `hubness`: how close the document is to training queries that it does not answer;
     * `agreement`: how close it is to the other candidates;
-    * `words`: the query's share of rare words that the document has, by BM25.
+    * `words`: the query's share of rare words that the document has, by BM25;
+    * `expansion`: the words it shares with what was relevant to the most similar training queries.
 
     Two small networks read the evidence, and how each piece stands to that of the other candidates. The
     *ranker* gives a correction of the retriever's score, the *judge* the log-odds of relevance: the first
@@ -61,6 +66,7 @@ class EvidenceHead(nn.Module):
         documents: Labelled documents remembered.
         pairs: Labelled pairs of them.
         vocabulary: Number of words; 0 where none are read.
+        entries: Distinct words of all labelled documents remembered, counted by document.
 
     Raises:
         ValueError: If a name is unknown or none is given, or `words` and `vocabulary` disagree.
@@ -72,6 +78,9 @@ class EvidenceHead(nn.Module):
     memory_pairs: Tensor
     query_inverse: Tensor
     document_inverse: Tensor
+    memory_words: Tensor
+    memory_counts: Tensor
+    memory_ends: Tensor
     idf: Tensor
     mean_length: Tensor
 
@@ -84,12 +93,13 @@ class EvidenceHead(nn.Module):
         documents: int,
         pairs: int,
         vocabulary: int = 0,
+        entries: int = 0,
     ):
         super().__init__()
         unknown = sorted(set(names) - set(EVIDENCE))
         if unknown or not names:
             raise ValueError(f"evidence must be among {', '.join(EVIDENCE)}; got {', '.join(names) or None}.")
-        if ("words" in names) != (vocabulary > 0):
+        if any(name in OF_WORDS for name in names) != (vocabulary > 0):
             raise ValueError(f"vocabulary must be positive with words and 0 without, got {vocabulary}.")
         self.tau = tau
         self.names = list(names)
@@ -100,6 +110,10 @@ class EvidenceHead(nn.Module):
             "memory_pairs": torch.zeros(pairs, 2, dtype=torch.int32),
             "query_inverse": torch.eye(dim),
             "document_inverse": torch.eye(dim),
+            # The words of the labelled documents, as a sparse matrix by row.
+            "memory_words": torch.zeros(entries, dtype=torch.int32),
+            "memory_counts": torch.zeros(entries, dtype=torch.float16),
+            "memory_ends": torch.zeros(documents + 1 if vocabulary else 0, dtype=torch.int32),
             "idf": torch.zeros(vocabulary),
             "mean_length": torch.ones(()),
         }
@@ -110,8 +124,8 @@ class EvidenceHead(nn.Module):
 
     @property
     def reads_words(self) -> bool:
-        """Whether the overlap of words is among the evidence."""
-        return "words" in self.names
+        """Whether words are among the evidence."""
+        return any(name in OF_WORDS for name in self.names)
 
     def sizes(self) -> dict[str, Any]:
         """Return the arguments that make a head of this size, but for `dim` and `tau`."""
@@ -121,6 +135,7 @@ class EvidenceHead(nn.Module):
             "documents": len(self.memory_documents),
             "pairs": len(self.memory_pairs),
             "vocabulary": len(self.idf),
+            "entries": len(self.memory_words),
         }
 
     @torch.no_grad()
@@ -160,8 +175,10 @@ class EvidenceHead(nn.Module):
         for block in documents.split(BLOCK):
             cosines = queries @ block.T
             label, column = (labelled @ block.T > SAME)[pairs[:, 1]].nonzero(as_tuple=True)
-            cosines[pairs[label, 0], column] = -1.0
-            hubness = cosines.topk(min(HUB_QUERIES, len(cosines)), dim=0).values.mean(0)
+            cosines[pairs[label, 0], column] = -torch.inf
+            closest = cosines.topk(min(HUB_QUERIES, len(cosines)), dim=0).values
+            others = closest.isfinite()
+            hubness = closest.where(others, 0.0).sum(0) / others.sum(0).clamp_min(1)
             length = torch.linalg.vector_norm(block @ self.document_inverse.T, dim=-1)
             statics.append(torch.stack([hubness, 1 / length.clamp_min(1e-6)], dim=-1))
         return torch.cat(statics)
@@ -180,21 +197,16 @@ class EvidenceHead(nn.Module):
             `(n, k, len(names))`.
 
         Raises:
-            ValueError: If the head reads words and no overlap is given.
+            ValueError: If the head reads words and none are given.
         """
-        if self.reads_words and given.overlap is None:
-            raise ValueError("The adapter reads words: give the overlap of words with the candidates, too.")
+        if self.reads_words and (given.words is None or given.expansion is None):
+            raise ValueError("The adapter reads words: give those shared with the candidates, too.")
         statics = given.statics
         if statics is None:
             statics = self.document_statics(c.flatten(0, 1)).unflatten(0, c.shape[:2])
-        similar = (self._both(q) @ self.memory_queries.float().T).topk(
-            min(NEIGHBOURS, len(self.memory_queries))
-        )
-        remembered = torch.einsum(
-            "nm,nmd->nd",
-            (similar.values / MEMORY_TAU).softmax(-1),
-            self.memory_answers[similar.indices].to(q.dtype),
-        )
+        statics = statics.to(q)
+        weights, rows = self.recall(q)
+        remembered = torch.einsum("nm,nmd->nd", weights, self.memory_answers[rows].to(q))
         share = (cosines / AGREEMENT_TAU).softmax(-1)
         consensus = torch.einsum("nk,nkd->nd", share, c)
         base = self._base(q) @ self.document_inverse
@@ -205,9 +217,24 @@ class EvidenceHead(nn.Module):
             "memory": views[..., 1],
             "hubness": statics[..., 0],
             "agreement": views[..., 2] - share,
-            "words": given.overlap,
+            "words": given.words,
+            "expansion": given.expansion,
         }
-        return torch.stack([found[name] for name in self.names], dim=-1)
+        return torch.stack([found[name].to(q) for name in self.names], dim=-1)
+
+    @torch.no_grad()
+    def recall(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights and the rows of the training queries most similar to each query.
+
+        Args:
+            q: Normalised query embeddings, as searched with, `(n, dim)`.
+
+        Returns:
+            Both `(n, NEIGHBOURS)`, or less if fewer are remembered; weights add up to 1.
+        """
+        cosines = self._both(q) @ self.memory_queries.float().T
+        similar = cosines.topk(min(NEIGHBOURS, len(self.memory_queries)))
+        return (similar.values / MEMORY_TAU).softmax(-1), similar.indices
 
     def _base(self, q: Tensor) -> Tensor:
         return F.normalize(q @ self.query_inverse.T, dim=-1)
@@ -277,7 +304,7 @@ def in_context(x: Tensor) -> Tensor:
         [3.0, 1.0, 1.5, 0.0]
     """
     k = x.shape[-2]
-    if k == 1:
+    if k < 2:
         zeros = torch.zeros_like(x)
         return torch.cat([x, zeros, zeros, zeros[..., :1]], dim=-1)
     two = x.topk(2, dim=-2)

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, diags_array
+from torch import Tensor
+from torch.nn import functional as F
 
 from ..embeddings.storage import atomic_path
 from ..evidence_rrra import CandidateEvidence, EvidenceHead
-from .words import overlap, weigh_words
+from .words import SharedWords, lengths, weigh_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +26,10 @@ class DocumentEvidence:
     Args:
         statics: As `EvidenceHead.document_statics` makes it, `(m, 2)` float32.
         words: BM25 weights, `(m, vocabulary)`; None where the head reads no words.
-        idf: Inverse document frequency of each word, `(vocabulary,)`.
     """
 
     statics: np.ndarray
-    words: csr_array | None
-    idf: np.ndarray
+    words: csr_array | None = None
 
     @classmethod
     def of(
@@ -45,41 +45,55 @@ class DocumentEvidence:
         Raises:
             ValueError: If words are needed and not given, or of another vocabulary.
         """
-        idf = head.idf.cpu().numpy()
         weights = None
         if head.reads_words:
-            if words is None or words.shape[1] != len(idf):
+            if words is None or words.shape[1] != len(head.idf):
                 got = None if words is None else words.shape[1]
-                raise ValueError(f"The adapter reads words of a vocabulary of {len(idf)}; got {got}.")
-            weights = weigh_words(words, idf, float(head.mean_length))
+                raise ValueError(f"The adapter reads words of a vocabulary of {len(head.idf)}; got {got}.")
+            weights = weigh_words(words, head.idf.cpu().numpy(), float(head.mean_length))
         device = head.query_inverse.device
         statics = [
             head.document_statics(torch.from_numpy(np.array(block, dtype=np.float32)).to(device)).cpu()
             for block in blocks
         ]
-        return cls(torch.cat(statics).numpy(), weights, idf)
+        return cls(torch.cat(statics).numpy(), weights)
 
-    def of_candidates(self, queries: csr_array | None, rows: np.ndarray) -> CandidateEvidence:
+    def of_candidates(
+        self, head: EvidenceHead, q: Tensor, queries: csr_array | None, rows: np.ndarray
+    ) -> CandidateEvidence:
         """Return what is known of each query's candidates.
 
         Args:
+            head: The head that this was made for.
+            q: Embeddings of the queries, as searched with, `(n, dim)`.
             queries: Counts of the queries' words, `(n, vocabulary)`; needed if the head reads words.
             rows: Rows of the candidates among the documents, `(n, k)`.
 
         Raises:
             ValueError: If words are needed and not given.
         """
-        shared = None
-        if self.words is not None:
-            if queries is None:
-                raise ValueError("The adapter reads words: give the queries' texts, not embeddings alone.")
-            shared = torch.from_numpy(overlap(queries, self.words, self.idf, rows))
-        return CandidateEvidence(torch.from_numpy(self.statics[rows]), shared)
+        statics = torch.from_numpy(self.statics[rows])
+        if self.words is None:
+            return CandidateEvidence(statics)
+        if queries is None:
+            raise ValueError("The adapter reads words: give the queries' texts, not embeddings alone.")
+        weights, remembered = (values.cpu().numpy() for values in head.recall(F.normalize(q, dim=-1)))
+        shared = self._shared(head).with_candidates(queries, weights, remembered, rows)
+        return CandidateEvidence(statics, *map(torch.from_numpy, shared))
+
+    def _shared(self, head: EvidenceHead) -> SharedWords:
+        """Return the words that are shared with the head's memory, made at first use."""
+        if "shared" not in self.__dict__:
+            assert self.words is not None
+            idf = head.idf.cpu().numpy()
+            object.__setattr__(self, "shared", SharedWords(self.words, idf, _answers(head, idf)))
+        return self.__dict__["shared"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a safetensors file, complete or not at all."""
-        tensors = {"statics": self.statics, "idf": self.idf}
+        tensors = {"statics": self.statics}
         if self.words is not None:
+            tensors["words.vocabulary"] = np.array([self.words.shape[1]], dtype=np.int64)
             tensors["words.weights"] = self.words.data
             tensors["words.indices"] = self.words.indices
             tensors["words.ends"] = self.words.indptr
@@ -95,11 +109,26 @@ class DocumentEvidence:
         """
         try:
             tensors = load_file(path)
-            statics, idf = tensors["statics"], tensors["idf"]
+            statics = tensors["statics"]
             words = None
             if "words.weights" in tensors:
                 parts = tuple(tensors[f"words.{name}"] for name in ("weights", "indices", "ends"))
-                words = csr_array(parts, shape=(len(statics), len(idf)))
+                words = csr_array(parts, shape=(len(statics), int(tensors["words.vocabulary"][0])))
+                words.check_format()
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is missing or damaged: {error}") from error
-        return cls(statics, words, idf)
+        return cls(statics, words)
+
+
+def _answers(head: EvidenceHead, idf: np.ndarray) -> csr_array:
+    """Return the mean of the weights of each remembered query's documents, each divided by its length."""
+    parts = (head.memory_counts.float(), head.memory_words, head.memory_ends)
+    counts = csr_array(
+        tuple(part.cpu().numpy() for part in parts), shape=(len(head.memory_documents), len(idf))
+    )
+    weights = weigh_words(counts, idf, float(head.mean_length))
+    scaled = diags_array(1 / lengths(weights)) @ weights
+    queries, documents = head.memory_pairs.cpu().numpy().T
+    share = 1 / np.bincount(queries, minlength=len(head.memory_queries))[queries].astype(np.float32)
+    pairs = csr_array((share, (queries, documents)), shape=(len(head.memory_queries), scaled.shape[0]))
+    return csr_array(pairs @ scaled)

@@ -28,13 +28,16 @@ def count_words(encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array
     tokenizer = encoder.tokenizer
     if not callable(tokenizer):
         return None
+    longest = encoder.max_seq_length
+    if longest is not None:
+        longest = max(1, longest - tokenizer.num_special_tokens_to_add())
     ids: list[np.ndarray] = []
     for start in range(0, len(texts), BLOCK):
         tokens = tokenizer(
             list(texts[start : start + BLOCK]),
             add_special_tokens=False,
-            truncation=encoder.max_seq_length is not None,
-            max_length=encoder.max_seq_length,
+            truncation=longest is not None,
+            max_length=longest,
             return_attention_mask=False,
         )
         ids += [np.asarray(row, dtype=np.int32) for row in tokens["input_ids"]]
@@ -82,29 +85,60 @@ def weigh_words(documents: csr_array, idf: np.ndarray, mean_length: float) -> cs
     return csr_array((weights, documents.indices, documents.indptr), shape=documents.shape)
 
 
-def overlap(queries: csr_array, documents: csr_array, idf: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the BM25 score of each candidate, as a share of its query's inverse document frequencies.
+class SharedWords:
+    """What candidates share with queries, and with what queries make a head remember.
 
     Args:
-        queries: Counts, `(n, vocabulary)`.
-        documents: Weights, `(m, vocabulary)`.
+        documents: BM25 weights of the corpus, `(m, vocabulary)`.
         idf: Inverse document frequencies, `(vocabulary,)`.
-        rows: Rows of each query's candidates among the documents, `(n, k)`.
-
-    Returns:
-        `(n, k)` float32: 0 where no word is shared, 1 where a document of mean length has each word once.
+        answers: For each training query remembered, the mean of its labelled documents' weights, each
+            divided by its length, `(queries, vocabulary)`.
 
     Example:
         >>> counts = csr_array(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]], dtype=np.float32))
-        >>> idf, length = np.array([1.0, 3.0, 1.0], dtype=np.float32), 2.0
-        >>> overlap(counts[:1], weigh_words(counts, idf, length), idf, np.array([[0, 1]])).tolist()
+        >>> idf = np.array([1.0, 3.0, 1.0], dtype=np.float32)
+        >>> shared = SharedWords(weigh_words(counts, idf, 2.0), idf, counts[:1])
+        >>> ones, first = np.ones((1, 1), dtype=np.float32), np.zeros((1, 1), dtype=int)
+        >>> shared.with_candidates(counts[:1], ones, first, np.array([[0, 1]]))[0].tolist()
         [[1.0, 0.75]]
     """
-    scores = np.zeros(rows.shape, dtype=np.float32)
-    wanted = np.zeros(documents.shape[1], dtype=np.float32)
-    for query, candidates in enumerate(rows):
-        words = queries.indices[queries.indptr[query] : queries.indptr[query + 1]]
-        wanted[words] = 1.0
-        scores[query] = documents[candidates] @ wanted / max(float(idf[words].sum()), 1e-6)
-        wanted[words] = 0.0
-    return scores
+
+    def __init__(self, documents: csr_array, idf: np.ndarray, answers: csr_array):
+        self.documents = documents
+        self.idf = idf
+        self.answers = answers
+        self._lengths = lengths(documents)
+
+    def with_candidates(
+        self, queries: csr_array, weights: np.ndarray, remembered: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what candidates share with their query, and with what it makes remember.
+
+        Args:
+            queries: Counts of the queries' words, `(n, vocabulary)`.
+            weights: Weights of the training queries recalled, `(n, r)`.
+            remembered: Their rows, `(n, r)`.
+            rows: Rows of each query's candidates among the documents, `(n, k)`.
+
+        Returns:
+            Two arrays `(n, k)` float32. The BM25 score as a share of the query's inverse document
+            frequencies: 0 where no word is shared, 1 where a document of mean length has each word once.
+            And the cosine-like product of the candidate's weights with the mean of what is remembered.
+        """
+        direct, expanded = np.zeros(rows.shape, dtype=np.float32), np.zeros(rows.shape, dtype=np.float32)
+        wanted = np.zeros(self.documents.shape[1], dtype=np.float32)
+        for query, candidates in enumerate(rows):
+            words = queries.indices[queries.indptr[query] : queries.indptr[query + 1]]
+            found = self.documents[candidates]
+            wanted[words] = 1.0
+            direct[query] = found @ wanted / max(float(self.idf[words].sum()), 1e-6)
+            wanted[words] = 0.0
+            mean = weights[query] @ self.answers[remembered[query]]
+            expanded[query] = found @ mean / self._lengths[candidates]
+        return direct, expanded
+
+
+def lengths(weights: csr_array) -> np.ndarray:
+    """Return the Euclidean length of each row, 1 for empty ones, `(m,)` float32."""
+    found = np.sqrt(weights.multiply(weights).sum(axis=1)).astype(np.float32)
+    return np.where(found > 0, found, np.float32(1.0))

@@ -52,7 +52,7 @@ def rerank(
     scores = np.empty(rows[head].shape, dtype=np.float32)
     with torch.inference_mode():
         for block in _blocks(scores.shape, whole_rows=evidence is not None):
-            candidates, known = _known(index, rows[head][block], evidence, words, block[0])
+            candidates, known = _known(adapter, index, queries, rows[head][block], evidence, words, block[0])
             scores[block] = adapter.eval().rerank(queries[block[0]], candidates, cosines[head][block], known)
     if not np.isfinite(scores).all():
         raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
@@ -86,7 +86,7 @@ def relevance(
     probability = np.empty(rows.shape, dtype=np.float32)
     with torch.inference_mode():
         for block in _blocks(rows.shape, whole_rows=evidence is not None):
-            candidates, known = _known(index, rows[block], evidence, words, block[0])
+            candidates, known = _known(adapter, index, queries, rows[block], evidence, words, block[0])
             probability[block] = adapter.eval().false_negative_probability(
                 queries[block[0]], candidates, known
             )
@@ -94,17 +94,21 @@ def relevance(
 
 
 def _known(
+    adapter: RetrieverAdapter,
     index: Index,
+    queries: np.ndarray,
     rows: np.ndarray,
     evidence: DocumentEvidence | None,
     words: csr_array | None,
-    queries: slice,
+    block: slice,
 ) -> tuple[np.ndarray, CandidateEvidence | None]:
-    """Return the embeddings of candidates, and what is known of them beside."""
+    """Return the embeddings of candidates of a block of queries, and what is known of them beside."""
     candidates = index.reconstruct(rows)
-    if evidence is None:
+    if evidence is None or adapter.evidence is None:
         return candidates, None
-    return candidates, evidence.of_candidates(None if words is None else words[queries], rows)
+    q = torch.from_numpy(np.array(queries[block], dtype=np.float32)).to(adapter.evidence.idf.device)
+    asked = None if words is None else words[block]
+    return candidates, evidence.of_candidates(adapter.evidence, q, asked, rows)
 
 
 def _blocks(shape: tuple[int, ...], whole_rows: bool) -> Iterator[tuple[slice, slice]]:

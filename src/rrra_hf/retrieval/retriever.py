@@ -323,7 +323,7 @@ class Retriever:
             block = slice(start, start + BLOCK_SIZE)
             words = None if query_texts is None else self.count_words(query_texts[block])
             queries = self.map_queries(embeddings[block])
-            hits += self._search_block(queries, words, top_k, depth if rerank else 0, probabilities)
+            hits += self._search_block(queries, words, top_k, depth, rerank, probabilities)
         return hits
 
     def _search_block(
@@ -332,23 +332,30 @@ class Retriever:
         words: csr_array | None,
         top_k: int,
         depth: int,
+        rerank: bool,
         probabilities: bool,
     ) -> list[list[Hit]]:
         corpus = self.indexed
-        rows, scores = self._ranked(corpus.index, corpus.evidence, queries, words, max(top_k, depth), depth)
-        rows, scores = rows[:, :top_k], scores[:, :top_k]
+        # Evidence of a document is read beside that of the others that were found.
+        found = max(top_k, depth) if rerank or probabilities else top_k
+        rows, scores = self._ranked(
+            corpus.index, corpus.evidence, queries, words, found, depth if rerank else 0
+        )
         hits: list[list[Hit]] = [
             [
                 {"corpus_id": corpus.ids[row], "score": score}
                 for row, score in zip(found_rows, found_scores, strict=True)
             ]
-            for found_rows, found_scores in zip(rows.tolist(), scores.tolist(), strict=True)
+            for found_rows, found_scores in zip(
+                rows[:, :top_k].tolist(), scores[:, :top_k].tolist(), strict=True
+            )
         ]
         if probabilities:
             assert self.adapter is not None
-            relevant = relevance(self.adapter, corpus.index, queries, rows, corpus.evidence, words)
-            for found, values in zip(hits, relevant.tolist(), strict=True):
-                for hit, probability in zip(found, values, strict=True):
+            judged = rows if corpus.evidence is not None else rows[:, :top_k]
+            relevant = relevance(self.adapter, corpus.index, queries, judged, corpus.evidence, words)
+            for query_hits, values in zip(hits, relevant[:, :top_k].tolist(), strict=True):
+                for hit, probability in zip(query_hits, values, strict=True):
                     hit["probability"] = probability
         return hits
 

@@ -21,8 +21,8 @@ class FitArguments:
         stage1: Linear maps fitted before the adapter: `"none"`, on the `"query"` side (the index stays
             as it is) or on `"both"` sides (documents are to be indexed again).
         evidence: Pieces of evidence for a head that reads evidence instead of a residual one, of
-            `EVIDENCE`; `"words"` is left out where no words are given. Of the other settings it uses
-            `stage1`, `tau`, `depth`, `development_fraction` and `seed`.
+            `EVIDENCE`; `"words"` and `"expansion"` are left out where no words are given. Of the other
+            settings it uses `stage1`, `tau`, `depth`, `development_fraction` and `seed`.
         hidden_size: Hidden units of the adapter.
         linear_skip: Add a linear path beside the MLP.
         dropout: Dropout after the hidden layer.
@@ -33,6 +33,7 @@ class FitArguments:
         random_negatives: Documents drawn uniformly for each step, shared by its queries; the positives
             of the step's other queries always serve as candidates too.
         segment_weight: Weight of the segment constraint.
+        class_balance: Let the classes of `"bce"` and `"four_class"` weigh the same, however rare they are.
         class_prior: Share of relevant documents among the candidates, for the positive-unlabelled
             correction of `"bce"`; `None` takes unlabelled candidates for negatives.
         max_steps: At most this many steps; a budget in steps costs the same time on every collection.
@@ -65,6 +66,7 @@ class FitArguments:
     mined_negatives: int = 16
     random_negatives: int = 0
     segment_weight: float = 0.0
+    class_balance: bool = True
     class_prior: float | None = None
     max_steps: int = 1250
     eval_steps: int = 125

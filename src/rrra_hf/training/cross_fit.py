@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 from ..mining import CandidatePool
 from .arguments import FitArguments
 from .evidence import cross_fit_evidence
-from .examples import LabelledQueries, hold_out
-from .fit import fit_adapter
+from .examples import LabelledQueries
+from .fit import check_pool, check_words, fit_adapter
 from .tuning import candidate_probabilities
 
 logger = logging.getLogger(__name__)
@@ -58,10 +58,9 @@ def cross_fit(
     if not 2 <= folds <= len(pool):
         raise ValueError(f"folds must lie between 2 and the number of queries, {len(pool)}; got {folds}.")
     if arguments.evidence:
+        check_pool(pool, query_embeddings, document_embeddings)
+        check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
         training = LabelledQueries(query_embeddings, pool.positives, query_words)
-        if development is None:
-            held_out, _ = hold_out(len(pool), arguments.development_fraction, arguments.seed)
-            development = training.select(held_out)
         judged_by_evidence = cross_fit_evidence(
             training, pool.candidates, document_embeddings, development, arguments, document_words, folds
         )

@@ -18,9 +18,9 @@ from ..adapter_rrra import RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
 from ..evidence import DocumentEvidence
 from ..evidence.words import word_statistics
-from ..evidence_rrra import JUDGE_UNITS, RANKER_UNITS, EvidenceHead, Reader
+from ..evidence_rrra import JUDGE_UNITS, OF_WORDS, RANKER_UNITS, EvidenceHead, Reader
 from .arguments import FitArguments
-from .examples import DevelopmentSet, LabelledQueries, gather, shuffled_batches
+from .examples import DevelopmentSet, LabelledQueries, gather, hold_out, shuffled_batches
 from .maps import MapRecipe, Maps, choose_maps, refit_maps
 from .tuning import PAIRS_PER_BLOCK, calibrate, choose_lambda
 
@@ -78,7 +78,7 @@ class Space:
     def _gather_block(self, queries: LabelledQueries, rows: np.ndarray) -> Tensor:
         q = F.normalize(torch.from_numpy(np.array(queries.embeddings, dtype=np.float32)), dim=-1)
         c = gather(self.documents, rows)
-        known = self.evidence.of_candidates(queries.words, rows)
+        known = self.evidence.of_candidates(self.head, q, queries.words, rows)
         return self.head.evidence(q, c, torch.einsum("nd,nkd->nk", q, c), known)
 
 
@@ -170,7 +170,7 @@ def cross_fit_evidence(
     training: LabelledQueries,
     candidates: np.ndarray,
     documents: np.ndarray,
-    development: LabelledQueries,
+    development: LabelledQueries | None,
     arguments: FitArguments,
     words: csr_array | None,
     folds: int,
@@ -185,34 +185,39 @@ def cross_fit_evidence(
         training: The queries.
         candidates: Rows of each query's candidates, `(n, depth)`, -1 where there are none.
         documents: Embeddings of the documents, `(m, dim)`.
-        development: Queries to choose the maps' recipe by.
+        development: Queries to choose the maps' recipe by; None to hold out some of the queries for it.
         arguments: Settings.
         words: Counts of the documents' words.
         folds: Parts to deal the queries into.
 
     Returns:
-        `(n, depth)` float32; any number where there is no candidate.
+        `(n, depth)` float32; NaN where there is no candidate.
     """
-    _, recipe = _stage1(training, documents, development, arguments)
+    taught = training
+    if development is None:
+        held_out, kept = hold_out(len(training.positives), arguments.development_fraction, arguments.seed)
+        development, taught = training.select(held_out), training.select(kept)
+    _, recipe = _stage1(taught, documents, development, arguments)
     rng = np.random.default_rng(arguments.seed)
     positive = np.array([rng.choice(rows) for rows in training.positives])
-    # An empty place repeats a document of the query: it is thrown away again.
-    filled = np.where(candidates < 0, np.maximum(candidates[:, :1], positive[:, None]), candidates)
-    rows = np.column_stack([filled, positive])
+    # An empty place repeats the first candidate: what is said of it is thrown away again.
+    first = np.where(candidates[:, :1] < 0, positive[:, None], candidates[:, :1])
+    rows = np.column_stack([np.where(candidates < 0, first, candidates), positive])
+    relevant = rows == positive[:, None]
     gathered, judged = [], []
     for space, part in _out_of_fold(training, documents, recipe, arguments, words, folds):
         gathered.append(space.gather(space.mapped(training.select(part)), rows[part]))
         judged.append(part)
     probabilities = np.empty(candidates.shape, dtype=np.float32)
     for fold, part in enumerate(judged):
-        others = torch.cat([evidence for other, evidence in enumerate(gathered) if other != fold])
-        labels = np.zeros(others.shape[:2], dtype=bool)
-        labels[:, -1] = True
-        judge = fit_judge(others, labels, space.head.names, arguments)
+        others = [other for other in range(len(judged)) if other != fold]
+        evidence = torch.cat([gathered[other] for other in others])
+        labels = np.concatenate([relevant[judged[other]] for other in others])
+        judge = fit_judge(evidence, labels, space.head.names, arguments)
         with torch.no_grad():
             probabilities[part] = expit(judge(gathered[fold])[:, :-1].numpy())
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
-    return probabilities
+    return np.where(candidates >= 0, probabilities, np.float32(np.nan))
 
 
 # -------------------------------------------------------------------- spaces
@@ -235,7 +240,11 @@ def _out_of_fold(
     folds: int,
 ) -> Iterator[tuple[Space, np.ndarray]]:
     """Yield the space that the other folds make, and the rows of the training queries of each fold."""
-    dealt = np.random.default_rng(arguments.seed).permutation(len(training.positives)) % folds
+    count = len(training.positives)
+    if count < 2:
+        raise ValueError(f"Evidence needs at least two training queries beside those held out, got {count}.")
+    folds = min(folds, count)
+    dealt = np.random.default_rng(arguments.seed).permutation(count) % folds
     for fold in range(folds):
         others = training.select(np.flatnonzero(dealt != fold))
         maps = None if arguments.stage1 == "none" else refit_maps(others, documents, arguments, recipe)
@@ -264,12 +273,16 @@ def make_space(
     labelled, columns = np.unique(np.concatenate(training.positives), return_inverse=True)
     lengths = [len(rows) for rows in training.positives]
     pairs = np.column_stack([np.repeat(np.arange(len(lengths)), lengths), columns])
+    names = [name for name in arguments.evidence if name not in OF_WORDS or words is not None]
+    reads_words = any(name in OF_WORDS for name in names)
+    answers = words[labelled] if words is not None and reads_words else None
     sizes = {
-        "names": [name for name in arguments.evidence if name != "words" or words is not None],
+        "names": names,
         "queries": len(lengths),
         "documents": len(labelled),
         "pairs": len(pairs),
-        "vocabulary": words.shape[1] if words is not None and "words" in arguments.evidence else 0,
+        "vocabulary": 0 if answers is None else answers.shape[1],
+        "entries": 0 if answers is None else answers.nnz,
     }
     dim = documents.shape[1]
     with torch.random.fork_rng(devices=[]):
@@ -282,10 +295,16 @@ def make_space(
         head.query_inverse.copy_(torch.linalg.inv(maps.query))
         if maps.document is not None:
             head.document_inverse.copy_(torch.linalg.inv(maps.document))
-    if words is not None and head.reads_words:
+    if words is not None and answers is not None:
         idf, length = word_statistics(words)
         head.idf.copy_(torch.from_numpy(idf))
         head.mean_length.fill_(length)
+        for buffer, values in (
+            (head.memory_words, answers.indices),
+            (head.memory_counts, answers.data),
+            (head.memory_ends, answers.indptr),
+        ):
+            buffer.copy_(torch.from_numpy(values))
     mapped = adapter.map_documents(np.asarray(documents, dtype=np.float32))
     head.remember(
         torch.from_numpy(adapter.map_queries(np.asarray(training.embeddings, dtype=np.float32))),

@@ -73,8 +73,8 @@ def fit_adapter(
     if pool is None:
         pool = mine_embeddings(query_embeddings, document_embeddings, positives or [], depth=arguments.depth)
     else:
-        _check_against(pool, query_embeddings, document_embeddings)
-    _check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
+        check_pool(pool, query_embeddings, document_embeddings)
+    check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
     training = LabelledQueries(query_embeddings, pool.positives, query_words)
     mined = pool.candidates
     if development is None:
@@ -103,13 +103,14 @@ def fit_adapter(
     return adapter
 
 
-def _check_words(
+def check_words(
     queries: csr_array | None,
     documents: csr_array | None,
     development: LabelledQueries | None,
     num_queries: int,
     num_documents: int,
 ) -> None:
+    """Raise a ValueError unless all counts of words are there and of one vocabulary, or none are."""
     if (queries is None) != (documents is None):
         raise ValueError("Give both query_words and document_words, or neither.")
     if queries is None or documents is None:
@@ -120,11 +121,16 @@ def _check_words(
     ):
         if words.shape != (count, documents.shape[1]):
             raise ValueError(f"{name} must have shape {(count, documents.shape[1])}, got {words.shape}.")
-    if development is not None and development.words is None:
-        raise ValueError("development must have words as the training queries do.")
+    if development is None:
+        return
+    expected = (len(development.positives), documents.shape[1])
+    if development.words is None or development.words.shape != expected:
+        got = None if development.words is None else development.words.shape
+        raise ValueError(f"development must have words of shape {expected}, got {got}.")
 
 
-def _check_against(pool: CandidatePool, queries: np.ndarray, documents: np.ndarray) -> None:
+def check_pool(pool: CandidatePool, queries: np.ndarray, documents: np.ndarray) -> None:
+    """Raise a ValueError unless the embeddings are finite and those of the pool's queries and documents."""
     check_embeddings(documents, "document_embeddings")
     check_embeddings(queries, "query_embeddings", documents.shape[1])
     for name, given, expected in (

@@ -13,6 +13,7 @@ from ..adapter_rrra import RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
 from ..embeddings import embed_collection, encode
 from ..evidence import count_words
+from ..evidence_rrra import OF_WORDS
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
 from .arguments import FitArguments
@@ -58,7 +59,7 @@ def fit_model(
     model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.hidden_size)).eval()
     encoder = model.to_sentence_transformer()
     embeddings = embed_collection(training, encoder, cache_dir=cache_dir, batch_size=batch_size)
-    reads_words = "words" in arguments.evidence
+    reads_words = any(name in OF_WORDS for name in arguments.evidence)
 
     def count(texts: Sequence[str]) -> csr_array | None:
         return count_words(encoder, texts) if reads_words else None

@@ -22,7 +22,7 @@ from .selection import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 1024
+BATCH_SIZE = 2048
 LEARNING_RATE = 2e-3
 # A budget in steps: passes over a few hundred pairs would end long before the maps have moved.
 STEPS = 160
@@ -80,7 +80,7 @@ class Maps:
         adapter.config.document_map = self.document is not None
         for name, matrix in (("query_map", self.query), ("document_map", self.document)):
             if matrix is not None:
-                layer = nn.Linear(len(matrix), len(matrix), bias=False)
+                layer = nn.utils.skip_init(nn.Linear, len(matrix), len(matrix), bias=False)
                 layer.weight.copy_(matrix)
                 setattr(adapter, name, layer)
 

@@ -24,6 +24,7 @@ from ..data import Collection
 from ..distributed import Processes, check_launch, joined_processes
 from ..embeddings import CollectionEmbeddings, collection_fingerprint, embed_collection, encoder_fingerprint
 from ..evidence import count_words
+from ..evidence_rrra import OF_WORDS
 from ..losses import RRRALoss
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
@@ -294,7 +295,11 @@ class _Stages:
         )
 
     def _words(self, encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
-        return count_words(encoder, texts) if "words" in self.arguments.fit.evidence else None
+        return (
+            count_words(encoder, texts)
+            if any(name in OF_WORDS for name in self.arguments.fit.evidence)
+            else None
+        )
 
     def _measure(
         self, encoder: SentenceTransformer, adapter: RetrieverAdapter | None = None

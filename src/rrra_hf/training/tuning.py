@@ -52,10 +52,10 @@ def read_candidates(
     parts = []
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
-        known = None
-        if evidence is not None:
-            known = evidence.of_candidates(None if words is None else words[part], rows[part])
-        q = gather(queries, np.arange(len(queries))[part])
+        q, known = gather(queries, np.arange(len(queries))[part]), None
+        if evidence is not None and adapter.evidence is not None:
+            asked = None if words is None else words[part]
+            known = evidence.of_candidates(adapter.evidence, q, asked, rows[part])
         parts.append(adapter.read(q, gather(documents, rows[part]), evidence=known))
     return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
