@@ -17,16 +17,21 @@ from numpy.testing import assert_allclose, assert_array_equal
 from peft import LoraConfig
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.sentence_transformer.modules import BoW
 
+from launching import launch
 from rrra_hf import RRRAModel
 from rrra_hf.embeddings import (
     check_embeddings,
     encode,
     encoder_fingerprint,
+    encoding_error,
     load_embeddings,
     save_embeddings,
     texts_fingerprint,
 )
+from rrra_hf.embeddings.cache import Cache
+from rrra_hf.embeddings.forward import Forward, _cut
 
 WORDS = ["list", "copy", "find", "files", "folder", "sort", "text", "line"]
 TEXTS = [" ".join(WORDS[i % 8 : i % 8 + 1 + i % 5]) + f" {WORDS[i // 8]}" for i in range(40)]
@@ -40,17 +45,17 @@ def model(tiny_bert: Path) -> SentenceTransformer:
 def count_texts(
     model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, fail_after: int = 10**9
 ) -> list[str]:
-    """Record the documents that are really encoded; raise when more than `fail_after` would be."""
+    """Record the texts that are really encoded; raise when more than `fail_after` would be."""
     encoded: list[str] = []
-    original = model.encode_document
+    original = model.forward
 
-    def record(texts: list[str], **options: object) -> np.ndarray:
-        if len(encoded) + len(texts) > fail_after:
+    def record(features: dict[str, torch.Tensor], **options: object) -> dict[str, torch.Tensor]:
+        if len(encoded) + len(features["input_ids"]) > fail_after:
             raise KeyboardInterrupt
-        encoded.extend(texts)
-        return original(texts, **options)
+        encoded.extend(model.tokenizer.batch_decode(features["input_ids"], skip_special_tokens=True))
+        return original(features, **options)
 
-    monkeypatch.setattr(model, "encode_document", record)
+    monkeypatch.setattr(model, "forward", record)
     return encoded
 
 
@@ -236,6 +241,7 @@ def test_no_progress_bar_off_a_terminal_and_one_bar_if_wanted(
         (["copy", "sort", 3.0], {}, "got float at position 2"),
         (["copy"], {"task": "passage"}, "task must be 'query' or 'document', got 'passage'"),
         (["copy"], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (["copy"], {"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
         (["copy"], {"shard_size": -1}, "shard_size must be at least 1, got -1"),
     ],
 )
@@ -257,6 +263,198 @@ def test_nan_from_the_model_is_an_error_that_counts_rows_and_is_not_cached(
     with pytest.raises(ValueError, match=r"NaN or infinite values for 2 of 5 texts .* at position 1"):
         encode(model, texts, task="document", cache_dir=tmp_path)
     assert not list(tmp_path.rglob("*.arrow"))
+
+
+# ---------------------------------------------------------------- batches
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 9), st.none() | st.integers(1, 90)
+)
+def test_batches_hold_each_text_once_and_keep_to_their_budgets(
+    lengths: list[int], batch_size: int, batch_tokens: int | None
+) -> None:
+    batches = _cut(np.array(lengths), batch_size, batch_tokens)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    in_order = [lengths[position] for batch in batches for position in batch]
+    assert in_order == sorted(lengths, reverse=True)
+    for batch in batches:
+        assert len(batch) <= batch_size
+        padded = len(batch) * max(lengths[position] for position in batch)
+        assert len(batch) == 1 or batch_tokens is None or padded <= batch_tokens
+
+
+def test_texts_are_batched_by_tokens_and_not_padded_beyond_the_longest(model: SentenceTransformer) -> None:
+    # One token each, unknown, of any length in characters.
+    texts = ["x" * 30, "list copy find files", "y" * 20, "sort text", "z"]
+    batches = Forward(model, "document", batch_size=3)._batches(texts)
+    assert [batch.positions.tolist() for batch in batches] == [[1, 3, 0], [2, 4]]
+    assert [tuple(batch.features["input_ids"].shape) for batch in batches] == [(3, 6), (2, 3)]
+    few_tokens = Forward(model, "document", batch_size=3, batch_tokens=8)._batches(texts)
+    assert [batch.positions.tolist() for batch in few_tokens] == [[1], [3, 0], [2, 4]]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("model_type", ["bert", "qwen3"])
+def test_threads_and_padding_on_either_side_change_no_embedding(
+    encoder_folder: Callable[[str], Path], threads: int, model_type: str
+) -> None:
+    model = SentenceTransformer(str(encoder_folder(model_type)), device="cpu")
+    expected = model.encode_document(TEXTS, normalize_embeddings=True)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = encode(model, TEXTS, task="document", batch_size=4, batch_tokens=24, shard_size=16)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert_allclose(found, expected, atol=1e-6)
+
+
+def test_models_without_tokens_to_count_are_encoded(tmp_path: Path) -> None:
+    model = SentenceTransformer(modules=[BoW(vocab=WORDS)], device="cpu")
+    texts = [*TEXTS, "copy copy copy", "list"]
+    expected = model.encode_document(texts, normalize_embeddings=True)
+    assert_allclose(encode(model, texts, task="document", batch_size=4), expected, atol=1e-6)
+    assert_allclose(encode(model, texts, task="document", cache_dir=tmp_path), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["query", "document"])
+def test_prompts_are_chosen_as_sentence_transformers_chooses_them(
+    model: SentenceTransformer, task: str
+) -> None:
+    own = model.encode_query if task == "query" else model.encode_document
+    for prompts, default in (
+        ({"passage": "passage ", "query": "query "}, None),
+        ({"corpus": "old ", "other": "new "}, "other"),
+        ({"other": "new "}, "other"),
+        ({}, None),
+    ):
+        model.prompts, model.default_prompt_name = prompts, default
+        expected = own(TEXTS, normalize_embeddings=True)
+        assert_allclose(encode(model, TEXTS, task=task), expected, atol=1e-6)
+
+
+def test_dimensions_are_truncated_before_they_are_normalised(model: SentenceTransformer) -> None:
+    model.truncate_dim = 8
+    expected = model.encode_query(TEXTS, normalize_embeddings=True)
+    assert_allclose(encode(model, TEXTS, task="query"), expected, atol=1e-6)
+
+
+# ---------------------------------------------------------------- texts met before, and several processes
+
+
+def test_where_ten_texts_changed_ten_are_encoded(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [f"{text} {word}" for text in TEXTS for word in ("old", "new", "query")]
+    encode(model, many, task="document", cache_dir=tmp_path, shard_size=16)
+    changed = [f"{text} passage" if row % 12 == 5 else text for row, text in enumerate(many)][::-1]
+    encoded = count_texts(model, monkeypatch)
+    found = encode(model, changed, task="document", cache_dir=tmp_path, shard_size=16)
+    assert len(encoded) == 10 and all(text.endswith("passage") for text in encoded)
+    assert_allclose(found, encode(model, changed, task="document"), atol=1e-6)
+
+
+def test_shards_of_an_interrupted_run_serve_other_texts_too(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count_texts(model, monkeypatch, fail_after=24)
+    with pytest.raises(KeyboardInterrupt):
+        encode(model, TEXTS, task="document", cache_dir=tmp_path, shard_size=8)
+    monkeypatch.undo()
+    other = [*TEXTS[:-1], "old"]
+    encoded = count_texts(model, monkeypatch)
+    found = encode(model, other, task="document", cache_dir=tmp_path)
+    assert len(encoded) <= 17
+    assert_allclose(found, encode(model, other, task="document"), atol=1e-6)
+
+
+def test_equal_texts_are_encoded_once(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = count_texts(model, monkeypatch)
+    found = encode(model, ["copy", "sort", "copy", "copy"], task="query", cache_dir=tmp_path)
+    assert sorted(encoded) == ["copy", "sort"]
+    assert_array_equal(found[[2, 3]], found[[0, 0]])
+
+
+def test_damaged_files_of_other_texts_are_passed_over(model: SentenceTransformer, tmp_path: Path) -> None:
+    encode(model, TEXTS, task="document", cache_dir=tmp_path)
+    truncate(cache_folder(tmp_path))
+    found = encode(model, TEXTS[:5], task="document", cache_dir=tmp_path)
+    assert_allclose(found, encode(model, TEXTS[:5], task="document"), atol=1e-6)
+
+
+def test_a_shard_that_nobody_finished_is_encoded_at_last(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if another process had claimed all shards, and died.
+    monkeypatch.setattr(Cache, "_encode_unclaimed", lambda *arguments: None)
+    found = encode(model, TEXTS, task="document", cache_dir=tmp_path, shard_size=8)
+    assert_allclose(found, encode(model, TEXTS, task="document"), atol=1e-6)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import numpy as np
+from rrra_hf.distributed import joined_processes
+from rrra_hf.embeddings import encode, save_embeddings
+from rrra_hf.mining import mine_embeddings
+from sentence_transformers import SentenceTransformer
+
+encoder, folder = sys.argv[1], Path(sys.argv[2])
+words = "list copy find files folder sort text line".split()
+texts = [f"{a} {b}" for a in words[:4] for b in words[4:]]
+positives = [[row] for row in range(16)]
+with joined_processes() as processes:
+    model = SentenceTransformer(encoder, device="cpu")
+    found = encode(model, texts, task="document", cache_dir=folder / "cache", shard_size=4)
+    pool = mine_embeddings(found, found, positives, depth=5, block_size=3, folder=folder / "pool")
+    assert pool.candidates.shape == (16, 5)
+    save_embeddings(folder / f"{processes.index}-of-{processes.count}.arrow", found)
+"""
+
+
+@pytest.mark.slow
+def test_launched_processes_give_the_bits_of_one(tiny_bert: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = launch(script, tiny_bert, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    model = SentenceTransformer(str(tiny_bert), device="cpu")
+    texts = [f"{a} {b}" for a in WORDS[:4] for b in WORDS[4:]]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = encode(model, texts, task="document", shard_size=4)
+    finally:
+        torch.set_num_threads(before)
+    for index in range(2):
+        assert_array_equal(load_embeddings(tmp_path / f"{index}-of-2.arrow"), expected)
+
+
+# ---------------------------------------------------------------- other backends and precisions
+
+
+def test_the_error_of_another_encoder_is_measured(model: SentenceTransformer, tiny_bert: Path) -> None:
+    same = encoding_error(model, model, TEXTS, task="query")
+    assert same.greatest == 0 and same.same_nearest == 1 and same.lowest_cosine == pytest.approx(1)
+    half = SentenceTransformer(str(tiny_bert), device="cpu").to(torch.bfloat16)
+    error = encoding_error(half, model, TEXTS, task="query")
+    difference = np.abs(encode(half, TEXTS, task="query") - encode(model, TEXTS, task="query")).max()
+    assert error.greatest == difference
+    assert 1e-4 < difference < 0.1
+    assert 0.98 < error.lowest_cosine < 1
+
+
+def test_encoders_that_cannot_be_compared_are_refused(model: SentenceTransformer, tiny_bert: Path) -> None:
+    with pytest.raises(ValueError, match="texts must be two or more, got 1"):
+        encoding_error(model, model, ["copy"], task="query")
+    short = SentenceTransformer(str(tiny_bert), device="cpu", truncate_dim=8)
+    with pytest.raises(ValueError, match="reference's dimension 32, got 8"):
+        encoding_error(short, model, TEXTS, task="query")
 
 
 # ---------------------------------------------------------------- fingerprints

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,9 @@ from sentence_transformers import SentenceTransformer
 
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encoder_fingerprint, load_embeddings, save_embeddings
+from rrra_hf.indexes import FlatIndex
 from rrra_hf.mining import CandidatePool, mine, mine_embeddings
+from rrra_hf.mining.exact import ExactSearch
 
 
 @dataclasses.dataclass
@@ -223,6 +226,165 @@ def test_a_collection_that_cannot_be_mined_is_refused(encoder: SentenceTransform
         mine(make_collection(), encoder, depth=-1)
     with pytest.raises(ValueError, match="collection must have queries, got none"):
         mine(make_collection({}), encoder)
+
+
+# ---------------------------------------------------------------- blocks, indexes, folders
+
+
+def random_case(seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "query_embeddings": rng.standard_normal((50, 6)),
+        "document_embeddings": rng.standard_normal((400, 6)),
+        "positives": [[row, 2 * row + 9] for row in range(50)],
+        "depth": 7,
+    }
+
+
+@pytest.mark.parametrize("max_memory", [1, 500, 10_000, 2**25])
+@pytest.mark.parametrize("block_size", [1, 13, 64])
+def test_neither_blocks_nor_tiles_change_the_pool(max_memory: int, block_size: int) -> None:
+    expected = mine_embeddings(**random_case())
+    found = mine_embeddings(**random_case(), max_memory=max_memory, block_size=block_size)
+    assert_array_equal(found.candidates, expected.candidates)
+    assert_allclose(found.scores, expected.scores, atol=1e-6)
+
+
+def test_several_threads_mine_the_same() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        found = mine_embeddings(**random_case(), block_size=8)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert_array_equal(found.candidates, mine_embeddings(**random_case()).candidates)
+
+
+def test_an_index_is_searched_in_place_of_the_documents() -> None:
+    case = random_case()
+    index = FlatIndex(6)
+    index.add(case["document_embeddings"])
+    found = mine_embeddings(**case, index=index)
+    expected = mine_embeddings(**case)
+    assert_array_equal(found.candidates, expected.candidates)
+    assert_allclose(found.scores, expected.scores, atol=1e-6)
+    with pytest.raises(ValueError, match=r"index must hold documents of shape \(400, 6\), got \(0, 6\)"):
+        mine_embeddings(**case, index=FlatIndex(6))
+
+
+class FewHits(FlatIndex):
+    """Finds three documents and fills up with -1, as approximate indexes do."""
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        scores, rows = super().search(queries, k)
+        scores[:, 3:], rows[:, 3:] = -np.inf, -1
+        return scores, rows
+
+
+def test_an_approximate_index_may_find_too_few(tmp_path: Path) -> None:
+    case = random_case()
+    index = FewHits(6)
+    index.add(case["document_embeddings"])
+    # Half of the queries have their nearest document for a positive.
+    _, nearest = FlatIndex.search(index, case["query_embeddings"], 400)
+    case["positives"] = [[rows[0 if query % 2 else -1]] for query, rows in enumerate(nearest)]
+    pool = mine_embeddings(**case, index=index, folder=tmp_path / "pool")
+    expected = mine_embeddings(**case).candidates
+    kept = (pool.candidates >= 0).sum(axis=1)
+    assert kept.tolist() == [3, 2] * 25
+    for row, count in enumerate(kept):
+        assert_array_equal(pool.candidates[row, :count], expected[row, :count])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block_size": 0}, "block_size must be at least 1, got 0"),
+        ({"max_memory": -1}, "max_memory must be at least 1, got -1"),
+    ],
+)
+def test_sizes_are_checked(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mine_embeddings(**random_case(), **options)
+
+
+def count_searches(monkeypatch: pytest.MonkeyPatch, fail_after: int = 10**9) -> list[slice]:
+    """Record the blocks that are really searched for; raise when it would be more than `fail_after`."""
+    searched: list[slice] = []
+    original = ExactSearch.search
+
+    def record(self: ExactSearch, block: slice) -> tuple[np.ndarray, np.ndarray]:
+        if len(searched) == fail_after:
+            raise KeyboardInterrupt
+        searched.append(block)
+        return original(self, block)
+
+    monkeypatch.setattr(ExactSearch, "search", record)
+    return searched
+
+
+def test_interrupted_mining_goes_on_with_the_next_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**random_case(), "block_size": 5, "folder": tmp_path / "pool"}
+    count_searches(monkeypatch, fail_after=6)
+    with pytest.raises(KeyboardInterrupt):
+        mine_embeddings(**options)
+    monkeypatch.undo()
+    shards = list(tmp_path.glob(".pool.*/*.arrow"))
+    assert len(shards) == 6
+    searched = count_searches(monkeypatch)
+    pool = mine_embeddings(**options)
+    assert len(searched) == 4
+    assert_array_equal(pool.candidates, mine_embeddings(**random_case()).candidates)
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]
+    assert_same(CandidatePool.load(tmp_path / "pool"), pool)
+
+
+def test_damaged_blocks_are_mined_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {**random_case(), "block_size": 5, "folder": tmp_path / "pool"}
+    count_searches(monkeypatch, fail_after=6)
+    with pytest.raises(KeyboardInterrupt):
+        mine_embeddings(**options)
+    monkeypatch.undo()
+    cut, foreign, *_ = sorted(tmp_path.glob(".pool.*/*.arrow"))
+    cut.write_bytes(cut.read_bytes()[:-50])
+    save_embeddings(foreign, np.ones((5, 7)))
+    searched = count_searches(monkeypatch)
+    pool = mine_embeddings(**options)
+    assert len(searched) == 6
+    assert str(cut) in caplog.text and "mining again" in caplog.text
+    assert_array_equal(pool.candidates, mine_embeddings(**random_case()).candidates)
+
+
+def test_a_finished_pool_is_read_and_another_one_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pool"
+    first = mine_embeddings(**random_case(), folder=folder)
+    searched = count_searches(monkeypatch)
+    assert_same(mine_embeddings(**random_case(), folder=folder), first)
+    assert searched == []
+    changed = random_case()
+    changed["positives"][3] = [1]
+    for case in (random_case(1), changed, {**random_case(), "depth": 4}):
+        searched.clear()
+        pool = mine_embeddings(**case, folder=folder)
+        assert len(searched) == 1
+        assert_same(CandidatePool.load(folder), pool)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files \(notes\.txt\)"):
+        mine_embeddings(**random_case(), folder=folder)
+
+
+def test_a_collection_is_mined_into_a_folder(encoder: SentenceTransformer, tmp_path: Path) -> None:
+    pool = mine(make_collection(), encoder, depth=3, folder=tmp_path / "pool")
+    expected = mine(make_collection(), encoder, depth=3)
+    assert pool.candidate_ids == expected.candidate_ids
+    assert pool.fingerprint == {**expected.fingerprint, "mining": pool.fingerprint["mining"]}
 
 
 # ---------------------------------------------------------------- the pool

@@ -1,5 +1,6 @@
 """Encoding texts into embeddings on disk."""
 
+from .agreement import EncodingError, encoding_error
 from .checks import check_embeddings
 from .collection import CollectionEmbeddings, embed_collection
 from .encode import encode
@@ -8,11 +9,13 @@ from .storage import load_embeddings, save_embeddings
 
 __all__ = [
     "CollectionEmbeddings",
+    "EncodingError",
     "check_embeddings",
     "collection_fingerprint",
     "embed_collection",
     "encode",
     "encoder_fingerprint",
+    "encoding_error",
     "load_embeddings",
     "save_embeddings",
     "texts_fingerprint",

@@ -50,3 +50,19 @@ def non_finite_rows(embeddings: np.ndarray) -> np.ndarray:
             block = np.asarray(embeddings[start : start + BLOCK_SIZE], dtype=np.float32)
         found.append(start + np.flatnonzero(~np.isfinite(block).all(axis=1)))
     return np.concatenate(found)
+
+
+def check_finite(embeddings: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return what a model gave for the texts at `positions` if it is finite, else raise.
+
+    Raises:
+        ValueError: If there are NaN or infinite values; the message counts rows and names a position.
+    """
+    bad = non_finite_rows(embeddings)
+    if len(bad):
+        raise ValueError(
+            f"The model gave NaN or infinite values for {len(bad)} of {len(embeddings)} texts encoded "
+            f"together, the first at position {positions[bad].min()}; its weights may be damaged, or its "
+            "precision too low."
+        )
+    return embeddings

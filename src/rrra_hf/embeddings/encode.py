@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Literal
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
-from .checks import non_finite_rows
+from .cache import Cache
+from .checks import check_finite
 from .fingerprint import encoder_fingerprint, texts_fingerprint
-from .storage import atomic_path, load_embeddings, save_embeddings
-
-logger = logging.getLogger(__name__)
-
-Task = Literal["query", "document"]
-
-EMBEDDINGS_NAME = "embeddings.arrow"
-META_NAME = "meta.json"
+from .forward import Forward, Task
 
 
 def encode(
@@ -33,22 +22,34 @@ def encode(
     *,
     task: Task,
     batch_size: int = 64,
+    batch_tokens: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     show_progress_bar: bool | None = None,
     shard_size: int = 512,
 ) -> np.ndarray:
     """Return the normalised embeddings of texts, from the cache if they were encoded before.
 
-    Texts are encoded by `model.encode_query` or `model.encode_document`, the longest first, in shards.
+    The embeddings are those of `model.encode_query` or `model.encode_document`, to float32 rounding.
+    Texts are encoded in shards, the longest first: a shard is tokenised while the one before it is computed,
+    and divided into batches by length in tokens. On a CPU, each core has its own batches.
+
     With `cache_dir`, each finished shard is kept, so that an interrupted run goes on where it stopped.
     The cache is keyed by what decides the embeddings (weights, settings, prompts, task, texts), never
-    by a name: a fine-tuned model does not meet its former embeddings.
+    by a name: a fine-tuned model does not meet its former embeddings. In another list of texts, those that
+    were encoded before are not encoded again: where ten documents changed, ten are encoded. A finished
+    list is a folder of its own that may be removed at any time.
+
+    Processes that encode the same texts into the same `cache_dir` at once, as `accelerate launch` or
+    `torchrun` start them, on machines that share the folder, divide the shards among them. All get the same
+    embeddings, and the same bits as a single process where each core computes its own batches.
 
     Args:
         model: The encoder.
         texts: The texts, in any order; those longer than the model takes are truncated by it.
         task: Encode them as `"query"` or `"document"`.
-        batch_size: Texts a forward pass.
+        batch_size: Texts a forward pass, at most.
+        batch_tokens: Tokens a forward pass with its padding, at most; None for 4,096 on a CPU, whose caches
+            hold no more, and for no limit elsewhere.
         cache_dir: Folder of the cache; None to keep nothing on disk.
         show_progress_bar: None shows one on a terminal only.
         shard_size: Texts a shard, the unit of resuming.
@@ -63,33 +64,22 @@ def encode(
     texts = _check_texts(texts)
     if task not in ("query", "document"):
         raise ValueError(f"task must be 'query' or 'document', got {task!r}.")
-    for name, size in (("batch_size", batch_size), ("shard_size", shard_size)):
-        if size < 1:
+    sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens, "shard_size": shard_size}
+    for name, size in sizes.items():
+        if size is not None and size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}.")
-    # The longest first, so that batches pad little and too large a batch_size fails at once.
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    shards = [order[start : start + shard_size] for start in range(0, len(order), shard_size)]
-    encode_task = model.encode_query if task == "query" else model.encode_document
-
-    def encode_shard(positions: np.ndarray) -> np.ndarray:
-        embeddings = encode_task(
-            [texts[position] for position in positions],
-            batch_size=batch_size,
-            show_progress_bar=False,
-            normalize_embeddings=True,
-        )
-        return _check_finite(np.asarray(embeddings, dtype=np.float32), positions)
-
-    run = partial(_encoded, shards, description=f"Encoding ({task})", show_progress_bar=show_progress_bar)
+    forward = Forward(model, task, batch_size, batch_tokens)
+    disable = None if show_progress_bar is None else not show_progress_bar
     if cache_dir is None:
-        return _gather(run(encode_shard), len(texts))
+        with tqdm(total=len(texts), desc=f"Encoding ({task})", unit="text", disable=disable) as bar:
+            return _encode_in_memory(forward, texts, shard_size, bar)
     key = {"encoder": encoder_fingerprint(model), "task": task, "texts": texts_fingerprint(texts)}
-    folder = Path(cache_dir) / "-".join(key.values())
-    cached = _read_cache(folder, len(texts))
+    cache = Cache(Path(cache_dir) / "-".join(key.values()), key, texts, shard_size)
+    cached = cache.read()
     if cached is not None:
         return cached
-    _write_cache(folder, key, run(partial(_resume_shard, folder, encode_shard)), len(texts))
-    return load_embeddings(folder / EMBEDDINGS_NAME)
+    with tqdm(total=len(texts), desc=f"Encoding ({task})", unit="text", disable=disable) as bar:
+        return cache.fill(forward, bar.update)
 
 
 def _check_texts(texts: Sequence[str]) -> list[str]:
@@ -104,92 +94,16 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
     return texts
 
 
-def _check_finite(embeddings: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    bad = non_finite_rows(embeddings)
-    if len(bad):
-        raise ValueError(
-            f"The model gave NaN or infinite values for {len(bad)} of {len(embeddings)} texts encoded "
-            f"together, the first at position {positions[bad].min()}; its weights may be damaged, or its "
-            "precision too low."
-        )
-    return embeddings
-
-
-def _encoded(
-    shards: list[np.ndarray],
-    encode_shard: Callable[[np.ndarray], np.ndarray],
-    description: str,
-    show_progress_bar: bool | None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the positions of each shard's texts and their embeddings, under one progress bar."""
-    disable = None if show_progress_bar is None else not show_progress_bar
-    count = sum(len(positions) for positions in shards)
-    with tqdm(total=count, desc=description, unit="text", disable=disable) as bar:
-        for positions in shards:
-            yield positions, encode_shard(positions)
-            bar.update(len(positions))
-
-
-def _gather(
-    encoded: Iterator[tuple[np.ndarray, np.ndarray]], count: int, scratch: IO[bytes] | None = None
-) -> np.ndarray:
-    """Put the shards' rows in the order of the texts, in memory or in the file `scratch`."""
+def _encode_in_memory(forward: Forward, texts: list[str], shard_size: int, bar: tqdm) -> np.ndarray:
+    # The longest first, so that batches pad little and too large a batch_size fails at once.
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    shards = [order[start : start + shard_size] for start in range(0, len(order), shard_size)]
+    shard_texts = ([texts[position] for position in positions] for positions in shards)
     embeddings = np.empty((0, 0), dtype=np.float32)
-    for positions, shard in encoded:
+    encoded = forward.embed(shard_texts, len(texts) > forward.batch_size)
+    for positions, rows in zip(shards, encoded, strict=True):
         if not embeddings.size:
-            shape = (count, shard.shape[1])
-            embeddings = (
-                np.memmap(scratch, np.float32, "w+", shape=shape) if scratch else np.empty(shape, np.float32)
-            )
-        embeddings[positions] = shard
-    return embeddings
-
-
-def _resume_shard(
-    folder: Path, encode_shard: Callable[[np.ndarray], np.ndarray], positions: np.ndarray
-) -> np.ndarray:
-    """Read a shard that an interrupted run finished, else encode it and keep it."""
-    path = folder / f"shard-{texts_fingerprint(map(str, positions))}.arrow"
-    try:
-        embeddings = load_embeddings(path)
-        if len(embeddings) == len(positions):
-            return embeddings
-        logger.warning("%s holds %d rows, not %d; encoding again.", path, len(embeddings), len(positions))
-    except FileNotFoundError:
-        pass
-    except ValueError as error:
-        logger.warning("%s; encoding again.", error)
-    embeddings = encode_shard(positions)
-    save_embeddings(path, embeddings)
-    return embeddings
-
-
-def _write_cache(
-    folder: Path, key: dict[str, str], encoded: Iterator[tuple[np.ndarray, np.ndarray]], count: int
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    # The scratch file has no name, so nothing of it is left behind, and the matrix need not fit in memory.
-    with tempfile.TemporaryFile(dir=folder) as scratch:
-        embeddings = _gather(encoded, count, scratch)
-        with atomic_path(folder / META_NAME) as temporary:
-            meta = {**key, "count": count, "dim": embeddings.shape[1]}
-            temporary.write_text(json.dumps(meta, indent=2) + "\n")
-        save_embeddings(folder / EMBEDDINGS_NAME, embeddings)
-    for shard in folder.glob("shard-*.arrow"):
-        shard.unlink(missing_ok=True)
-
-
-def _read_cache(folder: Path, count: int) -> np.ndarray | None:
-    """Return the finished embeddings of a cache folder, or None if there are none to trust."""
-    path = folder / EMBEDDINGS_NAME
-    if not path.exists():
-        return None
-    try:
-        shape = (count, json.loads((folder / META_NAME).read_text())["dim"])
-        embeddings = load_embeddings(path)
-        if embeddings.shape != shape:
-            raise ValueError(f"{path} has shape {embeddings.shape}, not {shape}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("The cached embeddings are damaged and are encoded again: %s", error)
-        return None
+            embeddings = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+        embeddings[positions] = check_finite(rows, positions)
+        bar.update(len(rows))
     return embeddings

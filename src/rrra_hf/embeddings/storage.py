@@ -60,14 +60,17 @@ def read_meta(path: Path, format_version: int, names: Sequence[str]) -> dict[str
         raise ValueError(f"{path} is missing or damaged: {error}") from error
 
 
-def save_embeddings(path: str | os.PathLike[str], embeddings: np.ndarray) -> None:
-    """Write embeddings to an Arrow IPC file with one column, `embedding: fixed_size_list<float>`.
+def save_embeddings(
+    path: str | os.PathLike[str], embeddings: np.ndarray, text_hashes: np.ndarray | None = None
+) -> None:
+    """Write embeddings to an Arrow IPC file with a column `embedding: fixed_size_list<float>`.
 
     The file is written under a temporary name and renamed, so it is complete or not there.
 
     Args:
         path: The file; replaced if it is there.
         embeddings: `(n, dim)`, stored as float32.
+        text_hashes: `(n,)` of `text_hashes`, stored as a second column, `text_hash`.
 
     Raises:
         ValueError: If `embeddings` is not a matrix.
@@ -81,12 +84,10 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: np.ndarray) -> Non
     """
     if embeddings.ndim != 2 or embeddings.shape[1] == 0:
         raise ValueError(f"embeddings must have shape (n, dim), got {embeddings.shape}.")
-    values = np.ascontiguousarray(embeddings, dtype=np.float32)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-    # One batch, because only then is the matrix contiguous in the file.
-    batch = pa.record_batch([column], names=["embedding"])
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
-        writer.write_batch(batch)
+    columns = {"embedding": np.asarray(embeddings, dtype=np.float32)}
+    if text_hashes is not None:
+        columns["text_hash"] = text_hashes
+    save_columns(path, columns)
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> np.ndarray:
@@ -102,17 +103,66 @@ def load_embeddings(path: str | os.PathLike[str]) -> np.ndarray:
         FileNotFoundError: If the file is not there.
         ValueError: If it is damaged or holds something else.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"No embeddings at {path}.")
+    try:
+        embeddings = load_columns(path)["embedding"]
+        if embeddings.ndim != 2 or embeddings.dtype != np.float32:
+            raise ValueError(f"its column has type {embeddings.dtype}")
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or holds no embeddings: {error}") from error
+    return embeddings
+
+
+def save_columns(path: str | os.PathLike[str], columns: dict[str, np.ndarray]) -> None:
+    """Write arrays of equal length to an Arrow IPC file, complete or not at all.
+
+    Args:
+        path: The file; replaced if it is there.
+        columns: Name to `(n, width)` numbers or `(n,)` bytes of fixed length (dtype `S`).
+    """
+    # One batch, because only then is each array contiguous in the file.
+    batch = pa.record_batch([_column(array) for array in columns.values()], names=list(columns))
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def load_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Open a file that `save_columns` wrote, memory-mapped.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The arrays by name, read-only.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        ValueError: If it is damaged or holds columns of other types.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"No file at {path}.")
     try:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
             batch = reader.get_batch(0)
         batch.validate(full=True)
-        column = batch.column("embedding")
-        if not pa.types.is_fixed_size_list(column.type) or column.type.value_type != pa.float32():
-            raise ValueError(f"its column has type {column.type}")
-        values = column.values.to_numpy(zero_copy_only=True)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or holds no embeddings: {error}") from error
-    return values.reshape(len(column), column.type.list_size)
+        return {name: _array(batch.column(name)) for name in batch.schema.names}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _column(array: np.ndarray) -> pa.Array:
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind == "S":
+        buffers = [None, pa.py_buffer(array)]
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(array.itemsize), len(array), buffers)
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
+
+
+def _array(column: pa.Array) -> np.ndarray:
+    if pa.types.is_fixed_size_binary(column.type):
+        dtype = f"S{column.type.byte_width}"
+        return np.frombuffer(column.buffers()[1], dtype, len(column), column.offset * column.type.byte_width)
+    if not pa.types.is_fixed_size_list(column.type) or not pa.types.is_primitive(column.type.value_type):
+        raise ValueError(f"its column has type {column.type}")
+    return column.values.to_numpy(zero_copy_only=True).reshape(len(column), column.type.list_size)

@@ -1,18 +1,28 @@
-"""Mining candidates: exact search with the training queries, the labelled positives taken out."""
+"""Mining candidates: the best documents of each training query, the labelled positives taken out."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import get_device_name
+from tqdm.auto import tqdm
 
 from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection
-from ..indexes import FlatIndex
+from ..embeddings.fingerprint import array_fingerprint, texts_fingerprint
+from ..embeddings.threads import compute_threads
+from ..indexes import Index
+from .exact import ExactSearch
 from .pool import CandidatePool
+from .unfinished import Search, UnfinishedPool
 
 if TYPE_CHECKING:
     from ..data import Collection
@@ -27,6 +37,7 @@ def mine(
     cache_dir: str | os.PathLike[str] | None = None,
     batch_size: int = 64,
     show_progress_bar: bool | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> CandidatePool:
     """Mine the documents that an encoder ranks high for each query of a split.
 
@@ -40,6 +51,7 @@ def mine(
         cache_dir: Folder of the cache of embeddings, see `encode`.
         batch_size: Texts a forward pass.
         show_progress_bar: None shows one on a terminal only.
+        folder: Folder that the pool is saved in while it grows, see `mine_embeddings`.
 
     Returns:
         A pool with the queries in the order of `collection.split(split).query_ids`, and fingerprints.
@@ -54,11 +66,11 @@ def mine(
     embeddings = embed_collection(
         part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
     )
-    return mine_collection(part, embeddings, depth)
+    return mine_collection(part, embeddings, depth, folder=folder, show_progress_bar=show_progress_bar)
 
 
 def mine_collection(
-    collection: Collection, embeddings: CollectionEmbeddings, depth: int = 100
+    collection: Collection, embeddings: CollectionEmbeddings, depth: int = 100, **options: Any
 ) -> CandidatePool:
     """Mine candidates for all queries of a collection that is encoded already.
 
@@ -66,6 +78,7 @@ def mine_collection(
         collection: The collection, with a positive for every query (take a split of it).
         embeddings: Its embeddings.
         depth: Candidates a query.
+        **options: `folder`, `index`, `max_memory`, ... of `mine_embeddings`.
 
     Returns:
         A pool with the queries in the order of `collection.query_ids`, and fingerprints.
@@ -82,6 +95,7 @@ def mine_collection(
         document_ids=collection.document_ids,
         excluded=_rows_of_same_text(collection.document_texts, collection.positive_rows),
         fingerprint=embeddings.fingerprint,
+        **options,
     )
 
 
@@ -96,8 +110,20 @@ def mine_embeddings(
     excluded: Sequence[Sequence[int] | np.ndarray] | None = None,
     fingerprint: dict[str, str] | None = None,
     block_size: int = 1024,
+    max_memory: int = 2**25,
+    index: Index | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    show_progress_bar: bool | None = None,
 ) -> CandidatePool:
     """Mine candidates from embeddings of any source.
+
+    The search is exact, unless an `index` is given. It takes a block of queries at a time, on each core one.
+
+    With `folder`, each block's candidates are kept as soon as they are found, and in the end the pool is
+    saved there, in place of another one: mining that was interrupted goes on where it stopped, and mining
+    that was finished is read. Processes that mine the same into the same folder at once divide the blocks
+    among them, and all return the pool.
 
     Args:
         query_embeddings: `(n_queries, dim)`, of any length; memory-mapped or not.
@@ -108,14 +134,21 @@ def mine_embeddings(
         document_ids: Ids of the documents; their rows as strings if not given.
         excluded: Rows of further documents that must not be a query's candidates.
         fingerprint: What the embeddings were made from, see `CandidatePool`.
-        block_size: Queries searched at a time.
+        block_size: Queries searched at a time, the unit of resuming.
+        max_memory: Bytes that a core takes beside the embeddings and the pool.
+        index: Where the documents are in the order of their rows, to search there; its hits may be
+            approximate.
+        folder: Folder of the pool, see `CandidatePool.save`; None to keep nothing on disk.
+        device: Where to compute; None for a GPU if there is one.
+        show_progress_bar: None shows one on a terminal only.
 
     Returns:
         A pool with the queries in the order of their rows.
 
     Raises:
         ValueError: If embeddings are not finite matrices of one dimension, a query has no positive, a
-            row is not in the corpus, or lengths disagree; the message names the argument.
+            row is not in the corpus, lengths disagree, a size is not legal, or the folder holds other
+            files; the message names the argument.
 
     Example:
         >>> documents = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
@@ -124,8 +157,15 @@ def mine_embeddings(
         ([['1', '2']], [[0.800000011920929, 0.0]])
     """
     _check_depth(depth)
+    for name, size in (("block_size", block_size), ("max_memory", max_memory)):
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
     queries = check_embeddings(query_embeddings, "query_embeddings")
     documents = check_embeddings(document_embeddings, "document_embeddings", dim=queries.shape[1])
+    if index is not None and (len(index), index.dim) != documents.shape:
+        raise ValueError(
+            f"index must hold documents of shape {documents.shape}, got {(len(index), index.dim)}."
+        )
     query_names = _ids(query_ids, len(queries), "query_ids")
     document_names = _ids(document_ids, len(documents), "document_ids")
     positive_rows = _check_rows(positives, "positives", len(queries), len(documents))
@@ -135,27 +175,81 @@ def mine_embeddings(
         excluded_rows = _check_rows(excluded, "excluded", len(queries), len(documents))
         removed = [np.union1d(p, e) for p, e in zip(positive_rows, excluded_rows, strict=True)]
 
-    index = FlatIndex(documents.shape[1])
-    index.add(documents)
-    candidates = np.full((len(queries), depth), -1, dtype=np.int32)
-    scores = np.full((len(queries), depth), -np.inf, dtype=np.float32)
-    for start in range(0, len(queries), block_size):
-        block = slice(start, start + block_size)
-        # Deep enough that `depth` candidates are left after the removal.
-        k = depth + max(len(rows) for rows in removed[block])
-        found_scores, found = index.search(queries[block], k)
-        for query, rows in enumerate(removed[block], start):
-            kept = np.flatnonzero(np.isin(found[query - start], rows, invert=True))[:depth]
-            candidates[query, : len(kept)] = found[query - start, kept]
-            scores[query, : len(kept)] = found_scores[query - start, kept]
-    return CandidatePool(
-        query_ids=query_names,
-        document_ids=document_names,
-        positives=positive_rows,
-        candidates=candidates,
-        scores=scores,
-        fingerprint=dict(fingerprint or {}),
+    place = torch.device(device or get_device_name())
+    search: Search = (
+        ExactSearch(queries, documents, removed, depth, max_memory, place).search
+        if index is None
+        else partial(_search_index, index, queries, removed, depth)
     )
+    # An index has threads of its own, and a GPU is one.
+    threaded = index is None and place.type == "cpu" and torch.get_num_threads() > 1
+    blocks = [
+        slice(start, min(start + block_size, len(queries))) for start in range(0, len(queries), block_size)
+    ]
+    run = partial(_run, blocks, threaded, show_progress_bar)
+    make_pool = partial(CandidatePool, query_names, document_names, positive_rows)
+    fingerprint = dict(fingerprint or {})
+    if folder is None:
+        candidates = np.empty((len(queries), depth), dtype=np.int32)
+        scores = np.empty((len(queries), depth), dtype=np.float32)
+
+        def fill(block: slice) -> None:
+            candidates[block], scores[block] = search(block)
+
+        run(fill)
+        return make_pool(candidates, scores, fingerprint=fingerprint)
+    decisive = {
+        **fingerprint,
+        "query_embeddings": array_fingerprint(queries),
+        "document_embeddings": array_fingerprint(documents),
+        "query_ids": texts_fingerprint(query_names),
+        "document_ids": texts_fingerprint(document_names),
+        "positives": _rows_fingerprint(positive_rows),
+        "removed": _rows_fingerprint(removed),
+        "index": type(index).__name__,
+        "depth": str(depth),
+    }
+    mining = texts_fingerprint([*decisive, *decisive.values()])
+    unfinished = UnfinishedPool(Path(folder), mining, blocks, depth)
+    if unfinished.finished():
+        return CandidatePool.load(folder)
+    run(partial(unfinished.mine, search))
+    return unfinished.finish(search, partial(make_pool, fingerprint={**fingerprint, "mining": mining}))
+
+
+def _run(
+    blocks: list[slice], threaded: bool, show_progress_bar: bool | None, work: Callable[[slice], None]
+) -> None:
+    """Do the work on each block, on several cores if that is wanted, under one progress bar."""
+    disable = None if show_progress_bar is None else not show_progress_bar
+    with (
+        tqdm(total=blocks[-1].stop, desc="Mining", unit="query", disable=disable) as bar,
+        compute_threads() if threaded and len(blocks) > 1 else nullcontext() as pool,
+    ):
+        done = map(work, blocks) if pool is None else pool.map(work, blocks)
+        for block, _ in zip(blocks, done, strict=True):
+            bar.update(block.stop - block.start)
+
+
+def _search_index(
+    index: Index, queries: np.ndarray, removed: list[np.ndarray], depth: int, block: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the candidates of a block of queries in an index, rows and cosines as `ExactSearch.search`."""
+    # Deep enough that `depth` candidates are left after the removal.
+    found_scores, found = index.search(queries[block], depth + max(len(rows) for rows in removed[block]))
+    candidates = np.full((len(found), depth), -1, dtype=np.int32)
+    scores = np.full((len(found), depth), -np.inf, dtype=np.float32)
+    for query, rows in enumerate(removed[block]):
+        # Approximate indexes fill up with -1.
+        kept = np.flatnonzero((found[query] >= 0) & np.isin(found[query], rows, invert=True))[:depth]
+        candidates[query, : len(kept)] = found[query, kept]
+        scores[query, : len(kept)] = found_scores[query, kept]
+    return candidates, scores
+
+
+def _rows_fingerprint(row_lists: list[np.ndarray]) -> str:
+    lengths = np.array([len(rows) for rows in row_lists], dtype=np.int64)
+    return array_fingerprint(lengths) + array_fingerprint(np.concatenate(row_lists))
 
 
 def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:

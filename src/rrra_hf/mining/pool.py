@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,17 @@ META_NAME = "pool.json"
 DOCUMENTS_NAME = "documents.parquet"
 QUERIES_NAME = "queries.parquet"
 FILE_NAMES = {META_NAME, DOCUMENTS_NAME, QUERIES_NAME}
+QUERIES_SCHEMA = pa.schema(
+    {
+        "query_id": pa.large_string(),
+        "positive_ids": pa.large_list(pa.large_string()),
+        "candidate_ids": pa.large_list(pa.large_string()),
+        "scores": pa.large_list(pa.float32()),
+        "false_negative_probability": pa.large_list(pa.float32()),
+    }
+)
+# Queries written at a time.
+BLOCK_SIZE = 4096
 
 
 @dataclass
@@ -192,34 +204,33 @@ class CandidatePool:
         """
         directory = Path(directory)
         if directory.exists():
-            _check_replaceable(directory)
+            check_replaceable(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
-            new = Path(temporary) / "new"
-            new.mkdir()
-            self._write(new)
-            if directory.exists():
-                directory.rename(Path(temporary) / "old")
-            new.rename(directory)
+            self.replace(directory, Path(temporary) / "pool")
+
+    def replace(self, directory: Path, scratch: Path) -> None:
+        """Write the pool to a scratch folder, and put it in place of a folder.
+
+        Args:
+            directory: The folder; may be there or not.
+            scratch: Made anew, on the same disk. It keeps what was in the folder, to be removed.
+        """
+        shutil.rmtree(scratch, ignore_errors=True)
+        new = scratch / "new"
+        new.mkdir(parents=True)
+        self._write(new)
+        if directory.exists():
+            directory.rename(scratch / "old")
+        new.rename(directory)
 
     def _write(self, directory: Path) -> None:
-        pq.write_table(pa.table({"document_id": _strings(self.document_ids)}), directory / DOCUMENTS_NAME)
-        kept = self.candidates >= 0
-        offsets = _offsets(kept.sum(axis=1))
-        probability = self.false_negative_probability
-        columns = {
-            "query_id": _strings(self.query_ids),
-            "positive_ids": self._id_lists(
-                np.concatenate([np.empty(0, np.int32), *self.positives]),
-                _offsets(np.array([len(rows) for rows in self.positives], dtype=np.int64)),
-            ),
-            "candidate_ids": self._id_lists(self.candidates[kept], offsets),
-            "scores": pa.LargeListArray.from_arrays(offsets, pa.array(self.scores[kept])),
-            "false_negative_probability": pa.nulls(len(self), pa.large_list(pa.float32()))
-            if probability is None
-            else pa.LargeListArray.from_arrays(offsets, pa.array(probability[kept])),
-        }
-        pq.write_table(pa.table(columns), directory / QUERIES_NAME)
+        document_ids = _strings(self.document_ids)
+        pq.write_table(pa.table({"document_id": document_ids}), directory / DOCUMENTS_NAME)
+        with pq.ParquetWriter(directory / QUERIES_NAME, QUERIES_SCHEMA) as writer:
+            # Block by block: the ids of all candidates at once take more memory than the pool.
+            for start in range(0, len(self), BLOCK_SIZE):
+                writer.write_table(self._table(slice(start, start + BLOCK_SIZE), document_ids))
         meta = {
             "format_version": FORMAT_VERSION,
             "queries": len(self),
@@ -229,8 +240,23 @@ class CandidatePool:
         }
         (directory / META_NAME).write_text(json.dumps(meta, indent=2) + "\n")
 
-    def _id_lists(self, rows: np.ndarray, offsets: pa.Array) -> pa.Array:
-        return pa.LargeListArray.from_arrays(offsets, _strings(self.document_ids).take(pa.array(rows)))
+    def _table(self, block: slice, document_ids: pa.Array) -> pa.Table:
+        """Return the rows of some queries as `queries.parquet` holds them."""
+        kept = self.candidates[block] >= 0
+        offsets = _offsets(kept.sum(axis=1))
+        positives = self.positives[block]
+        probability = self.false_negative_probability
+        positive_offsets = _offsets(np.array([len(rows) for rows in positives], dtype=np.int64))
+        columns = [
+            _strings(self.query_ids[block]),
+            _id_lists(np.concatenate(positives), positive_offsets, document_ids),
+            _id_lists(self.candidates[block][kept], offsets, document_ids),
+            pa.LargeListArray.from_arrays(offsets, pa.array(self.scores[block][kept])),
+            pa.nulls(len(kept), pa.large_list(pa.float32()))
+            if probability is None
+            else pa.LargeListArray.from_arrays(offsets, pa.array(probability[block][kept])),
+        ]
+        return pa.table(columns, schema=QUERIES_SCHEMA)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> CandidatePool:
@@ -279,10 +305,15 @@ class CandidatePool:
         )
 
 
-def _check_replaceable(directory: Path) -> None:
+def check_replaceable(directory: Path) -> None:
+    """Raise ValueError if a folder holds anything but a pool."""
     others = sorted({path.name for path in directory.iterdir()} - FILE_NAMES)
     if others:
         raise ValueError(f"{directory} holds other files ({', '.join(others[:3])}); save the pool elsewhere.")
+
+
+def _id_lists(rows: np.ndarray, offsets: pa.Array, document_ids: pa.Array) -> pa.Array:
+    return pa.LargeListArray.from_arrays(offsets, document_ids.take(pa.array(rows)))
 
 
 def _strings(values: Sequence[str]) -> pa.Array:
