@@ -28,8 +28,8 @@ from rrra_hf.data import Collection, load_collection
 from rrra_hf.mining import CandidatePool
 from rrra_hf.training import FitArguments
 from rrra_hf.training.contrastive import newest_complete_checkpoint
-from rrra_hf.training.run_folder import RunFolder
-from rrra_hf.training.train import train
+from rrra_hf.training.run_folder import RunFolder, write_json
+from rrra_hf.training.train import _Stages, train
 from rrra_hf.training.train_arguments import TrainArguments
 from rrra_hf.training.train_data import pair_dataset, with_development
 
@@ -104,13 +104,34 @@ def test_the_loss_falls(run: Path) -> None:
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
 
 
-def test_the_final_encoder_is_that_of_stage_3_with_an_adapter_of_its_own(run: Path) -> None:
-    stage3, final = (load_file(run / place / "model.safetensors") for place in ("stage3/model", "model"))
+def test_the_final_encoder_is_the_better_one_with_an_adapter_of_its_own(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    quality = [results[stage]["development"]["encoder"]["nDCG@10"] for stage in ("stage1", "stage3")]
+    stage = 3 if quality[1] >= quality[0] else 1
+    assert results["final"]["stage"] == stage
+    kept, final = (load_file(run / place / "model.safetensors") for place in (f"stage{stage}/model", "model"))
     encoder = [name for name in final if not name.startswith("adapter.")]
     assert encoder
-    assert all(torch.equal(final[name], stage3[name]) for name in encoder)
+    assert all(torch.equal(final[name], kept[name]) for name in encoder)
     stage2 = RetrieverAdapter.from_pretrained(run / "stage2/adapter").state_dict()
     assert any(not torch.equal(final[f"adapter.{name}"], weight) for name, weight in stage2.items())
+
+
+@pytest.mark.parametrize(
+    ("after", "fall_back", "stage"), [(0.5, True, 3), (0.4, True, 1), (0.4, False, 3), (0.6, True, 3)]
+)
+def test_an_encoder_that_hard_negatives_made_worse_is_not_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, after: float, fall_back: bool, stage: int
+) -> None:
+    folder = RunFolder(tmp_path, {"seed": 0})
+    for name, quality in (("stage1", 0.5), ("stage3", after)):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "results.json", {"development": {"encoder": {"nDCG@10": quality}}})
+    stages = _Stages(
+        folder, with_development(make_collection(), 0.15, 0), TrainArguments(fall_back=fall_back)
+    )
+    assert stages._better_stage() == stage
+    assert ("Hard negatives did not pay" in caplog.text) == (stage == 1)
 
 
 def test_results_tell_quality_and_time_of_each_stage(run: Path) -> None:
@@ -123,7 +144,8 @@ def test_results_tell_quality_and_time_of_each_stage(run: Path) -> None:
         assert set(parts["development"]["encoder"]) == {"nDCG@10", "R@1", "R@100"}
         assert ("adapter" in parts["development"]) == (stage in ("stage2", "final"))
     assert results["stage1"]["development"]["encoder"] == results["stage2"]["development"]["encoder"]
-    assert results["final"]["development"]["encoder"] == results["stage3"]["development"]["encoder"]
+    best = f"stage{results['final']['stage']}"
+    assert results["final"]["development"]["encoder"] == results[best]["development"]["encoder"]
     # The figures of fitting come from the same queries.
     fit = RRRAModel.from_pretrained(run / "model").adapter.config.fit["development"]
     assert fit["nDCG@10"]["encoder"] == pytest.approx(results["final"]["development"]["encoder"]["nDCG@10"])

@@ -69,6 +69,8 @@ class AdapterConfig:
             raise ValueError(f"num_classes must be 1 or 4, got {self.num_classes}.")
         if self.scoring not in ("log_odds", "product"):
             raise ValueError(f"scoring must be 'log_odds' or 'product', got {self.scoring!r}.")
+        if self.evidence is not None and self.scoring != "log_odds":
+            raise ValueError(f"evidence needs scoring='log_odds', got {self.scoring!r}.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AdapterConfig:

@@ -58,6 +58,9 @@ def train(
         int | None, typer.Option(help="Mine and weigh the negatives anew after so many steps of stage 3.")
     ] = None,
     refresh_epochs: Annotated[int | None, typer.Option(help="The same, counted in epochs.")] = None,
+    fall_back: Annotated[
+        bool, typer.Option(help="Keep the encoder of stage 1 where stage 3 makes it worse.")
+    ] = True,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
     pairs: Pairs = None,
@@ -92,6 +95,7 @@ def train(
             folds=folds,
             refresh_steps=refresh_steps,
             refresh_epochs=refresh_epochs,
+            fall_back=fall_back,
             save_steps=save_steps,
             max_seq_length=max_length,
             bf16=bf16,

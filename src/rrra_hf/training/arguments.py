@@ -137,4 +137,4 @@ class FitArguments:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments as a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "evidence": list(self.evidence)}

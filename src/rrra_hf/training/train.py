@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -37,9 +38,11 @@ from .fit_model import fit_model
 from .measure import measure
 from .refresh import Refresh
 from .resampler import Resampler
-from .run_folder import RunFolder, write_json
+from .run_folder import RESULTS_NAME, RunFolder, read_json, write_json
 from .train_arguments import TrainArguments
 from .train_data import pair_dataset, with_development
+
+logger = logging.getLogger(__name__)
 
 MODEL_NAME = "model"
 
@@ -57,7 +60,8 @@ def train(
        and an adapter is fitted.
     3. The encoder of stage 1 is trained on with drawn candidates as hard negatives, each with the
        resampling weight that its probability says.
-    4. The adapter is fitted again on the final encoder.
+    4. The adapter is fitted again on the final encoder: that of stage 3, or of stage 1 if that ranks the
+       development queries better.
 
     Started again with the same arguments, an interrupted run continues where it stopped, and ends
     with the same result as one that was not interrupted.
@@ -207,8 +211,9 @@ class _Stages:
         return self._train_encoder(3, encoder, loss, resampler.dataset, epochs, max_steps, callbacks)
 
     def final(self) -> dict[str, Any]:
-        """Fit the adapter on the final encoder, and save the two together."""
-        model = self._load(3)
+        """Fit the adapter on the better encoder, and save the two together."""
+        stage = self._better_stage()
+        model = self._load(stage)
         encoder = model.to_sentence_transformer()
         fit_model(
             model,
@@ -219,9 +224,25 @@ class _Stages:
         )
         results = self._measure(encoder, model.adapter)
         model.save_pretrained(self.folder.path / MODEL_NAME)
-        return results
+        return {"stage": stage, **results}
 
     # ---------------------------------------------------------------- parts of stages
+
+    def _better_stage(self) -> int:
+        """Return 3, or 1 if its encoder ranks the development queries better and may be fallen back to."""
+        before, after = (
+            read_json(self.folder.path / stage / RESULTS_NAME)["development"]["encoder"]["nDCG@10"]
+            for stage in ("stage1", "stage3")
+        )
+        if after >= before or not self.arguments.fall_back:
+            return 3
+        logger.warning(
+            "Hard negatives did not pay: development nDCG@10 is %.4f after stage 3 and was %.4f after "
+            "stage 1, whose encoder is kept.",
+            after,
+            before,
+        )
+        return 1
 
     @property
     def _softmax(self) -> dict[str, Any]:

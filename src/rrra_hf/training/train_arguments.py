@@ -45,6 +45,8 @@ class TrainArguments:
         bf16: Train in bfloat16 mixed precision.
         fp16: Train in float16 mixed precision.
         gradient_checkpointing: Compute activations twice to save memory.
+        fall_back: Keep the encoder of stage 1 where that of stage 3 ranks the development queries worse:
+            hard negatives don't pay on every collection.
         seed: Seed of everything random, but for that of `fit`.
         fit: Settings of adapter fitting; `fit.depth` is the depth of the pool, and
             `fit.development_fraction` is held out where the collection has no split `dev`.
@@ -80,6 +82,7 @@ class TrainArguments:
     bf16: bool = False
     fp16: bool = False
     gradient_checkpointing: bool = False
+    fall_back: bool = True
     seed: int = 0
     fit: FitArguments = field(default_factory=FitArguments)
 
