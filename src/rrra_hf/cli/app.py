@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from transformers.utils import logging as transformers_logging
 
-from . import compare, demo, evaluate, fit, index, mine, rerank, search, train
+from . import compare, demo, evaluate, fit, index, mine, rerank, search, serve, train
 from .common import errors
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ for command in (demo.demo, mine.mine, fit.fit, train.train, index.index, search.
     app.command()(command)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(serve.serve)
 
 
 @app.callback()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from ..embeddings import texts_fingerprint
 from ..embeddings.storage import read_meta
 from ..evidence import DocumentEvidence
-from ..indexes import FlatIndex
+from ..indexes import Index, load_index
 from .documents import SCHEMA, document_texts
 
 VECTORS_NAME = "vectors.faiss"
@@ -35,7 +35,7 @@ class CorpusIndex:
         evidence: What the adapter needs of each document beside its embedding, if it reads evidence.
     """
 
-    index: FlatIndex
+    index: Index
     documents: pa.Table
     encoder: str
     corpus: str
@@ -127,8 +127,8 @@ def _read_documents(path: Path) -> pa.Table:
         raise ValueError(f"{path} is missing or damaged: {error}") from error
 
 
-def _read_vectors(path: Path) -> FlatIndex:
+def _read_vectors(path: Path) -> Index:
     try:
-        return FlatIndex.load(path)
+        return load_index(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing; index the corpus again.") from error

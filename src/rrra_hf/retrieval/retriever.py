@@ -20,7 +20,8 @@ from sentence_transformers import SentenceTransformer
 from ..adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
 from ..evidence import DocumentEvidence, count_words
-from ..indexes import FlatIndex
+from ..indexes import Index, make_index
+from ..indexes.choose import KINDS
 from ..modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex
 from .documents import Corpus, document_table, document_texts
@@ -34,7 +35,7 @@ BLOCK_SIZE = 4096
 
 
 class Retriever:
-    """Finds the documents of a corpus that are relevant to a query: exact search by cosine, then reranking.
+    """Finds the documents of a corpus that are relevant to a query: search by cosine, then reranking.
 
     With an `RRRAModel`, also one inside a `SentenceTransformer`, the adapter is the model's. Any other
     `SentenceTransformer` can be given an adapter that was fitted on its embeddings; if that holds linear
@@ -109,6 +110,7 @@ class Retriever:
         cache_dir: str | os.PathLike[str] | None = None,
         batch_size: int = 64,
         *,
+        kind: str = "auto",
         show_progress_bar: bool | None = None,
     ) -> Retriever:
         """Encode the documents of a corpus and index them, in place of those indexed before.
@@ -119,35 +121,47 @@ class Retriever:
                 list of texts, whose ids are their positions, `"0"`, `"1"`, ...
             cache_dir: Folder of the cache of embeddings, see `encode`.
             batch_size: Texts a forward pass.
+            kind: Kind of index, see `make_index`: `"flat"` is exact, `"auto"` is exact up to 50,000
+                documents and approximate beyond.
             show_progress_bar: None shows one on a terminal only.
 
         Returns:
             The retriever itself.
 
         Raises:
-            ValueError: If the corpus is empty or malformed, or the encoder gives NaN.
+            ValueError: If the corpus is empty or malformed, there is no such kind, or the encoder gives NaN.
         """
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
         documents = document_table(corpus)
         texts = document_texts(documents)
         index = self._embed_documents(
-            texts, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
+            texts, kind, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
         )
         evidence = self._document_evidence(index, texts)
         self._corpus = CorpusIndex(index, documents, self._fingerprint(), texts_fingerprint(texts), evidence)
         return self
 
-    def _embed_documents(self, texts: list[str], **options: Any) -> FlatIndex:
+    def _embed_documents(self, texts: list[str], kind: str, **options: Any) -> Index:
         embeddings = encode(self.encoder, texts, task="document", **options)
-        index = FlatIndex(embeddings.shape[1])
-        for start in range(0, len(embeddings), BLOCK_SIZE):
-            block = embeddings[start : start + BLOCK_SIZE]
-            # The maps of an RRRAModel are in its embeddings already.
-            if self._adapter is not None and self._adapter.document_map is not None:
-                block = self._adapter.map_documents(block)
-            index.add(block)
+        index = make_index(embeddings.shape[1], len(embeddings), kind)
+        # All at once, since an approximate index is trained on a sample of what it is given first.
+        index.add(self._map_documents(embeddings))
         return index
 
-    def _document_evidence(self, index: FlatIndex, texts: list[str]) -> DocumentEvidence | None:
+    def _map_documents(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the document embeddings to index: mapped into a file, if the adapter given has a map."""
+        # The maps of an RRRAModel are in its embeddings already.
+        if self._adapter is None or self._adapter.document_map is None:
+            return embeddings
+        with tempfile.TemporaryFile() as file:
+            mapped = np.memmap(file, np.float32, "w+", shape=embeddings.shape)
+        for start in range(0, len(embeddings), BLOCK_SIZE):
+            block = slice(start, start + BLOCK_SIZE)
+            mapped[block] = self._adapter.map_documents(embeddings[block])
+        return mapped
+
+    def _document_evidence(self, index: Index, texts: list[str]) -> DocumentEvidence | None:
         head = None if self.adapter is None else self.adapter.evidence
         if head is None:
             return None
@@ -361,7 +375,7 @@ class Retriever:
 
     def _ranked(
         self,
-        index: FlatIndex,
+        index: Index,
         evidence: DocumentEvidence | None,
         queries: np.ndarray,
         words: csr_array | None,
@@ -412,7 +426,7 @@ class Retriever:
         if not documents:
             return []
         texts = document_texts(document_table(documents))
-        index = self._embed_documents(texts, batch_size=batch_size, show_progress_bar=False)
+        index = self._embed_documents(texts, "flat", batch_size=batch_size, show_progress_bar=False)
         embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
         rows, scores = self._ranked(
             index,
