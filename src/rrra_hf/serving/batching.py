@@ -1,0 +1,131 @@
+"""Requests that arrive while others are worked on are done together, by a bounded pool of threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+
+class Busy(Exception):
+    """Too much waits already."""
+
+
+@dataclass(eq=False)
+class Job:
+    """Items to be worked on, and the future of their results."""
+
+    work: Callable[[list[Any]], Sequence[Any]]
+    items: list[Any]
+    key: Hashable
+    done: asyncio.Future[list[Any]]
+
+
+class Batcher:
+    """Works on jobs in threads; jobs of one key that wait are done in one call.
+
+    Nothing waits for others to join it: a job begins as soon as a thread is free, the oldest first, and
+    takes along those that wait behind it with an equal key. So batches grow with the load.
+
+    To be used in one event loop.
+
+    Args:
+        name: Name of the threads.
+        threads: Number of threads.
+        batch: Items of several jobs done in one call, at most; a larger job is done alone.
+        waiting: Jobs that wait for a thread, at most.
+        observe: Told the number of items of each call.
+
+    Example:
+        >>> async def main():
+        ...     batcher = Batcher("example", threads=1, batch=8, waiting=10)
+        ...     double = lambda items: [2 * item for item in items]
+        ...     return await asyncio.gather(*(batcher.run(double, [n], 1.0, key="double") for n in range(3)))
+        >>> asyncio.run(main())
+        [[0], [2], [4]]
+    """
+
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        batch: int,
+        waiting: int,
+        observe: Callable[[int], None] = lambda size: None,
+    ):
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._free = threads
+        self._batch = batch
+        self._most = waiting
+        self._observe = observe
+        self._waiting: list[Job] = []
+
+    async def run(
+        self,
+        work: Callable[[list[Any]], Sequence[Any]],
+        items: Sequence[Any],
+        seconds: float,
+        key: Hashable = None,
+    ) -> list[Any]:
+        """Work on items, and return the result of each.
+
+        Args:
+            work: Called in a thread with a list of items; returns a result for each.
+            items: The items, at least one.
+            seconds: Time for waiting and working.
+            key: Jobs of equal keys may be given to the first one's `work` together; None for a job alone.
+
+        Raises:
+            Busy: If too many jobs wait.
+            asyncio.TimeoutError: If the time is over; a job that has not begun never begins then.
+        """
+        if len(self._waiting) >= self._most:
+            raise Busy(f"{len(self._waiting)} requests are waiting already; come again later.")
+        job = Job(work, list(items), key, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        self._begin()
+        try:
+            return await asyncio.wait_for(job.done, seconds)
+        finally:
+            if job in self._waiting:
+                self._waiting.remove(job)
+
+    def close(self) -> None:
+        """Wait for what is being worked on, and end the threads."""
+        self._pool.shutdown()
+
+    def _begin(self) -> None:
+        while self._free and self._waiting:
+            jobs = self._take()
+            items = [item for job in jobs for item in job.items]
+            self._observe(len(items))
+            self._free -= 1
+            future = asyncio.get_running_loop().run_in_executor(self._pool, jobs[0].work, items)
+            future.add_done_callback(lambda future, jobs=jobs: self._finish(jobs, future))  # type: ignore[misc]
+
+    def _take(self) -> list[Job]:
+        """Take the oldest job and those that can be done with it from what waits."""
+        first = self._waiting.pop(0)
+        jobs, size = [first], len(first.items)
+        for job in list(self._waiting):
+            if first.key is not None and job.key == first.key and size + len(job.items) <= self._batch:
+                self._waiting.remove(job)
+                jobs.append(job)
+                size += len(job.items)
+        return jobs
+
+    def _finish(self, jobs: list[Job], future: asyncio.Future[Sequence[Any]]) -> None:
+        self._free += 1
+        error = future.exception()
+        start = 0
+        for job in jobs:
+            end = start + len(job.items)
+            if not job.done.done():
+                if error is not None:
+                    job.done.set_exception(error)
+                else:
+                    job.done.set_result(list(future.result()[start:end]))
+            start = end
+        self._begin()

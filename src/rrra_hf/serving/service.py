@@ -1,0 +1,194 @@
+"""What the endpoints do: check a request, and let a retriever work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..embeddings import check_embeddings
+from ..retrieval import RankedDocument, Retriever
+from .batching import Batcher
+from .limits import Limits
+from .problems import FieldError
+from .schemas import RankRequest, SearchRequest
+
+
+class SearchOptions(NamedTuple):
+    """What queries that are searched together have in common."""
+
+    top_k: int
+    rerank: bool
+    depth: int
+    probabilities: bool
+    return_documents: bool
+
+
+class Query(NamedTuple):
+    """A query of which the embedding is given."""
+
+    embedding: np.ndarray
+    text: str | None
+
+
+class SearchService:
+    """A retriever for requests that come at the same time.
+
+    Searches that wait are done in batches; their results are those of `Retriever.search`, to rounding.
+    Tokenizers can't be used by several threads, so one thread does what reads texts, and others search by
+    embeddings.
+
+    Args:
+        retriever: A retriever with an index.
+        limits: What a request may ask for.
+        observe: Told the number of queries of each batch.
+
+    Raises:
+        ValueError: If the retriever has no index.
+    """
+
+    def __init__(self, retriever: Retriever, limits: Limits, observe: Callable[[int], None]):
+        self.retriever = retriever
+        self.limits = limits
+        adapter = retriever.adapter
+        self.needs_texts = (
+            adapter is not None and adapter.evidence is not None and adapter.evidence.reads_words
+        )
+        # What is made at first use is made now, and what can't work fails now.
+        hits = retriever.search("warm up", probabilities=adapter is not None, show_progress_bar=False)
+        retriever.document(hits[0][0]["corpus_id"])
+        self._texts = Batcher("texts", 1, limits.batch, limits.waiting, observe)
+        self._embeddings = Batcher("embeddings", limits.threads, limits.batch, limits.waiting, observe)
+
+    def health(self) -> dict[str, Any]:
+        """Return what is served."""
+        index = self.retriever.indexed.index
+        return {
+            "status": "ok",
+            "documents": len(index),
+            "dim": index.dim,
+            "adapter": self.retriever.adapter is not None,
+            "needs_texts": self.needs_texts,
+            "limits": asdict(self.limits),
+        }
+
+    async def search(self, request: SearchRequest) -> list[list[dict[str, Any]]]:
+        """Return the hits of each query of a request.
+
+        Raises:
+            FieldError: If it asks for more than it may, or for what the retriever can't do.
+            Busy: If too many requests wait.
+            asyncio.TimeoutError: If it takes too long.
+        """
+        options = self._search_options(request)
+        texts, seconds = request.queries, self.limits.work_seconds
+        if request.query_embeddings is None:
+            assert texts is not None
+            work = partial(self._search_texts, options)
+            return await self._texts.run(work, texts, seconds, key=("texts", options))
+        rows = self._rows(request.query_embeddings)
+        queries = [Query(row, texts[i] if texts else None) for i, row in enumerate(rows)]
+        batcher = self._texts if self.needs_texts else self._embeddings
+        work = partial(self._search_embeddings, options)
+        return await batcher.run(work, queries, seconds, key=("embeddings", options))
+
+    async def rank(self, request: RankRequest) -> list[RankedDocument]:
+        """Return the documents of a request in their order; raises as `search` does."""
+        _check_at_most("documents", len(request.documents), self.limits.documents, " documents")
+        self._check_texts("query", [request.query])
+        self._check_texts("documents", request.documents)
+        ranked = await self._texts.run(self._rank, [request], self.limits.work_seconds)
+        return ranked[0]
+
+    def close(self) -> None:
+        """Wait for what is being worked on, and end the threads."""
+        self._texts.close()
+        self._embeddings.close()
+
+    # ---------------------------------------------------------------- in the threads
+
+    def _search_texts(self, options: SearchOptions, texts: list[str]) -> list[list[dict[str, Any]]]:
+        hits = self.retriever.search(
+            texts,
+            options.top_k,
+            options.rerank,
+            options.depth,
+            probabilities=options.probabilities,
+            show_progress_bar=False,
+        )
+        return self._with_documents(hits) if options.return_documents else hits  # type: ignore[return-value]
+
+    def _search_embeddings(self, options: SearchOptions, queries: list[Query]) -> list[list[dict[str, Any]]]:
+        hits = self.retriever.search_embeddings(
+            np.stack([query.embedding for query in queries]),
+            options.top_k,
+            options.rerank,
+            options.depth,
+            probabilities=options.probabilities,
+            query_texts=[query.text or "" for query in queries] if self.needs_texts else None,
+        )
+        return self._with_documents(hits) if options.return_documents else hits  # type: ignore[return-value]
+
+    def _with_documents(self, results: list[Any]) -> list[list[dict[str, Any]]]:
+        def with_document(hit: dict[str, Any]) -> dict[str, Any]:
+            document = self.retriever.document(hit["corpus_id"])
+            return {**hit, "document": {name: document[name] for name in ("title", "text")}}
+
+        return [[with_document(hit) for hit in hits] for hits in results]
+
+    def _rank(self, requests: list[RankRequest]) -> list[list[RankedDocument]]:
+        return [
+            self.retriever.rank(request.query, request.documents, request.top_k, request.return_documents)
+            for request in requests
+        ]
+
+    # ---------------------------------------------------------------- checks
+
+    def _search_options(self, request: SearchRequest) -> SearchOptions:
+        limits = self.limits
+        for field, entries in (("queries", request.queries), ("query_embeddings", request.query_embeddings)):
+            _check_at_most(field, len(entries or ()), limits.queries, " queries")
+        self._check_texts("queries", request.queries or [])
+        if request.probabilities and self.retriever.adapter is None:
+            raise FieldError("probabilities", "need an adapter; the retriever has none")
+        if self.needs_texts and request.queries is None:
+            raise FieldError("queries", "must be given beside the embeddings, as the adapter reads words")
+        return SearchOptions(
+            _at_most(request, "top_k", limits.top_k),
+            request.rerank,
+            _at_most(request, "depth", limits.depth),
+            request.probabilities,
+            request.return_documents,
+        )
+
+    def _check_texts(self, field: str, texts: list[str]) -> None:
+        for position, text in enumerate(texts):
+            name = field if field == "query" else f"{field}.{position}"
+            _check_at_most(name, len(text), self.limits.text_length, " characters")
+
+    def _rows(self, embeddings: list[list[float]]) -> np.ndarray:
+        dim = self.retriever.indexed.index.dim
+        for position, row in enumerate(embeddings):
+            if len(row) != dim:
+                raise FieldError(f"query_embeddings.{position}", f"must have dimension {dim}, got {len(row)}")
+        try:
+            return check_embeddings(np.array(embeddings), "query_embeddings", dim)
+        except ValueError as error:
+            raise FieldError("query_embeddings", str(error).removeprefix("query_embeddings ")) from error
+
+
+def _at_most(request: SearchRequest, field: str, most: int) -> int:
+    """Return the number that a request asks for; where it says none, the default within the limit."""
+    number: int = getattr(request, field)
+    if field not in request.model_fields_set:
+        return min(number, most)
+    _check_at_most(field, number, most)
+    return number
+
+
+def _check_at_most(field: str, count: int, most: int, unit: str = "") -> None:
+    if count > most:
+        raise FieldError(field, f"must be at most {most}{unit}, got {count}")
