@@ -8,10 +8,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DATA ?= data
 BENCHMARK ?= nl2bash scifact worldtree-open
 METHODS ?= encoder,query-map,two-sided-map,adapter,paper,evidence,evidence-no-words,prf,bm25,rrf
-COMPARE = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results/benchmark \
-	--max-length 256 --methods $(METHODS)
+STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra-evidence,oracle
+COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
+COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 
-.PHONY: demo test fast check benchmark clean
+.PHONY: demo test fast check benchmark detection training clean
 
 demo: $(VENV)/.demo
 	$(BIN)/rrra demo
@@ -33,6 +34,15 @@ benchmark: $(VENV)/.dev
 	for seed in 0 1 2; do for name in $(BENCHMARK); do echo $$seed $(DATA)/$$name; done; done | \
 	xargs -P 2 -n 2 sh -c '$(COMPARE) "$$1" --seeds 1 --seed "$$0" > /dev/null'
 	$(COMPARE) $(addprefix $(DATA)/,$(BENCHMARK)) --seeds 3 --markdown docs/results.md
+
+# False negatives found, and what the evidence's pieces are worth: half an hour.
+detection: $(VENV)/.dev
+	$(COMPARE_TO)/detection $(DATA)/worldtree-open --max-length 256 --detect --seeds 3 --markdown docs/detection.md
+
+# Strategies of choosing negatives, training the encoder with LoRA where each query kept one positive: an hour.
+training: $(VENV)/.dev
+	$(COMPARE_TO)/training $(DATA)/worldtree-open --max-length 64 --train lora --train-steps 60 \
+	--train-batch-size 16 --methods $(STRATEGIES) --seeds 3 --markdown docs/training.md
 
 # torch goes first and alone: the constraint then picks the same build for everything that asks for it.
 $(VENV)/.torch: constraints.txt

@@ -300,7 +300,7 @@ def test_help_lists_every_command() -> None:
     out = succeed("--help").out
     assert sorted(COMMANDS) == [
         *["compare", "demo", "evaluate", "fit", "index"],
-        *["mine", "rerank", "search", "train"],
+        *["mine", "rerank", "search", "serve", "train"],
     ]
     assert all(re.search(rf"│ {name} ", out) for name in COMMANDS)
 

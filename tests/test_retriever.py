@@ -20,6 +20,7 @@ from transformers import AutoModel
 from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import encode
+from rrra_hf.indexes import ApproximateIndex, FlatIndex
 from rrra_hf.retrieval import Retriever, evaluate
 from rrra_hf.retrieval.documents import document_table, document_texts
 
@@ -136,6 +137,51 @@ def test_index_replaces_the_one_before(encoder: SentenceTransformer) -> None:
     retriever.index(["find files"])
     assert ids(retriever.search(QUERIES[0])[0]) == ["0"]
     assert retriever.documents.num_rows == 1
+
+
+@pytest.mark.parametrize("document_map", [False, True])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-flat"])
+def test_approximate_index_finds_scores_and_loads_as_the_exact_one(
+    encoder: SentenceTransformer, tmp_path: Path, kind: str, document_map: bool
+) -> None:
+    """Among so few documents it looks at all candidates, so nothing is missed."""
+    adapter = make_adapter(lambda_=0.5, document_map=document_map)
+    exact = Retriever(encoder, adapter).index(CORPUS, kind="flat")
+    built = Retriever(encoder, adapter).index(CORPUS, kind=kind)
+    assert isinstance(built.indexed.index, ApproximateIndex)
+    built.save_pretrained(tmp_path / "model")
+    loaded = Retriever.from_pretrained(tmp_path / "model", device="cpu")
+    assert isinstance(loaded.indexed.index, ApproximateIndex)
+    assert loaded.indexed.index.kind == kind
+    loaded.save_pretrained(tmp_path / "model")  # over the files that it has mapped
+    again = Retriever.from_pretrained(tmp_path / "model", device="cpu")
+    for options in ({}, {"rerank": False}, {"top_k": 3, "probabilities": True}):
+        expected = exact.search(QUERIES, **options)
+        for retriever in (built, loaded, again):
+            found = retriever.search(QUERIES, **options)
+            assert [ids(hits) for hits in found] == [ids(hits) for hits in expected]
+            assert_allclose([scores(h) for h in found], [scores(h) for h in expected], rtol=1e-5, atol=1e-5)
+
+
+def test_kind_of_index_depends_on_the_number_of_documents(
+    encoder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(Retriever(encoder).index(CORPUS).indexed.index, FlatIndex)
+    monkeypatch.setattr("rrra_hf.indexes.choose.RULES", [(5, "flat", "few"), (None, "hnsw", "many")])
+    assert isinstance(Retriever(encoder).index(CORPUS).indexed.index, ApproximateIndex)
+    with pytest.raises(ValueError, match=r"kind must be one of auto, flat, hnsw, .*, got 'tree'"):
+        Retriever(encoder).index(CORPUS, kind="tree")
+
+
+@pytest.mark.parametrize("name", ["candidates.faiss", "embeddings.arrow", "current.json"])
+def test_damaged_approximate_index_is_refused(
+    encoder: SentenceTransformer, tmp_path: Path, name: str
+) -> None:
+    Retriever(encoder).index(CORPUS, kind="hnsw").save_pretrained(tmp_path / "model")
+    (path,) = (tmp_path / "model" / "index").rglob(name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        Retriever.from_pretrained(tmp_path / "model", device="cpu")
 
 
 def test_search_works_across_blocks(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import console
+from .common import Json, console, print_json
 
 
 def serve(
@@ -25,6 +25,7 @@ def serve(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of the encoder, as `cuda`.")] = None,
+    json: Json = False,
 ) -> None:
     """Serve searches over HTTP, until SIGTERM: `/search`, `/rank`, `/healthz`, `/metrics`, `/docs`.
 
@@ -48,8 +49,12 @@ def serve(
     app = create_app(loaded, limits)
     with listen(host, port) as listener:
         address, taken = listener.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        console.print(f"{loaded.documents.num_rows} documents at http://{shown}:{taken}", soft_wrap=True)
+        url = f"http://[{address}]:{taken}" if ":" in address else f"http://{address}:{taken}"
+        documents = loaded.documents.num_rows
+        if json:
+            print_json({"url": url, "documents": documents})
+        else:
+            console.print(f"{documents} documents at {url}", soft_wrap=True)
         run(app, listener, limits)
 
 

