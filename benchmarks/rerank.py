@@ -11,15 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification
 
 from common import report
-from rrra_hf import AdapterConfig, RetrieverAdapter
+from rrra_hf import AdapterConfig, FitArguments, RetrieverAdapter
+from rrra_hf.training import LabelledQueries
+from rrra_hf.training.evidence import MEMORY, make_space
 
 QUERIES, CANDIDATES, DIM, HIDDEN, TOKENS = 16, 100, 384, 384, 100
+DOCUMENTS, VOCABULARY = 20_000, 30_000
 
 
 def milliseconds(run: Callable[[], object], repeats: int, queries: int) -> float:
@@ -47,6 +52,36 @@ class UnfactoredHead(nn.Module):
         return F.cosine_similarity(q, adapted, dim=-1)
 
 
+def evidence_reranking(q: Tensor, words: bool) -> Callable[[], object]:
+    """Return reranking by a head that remembers as many queries as it may, its statics made before."""
+    rng = np.random.default_rng(0)
+    documents = F.normalize(torch.randn(DOCUMENTS, DIM), dim=-1).numpy()
+    counts = random_counts(DOCUMENTS, TOKENS, rng)
+    training = LabelledQueries(
+        F.normalize(torch.randn(MEMORY, DIM), dim=-1).numpy(),
+        [rng.integers(0, DOCUMENTS, 1) for _ in range(MEMORY)],
+    )
+    arguments = FitArguments.preset("evidence", stage1="none")
+    space = make_space(training, documents, None, arguments, counts if words else None)
+    asked = random_counts(len(q), 10, rng) if words else None
+    rows = rng.integers(0, DOCUMENTS, (len(q), CANDIDATES))
+
+    def run() -> object:
+        known = space.evidence.of_candidates(space.head, q, asked, rows)
+        return space.adapter.rerank(q, torch.from_numpy(documents[rows]), evidence=known)
+
+    return run
+
+
+def random_counts(texts: int, length: int, rng: np.random.Generator) -> csr_array:
+    """Return the counts of texts whose words have the frequencies of a natural language (Zipf's)."""
+    words = np.minimum(rng.zipf(1.2, (texts, length)), VOCABULARY) - 1
+    ones = np.ones(words.size, dtype=np.float32)
+    counts = csr_array((ones, words.ravel(), np.arange(texts + 1) * length), shape=(texts, VOCABULARY))
+    counts.sum_duplicates()
+    return counts
+
+
 @torch.inference_mode()
 def main() -> None:
     """Run the benchmark."""
@@ -66,10 +101,13 @@ def main() -> None:
         )
     ).eval()
     tokens = torch.randint(5, 30_000, (CANDIDATES, TOKENS))
+    repeats = arguments.repeats
 
     costs = {
-        "adapter": milliseconds(lambda: adapter.rerank(q, c), arguments.repeats, QUERIES),
-        "head of the paper, unfactored": milliseconds(lambda: unfactored(q, c), arguments.repeats, QUERIES),
+        "adapter": milliseconds(lambda: adapter.rerank(q, c), repeats, QUERIES),
+        "evidence, embeddings alone": milliseconds(evidence_reranking(q, words=False), repeats, QUERIES),
+        "evidence, with words": milliseconds(evidence_reranking(q, words=True), repeats, QUERIES),
+        "head of the paper, unfactored": milliseconds(lambda: unfactored(q, c), repeats, QUERIES),
         "cross-encoder, 6 layers, 100 tokens": milliseconds(
             lambda: [cross_encoder(block) for block in tokens.split(25)], 3, 1
         ),

@@ -13,6 +13,8 @@ K1 = 1.2
 B = 0.75
 # Texts that are tokenized at a time.
 BLOCK = 4096
+# Queries whose words are laid out at a time: each takes a place for every word there is.
+QUERIES = 16
 
 
 def count_words(encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
@@ -125,17 +127,37 @@ class SharedWords:
             frequencies: 0 where no word is shared, 1 where a document of mean length has each word once.
             And the cosine-like product of the candidate's weights with the mean of what is remembered.
         """
-        direct, expanded = np.zeros(rows.shape, dtype=np.float32), np.zeros(rows.shape, dtype=np.float32)
-        wanted = np.zeros(self.documents.shape[1], dtype=np.float32)
-        for query, candidates in enumerate(rows):
-            words = queries.indices[queries.indptr[query] : queries.indptr[query + 1]]
-            found = self.documents[candidates]
-            wanted[words] = 1.0
-            direct[query] = found @ wanted / max(float(self.idf[words].sum()), 1e-6)
-            wanted[words] = 0.0
-            mean = weights[query] @ self.answers[remembered[query]]
-            expanded[query] = found @ mean / self._lengths[candidates]
+        shape = len(rows), self.answers.shape[0]
+        recalled = csr_array(
+            (weights.ravel(), remembered.ravel(), np.arange(len(rows) + 1) * weights.shape[1]), shape=shape
+        )
+        parts = [
+            self._block(queries[block], recalled[block], rows[block])
+            for block in (slice(start, start + QUERIES) for start in range(0, len(rows), QUERIES))
+        ]
+        direct, expanded = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return direct, expanded
+
+    def _block(
+        self, queries: csr_array, recalled: csr_array, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found = self.documents[rows.ravel()]
+        query = np.repeat(np.repeat(np.arange(len(rows)), rows.shape[1]), np.diff(found.indptr))
+        wanted = np.zeros((len(rows), found.shape[1]), dtype=np.float32)
+        wanted[np.repeat(np.arange(len(rows)), np.diff(queries.indptr)), queries.indices] = 1.0
+        total = np.maximum(wanted @ self.idf, 1e-6)
+        expansion = (recalled @ self.answers).toarray()
+        direct, expanded = (
+            _row_sums(found.data * words[query, found.indices], found.indptr).reshape(rows.shape)
+            for words in (wanted, expansion)
+        )
+        return direct / total[:, None], expanded / self._lengths[rows]
+
+
+def _row_sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the sum of each row of a sparse matrix, given its values; rows may be empty."""
+    running = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    return (running[ends[1:]] - running[ends[:-1]]).astype(np.float32)
 
 
 def lengths(weights: csr_array) -> np.ndarray:
