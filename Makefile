@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Collections of the benchmark, BEIR folders in DATA, and what is compared on them.
 DATA ?= data
 BENCHMARK ?= nl2bash scifact worldtree-open
-METHODS ?= encoder,query-map,two-sided-map,adapter,paper,evidence,evidence-no-words,prf,bm25,rrf
+METHODS ?= encoder,query-map,two-sided-map,adapter,evidence,evidence-no-words,prf,bm25,rrf
 STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra-evidence,oracle
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
 COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
