@@ -321,6 +321,7 @@ def test_help_lists_every_command() -> None:
         ("mine data -o out --depth 0", "--depth"),
         ("mine data -o out --column query", "--column must be NAME=COLUMN, got 'query'"),
         ("mine data -o out --fit-steps 0", "--fit-steps must be at least 1, got 0"),
+        ("index model data -o out --kind x", "--kind must be one of auto, flat, hnsw, "),
         ("fit data -o out --stage1 x", "--stage1 must be one of none, query, both, got 'x'"),
         ("fit data -o out --objective x", "--objective must be one of listwise, bce, four_class, got 'x'"),
         ("fit data -o out --preset x", "--preset must be one of default, evidence, paper, got 'x'"),

@@ -16,6 +16,7 @@ from .common import (
     MaxLength,
     Pairs,
     SkipBad,
+    bad_arguments,
     check_out,
     load_collection,
     load_model,
@@ -32,6 +33,9 @@ def index(
     pairs: Pairs = None,
     column: Columns = None,
     skip_bad: SkipBad = False,
+    kind: Annotated[
+        str, typer.Option(help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq, or auto: by size.")
+    ] = "auto",
     max_length: MaxLength = None,
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
@@ -41,12 +45,16 @@ def index(
 
     Example: `rrra index models/scifact data/scifact --out retrievers/scifact`
     """
+    from ..indexes.choose import KINDS
     from ..retrieval import Retriever
 
+    with bad_arguments():
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
     check_out(out, "modules.json", "a model's")
     corpus = load_collection(collection, pairs, column, skip_bad)
     retriever = Retriever(load_model(model, max_length))
-    retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size)
+    retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind)
     retriever.save_pretrained(out)
     summary = {"retriever": str(out), "documents": len(corpus.document_ids)}
     if json:
