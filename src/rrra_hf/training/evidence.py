@@ -34,7 +34,7 @@ MEMORY = 10_000
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 # Many steps overfit the judge, whose labels are noisy by nature; the ranker gains from them.
-RANKER_STEPS = 400
+RANKER_STEPS = 800
 JUDGE_STEPS = 80
 # Slope with which the judge starts to follow the retriever's score.
 JUDGE_SLOPE = 0.2
