@@ -693,7 +693,7 @@ def test_unseen_queries_are_ranked_better_than_by_encoder_and_maps(
     assert reranked > searched + 0.05
     assert fitted.config.lambda_ in CORRECTION_LAMBDAS[1:]
     assert fitted.config.fit["maps"]["steps"] in maps.STOPS
-    assert fitted.config.fit["arguments"]["evidence"] == EVIDENCE
+    assert fitted.config.fit["arguments"]["evidence"] == list(EVIDENCE)
     measured = fitted.config.fit["development"]
     assert measured["nDCG@10"]["adapter"] > measured["nDCG@10"]["encoder"]
     assert measured["queries"] == 30

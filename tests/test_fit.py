@@ -87,7 +87,7 @@ def test_maps_find_what_the_encoder_missed(task, stage1):
     arguments = replace(QUICK, stage1=stage1)
     adapter = fit_adapter(training.embeddings, documents, training.positives, arguments=arguments)
     searched, _ = quality(adapter, documents, test)
-    assert searched > plain + 0.15
+    assert searched > plain + 0.1
     assert adapter.query_map is not None
     assert (adapter.document_map is not None) == (stage1 == "both")
     np.testing.assert_allclose(np.linalg.norm(adapter.map_queries(test.embeddings), axis=1), 1, rtol=1e-5)

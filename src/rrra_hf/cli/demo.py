@@ -146,7 +146,7 @@ def demo(
     if json:
         print_json(result)
     else:
-        _report(result, retrievers["none"], out)
+        _report(result, best, out)
 
 
 def _say(step: str) -> None:
