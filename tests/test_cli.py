@@ -438,7 +438,7 @@ def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path) -> None:
     assert list(result["systems"]) == [
         "encoder alone",
         "+ adapter",
-        "+ maps and evidence",
+        "+ evidence",
         "LoRA in three stages",
     ]
     for row in result["systems"].values():

@@ -92,7 +92,7 @@ def demo(
     encoding = time.perf_counter() - start
 
     retrievers = {}
-    systems = {"+ adapter": arguments, "+ maps and evidence": FitArguments.preset("evidence", seed=seed)}
+    systems = {"+ adapter": arguments, "+ evidence": FitArguments.preset("evidence", stage1="none", seed=seed)}
     words = {name: count_words(encoder, collection.split(name).query_texts) for name in ("train", "dev")}
     for name, settings in systems.items():
         _say(f"Fitting on the frozen encoder: {name}")
@@ -111,7 +111,7 @@ def demo(
         seconds = time.perf_counter() - start
         retrievers[name] = Retriever(encoder, adapter)
         job.measure(name, retrievers[name], cache, seconds)
-    best = retrievers["+ maps and evidence"]
+    best = retrievers["+ evidence"]
     best.save_pretrained(out / "retriever")
 
     _say("Training the encoder with LoRA, in three stages")
@@ -250,7 +250,7 @@ def _verdict(systems: dict[str, dict[str, float]]) -> str:
     """Say which system ranks best, and whether training the encoder paid."""
     scores = {name: row["nDCG@10"] for name, row in systems.items()}
     best = max(scores, key=lambda name: scores[name])
-    lora, frozen = scores["LoRA in three stages"], max(scores["+ adapter"], scores["+ maps and evidence"])
+    lora, frozen = scores["LoRA in three stages"], max(scores["+ adapter"], scores["+ evidence"])
     verdict = "helped" if lora > frozen else "did not help"
     return (
         f"\nBest by nDCG@10: {best}. The short LoRA run {verdict}: {lora:.3f}, "
