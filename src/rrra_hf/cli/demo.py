@@ -92,7 +92,10 @@ def demo(
     encoding = time.perf_counter() - start
 
     retrievers = {}
-    systems = {"+ adapter": arguments, "+ evidence": FitArguments.preset("evidence", stage1="none", seed=seed)}
+    systems = {
+        "+ adapter": arguments,
+        "+ evidence": FitArguments.preset("evidence", stage1="none", seed=seed),
+    }
     words = {name: count_words(encoder, collection.split(name).query_texts) for name in ("train", "dev")}
     for name, settings in systems.items():
         _say(f"Fitting on the frozen encoder: {name}")
