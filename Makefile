@@ -35,7 +35,7 @@ benchmark: $(VENV)/.dev
 	xargs -P 2 -n 2 sh -c '$(COMPARE) "$$1" --seeds 1 --seed "$$0" > /dev/null'
 	$(COMPARE) $(addprefix $(DATA)/,$(BENCHMARK)) --seeds 3 --markdown docs/results.md
 
-# False negatives found, and what the evidence's pieces are worth: half an hour.
+# False negatives found, where each query kept one positive: half an hour.
 detection: $(VENV)/.dev
 	$(COMPARE_TO)/detection $(DATA)/worldtree-open --max-length 256 --detect --seeds 3 --markdown docs/detection.md
 

@@ -2,8 +2,8 @@
 
 Both get the same embeddings, random unit vectors, and find 100 candidates a query without its positive.
 Each measurement is a process of its own; its memory is the greatest resident size above that of the process
-with the libraries imported and the embeddings not yet read. The peer reads the embeddings from its own
-cache; its texts are as short as can be, and its model gives nothing but the similarity.
+with the libraries imported and the embeddings not yet read. The peer gets the embeddings
+from a model that only looks them up; its texts are as short as can be.
 
 With `--large`, our side alone, exact: 10^6 documents by default, memory-mapped; recall is measured against
 a product of whole matrices in float64 on a sample of the queries. Shards are kept in `--folder`: a run that
@@ -125,7 +125,7 @@ def recall(candidates: np.ndarray, queries: np.ndarray, documents: np.ndarray, s
 
 
 def mine_peer(arguments: argparse.Namespace, use_faiss: bool) -> dict[str, float]:
-    """Mine with sentence-transformers, the embeddings in its cache."""
+    """Mine with sentence-transformers, the embeddings read through its model."""
     model = Embeddings(arguments)
     counts = (arguments.queries, arguments.documents)
     dataset = Dataset.from_dict(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from integration_models import CORPUS, QUERY, make_retriever
+from retriever_models import CORPUS, QUERY, make_retriever
 from rrra_hf.integrations.hits import find, rank_texts
 from rrra_hf.retrieval import Retriever
 

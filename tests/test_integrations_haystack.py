@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration_models import CORPUS, QUERY, make_retriever
+from retriever_models import CORPUS, QUERY, make_retriever
 from rrra_hf.retrieval import Retriever
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration_models import CORPUS, QUERY, make_retriever
+from retriever_models import CORPUS, QUERY, make_retriever
 from rrra_hf.retrieval import Retriever
 
 pytest.importorskip("llama_index.core")

@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
 from sentence_transformers.util import mine_hard_negatives
 
 from conftest import word_collection
-from integration_models import CORPUS, QUERY, make_adapter, make_reader_of_words, make_retriever
+from retriever_models import CORPUS, QUERY, make_adapter, make_reader_of_words, make_retriever
 from rrra_hf import FitArguments, RRRAModel, fit_adapter
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection
@@ -123,7 +123,7 @@ def test_evaluator_of_an_adapter_that_reads_evidence(
 
 @pytest.mark.parametrize("own", [False, True])
 def test_scores_are_those_of_a_search_with_maps_applied_once(tiny_bert: Path, own: bool) -> None:
-    adapter = make_adapter(**MAPS)
+    adapter = make_adapter(lambda_=0.5, **MAPS)
     if own:
         model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5, **MAPS})
         model.adapter.load_state_dict(adapter.state_dict())

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from integration_models import make_adapter, make_reader_of_words
+from retriever_models import make_adapter, make_reader_of_words
 from rrra_hf import FitArguments, fit_adapter
 from rrra_hf.indexes import FlatIndex
 from rrra_hf.integrations.vectors import (
@@ -101,7 +101,7 @@ def test_what_milvus_found_is_reranked(milvus: Any, queries: np.ndarray) -> None
     vectors = read_milvus(milvus, "documents")
     hits = milvus.search("documents", data=queries.tolist(), limit=10)
     rows = [[vectors.row_of[str(hit["id"])] for hit in found] for found in hits]
-    adapter = make_adapter(embedding_dim=DIM)
+    adapter = make_adapter(dim=DIM, lambda_=0.5)
     found, scores = rerank_vectors(adapter, queries, vectors.embeddings, rows)
     assert (np.diff(scores, axis=1) <= 0).all()
     assert [set(row) for row in found.tolist()] == [set(row) for row in rows]
@@ -112,7 +112,7 @@ def test_what_milvus_found_is_reranked(milvus: Any, queries: np.ndarray) -> None
 
 
 def test_maps_of_the_adapter_are_applied(documents: np.ndarray, queries: np.ndarray) -> None:
-    adapter = make_adapter(embedding_dim=DIM, query_map=True, document_map=True)
+    adapter = make_adapter(dim=DIM, lambda_=0.5, query_map=True, document_map=True)
     rows = np.tile(np.arange(20), (QUERIES, 1))
     found, scores = rerank_vectors(adapter, queries, documents, rows)
     mapped = adapter.map_documents(documents)[rows]
@@ -124,7 +124,7 @@ def test_maps_of_the_adapter_are_applied(documents: np.ndarray, queries: np.ndar
 def test_blocks_change_nothing(
     documents: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter = make_adapter(embedding_dim=DIM)
+    adapter = make_adapter(dim=DIM, lambda_=0.5)
     rows = np.tile(np.arange(20), (QUERIES, 1))
     expected = rerank_vectors(adapter, queries, documents, rows)
     monkeypatch.setattr("rrra_hf.integrations.vectors.PAIRS", 70)
@@ -139,7 +139,7 @@ def test_adapter_that_reads_words_is_refused(documents: np.ndarray, queries: np.
 
 
 def test_rows_that_are_not_there_are_refused(documents: np.ndarray, queries: np.ndarray) -> None:
-    adapter = make_adapter(embedding_dim=DIM)
+    adapter = make_adapter(dim=DIM, lambda_=0.5)
     with pytest.raises(ValueError, match=r"rows must be \(n, k\) for 50 queries, got \(2, 1\)"):
         rerank_vectors(adapter, queries, documents, [[0], [1]])
     for row in (-1, DOCUMENTS):

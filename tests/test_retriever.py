@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer, util
 from sentence_transformers.sentence_transformer.modules import BoW
 from transformers import AutoModel
 
+from retriever_models import CORPUS, make_adapter
 from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import encode
@@ -24,26 +25,8 @@ from rrra_hf.indexes import ApproximateIndex, FlatIndex
 from rrra_hf.retrieval import Retriever, evaluate
 from rrra_hf.retrieval.documents import document_table, document_texts
 
-CORPUS = {
-    "cp": {"title": "copy", "text": "copy files to the new folder"},
-    "ls": {"title": "list", "text": "list files in a folder"},
-    "find": {"title": "find", "text": "find a file"},
-    "sort": {"title": "sort", "text": "sort the lines of a text"},
-    "mv": "old files in the new folder",
-    "grep": "find a line of text in files",
-}
 QUERIES = ["how do i copy files", "sort text", "find the old folder"]
 TEXTS = [d if isinstance(d, str) else f"{d['title']} {d['text']}" for d in CORPUS.values()]
-
-
-def make_adapter(seed: int = 0, dim: int = 32, **config: object) -> RetrieverAdapter:
-    """Return an adapter with random weights, which disagrees with the retriever."""
-    torch.manual_seed(seed)
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=dim, hidden_size=8, **config))
-    with torch.no_grad():
-        for parameter in adapter.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    return adapter.eval()
 
 
 def make_model(tiny_bert: Path, seed: int = 0, **config: object) -> RRRAModel:

@@ -269,7 +269,7 @@ class RetrieverAdapter(nn.Module):
             return Reading(cosines, logits, logits)
         found = self.evidence.evidence(q, c, cosines, evidence or CandidateEvidence())
         return Reading(
-            cosines, self.evidence.correct(found), self.evidence.log_odds(found) / self.config.temperature
+            cosines, self.evidence.ranker(found), self.evidence.judge(found) / self.config.temperature
         )
 
     @torch.no_grad()

@@ -55,8 +55,8 @@ class EvidenceHead(nn.Module):
     * `expansion`: the words it shares with what was relevant to the most similar training queries.
 
     Two small networks read the evidence, and how each piece stands to that of the other candidates. The
-    *ranker* gives a correction of the retriever's score, the *judge* the log-odds of relevance: the first
-    is best fitted by listwise, the second by pointwise loss. Both start at zero.
+    *ranker* gives what to add to the retriever's `cosine / tau`, the *judge* the log-odds of relevance: the
+    first is best fitted by listwise, the second by pointwise loss. Both start at zero.
 
     Args:
         dim: Dimension of the embeddings.
@@ -241,16 +241,6 @@ class EvidenceHead(nn.Module):
 
     def _both(self, q: Tensor) -> Tensor:
         return F.normalize(q + self._base(q), dim=-1)
-
-    # ---------------------------------------------------------------- reading it
-
-    def correct(self, evidence: Tensor) -> Tensor:
-        """Return what to add to `cosine / tau` to rank by: `(n, k, evidence)` to `(n, k)`."""
-        return self.ranker(evidence)
-
-    def log_odds(self, evidence: Tensor) -> Tensor:
-        """Return the log-odds of relevance: `(n, k, evidence)` to `(n, k)`."""
-        return self.judge(evidence)
 
 
 class Reader(nn.Module):

@@ -96,6 +96,7 @@ def demo(
         "+ adapter": arguments,
         "+ evidence": FitArguments.preset("evidence", stage1="none", seed=seed),
     }
+    document_words = count_words(encoder, collection.document_texts)
     words = {name: count_words(encoder, collection.split(name).query_texts) for name in ("train", "dev")}
     for name, settings in systems.items():
         _say(f"Fitting on the frozen encoder: {name}")
@@ -109,7 +110,7 @@ def demo(
             ),
             arguments=settings,
             query_words=words["train"],
-            document_words=count_words(encoder, collection.document_texts),
+            document_words=document_words,
         )
         seconds = time.perf_counter() - start
         retrievers[name] = Retriever(encoder, adapter)

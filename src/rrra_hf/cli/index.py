@@ -45,12 +45,11 @@ def index(
 
     Example: `rrra index models/scifact data/scifact --out retrievers/scifact`
     """
-    from ..indexes.choose import KINDS
+    from ..indexes.choose import check_kind
     from ..retrieval import Retriever
 
     with bad_arguments():
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+        check_kind(kind)
     check_out(out, "modules.json", "a model's")
     corpus = load_collection(collection, pairs, column, skip_bad)
     retriever = Retriever(load_model(model, max_length))

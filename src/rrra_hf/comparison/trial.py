@@ -28,7 +28,7 @@ class Trial:
     Example:
         A system that another one builds on is fitted once, and its time counts for both::
 
-            maps = trial.once("query map", lambda: fit_maps(...))
+            maps = trial.once("query map", lambda: choose_maps(...))
     """
 
     def __init__(self, task: Task, seed: int, arguments: CompareArguments):

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from ..embeddings import check_embeddings
-from .checks import check_search, normalized
+from .checks import check_rows, check_search, normalized
 from .exact import best
 from .folder import current_folder, replaced_folder
 from .kinds import FACTORY, new_faiss_index, search_parameters, training_size
@@ -165,11 +165,7 @@ class ApproximateIndex:
         Raises:
             ValueError: If a row is not in the index.
         """
-        rows = np.asarray(rows, dtype=np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
-            raise ValueError(
-                f"rows must be in [0, {len(self)}), got values from {rows.min()} to {rows.max()}."
-            )
+        rows = check_rows(rows, len(self))
         return self._vectors.take(rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:

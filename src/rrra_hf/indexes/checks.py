@@ -25,6 +25,18 @@ def check_search(queries: np.ndarray, k: int, dim: int, size: int) -> np.ndarray
     return queries
 
 
+def check_rows(rows: np.ndarray, size: int) -> np.ndarray:
+    """Return `rows` as int64 if an index of `size` documents has them all.
+
+    Raises:
+        ValueError: If it hasn't.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if rows.size and (rows.min() < 0 or rows.max() >= size):
+        raise ValueError(f"rows must be in [0, {size}), got values from {rows.min()} to {rows.max()}.")
+    return rows
+
+
 def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
     """Return `ids` as a list if they are document ids, one for each of `count` embeddings.
 

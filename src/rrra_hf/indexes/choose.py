@@ -26,6 +26,12 @@ RULES = [
 KINDS = ("auto", "flat", *FACTORY)
 
 
+def check_kind(kind: str) -> None:
+    """Raise a ValueError unless there is such a kind of index."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+
+
 def make_index(dim: int, count: int, kind: str = "auto", *, seed: int = 0) -> FlatIndex | ApproximateIndex:
     """Return an empty index for a number of documents; the choice and its reason are logged.
 
@@ -45,8 +51,7 @@ def make_index(dim: int, count: int, kind: str = "auto", *, seed: int = 0) -> Fl
         >>> make_index(384, 10**6).kind, make_index(384, 10**6, "ivf-flat").kind
         ('hnsw', 'ivf-flat')
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+    check_kind(kind)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}.")
     if kind == "auto":

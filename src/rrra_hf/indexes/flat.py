@@ -10,7 +10,7 @@ import numpy as np
 
 from ..embeddings import check_embeddings
 from ..embeddings.storage import atomic_path
-from .checks import check_search, normalized
+from .checks import check_rows, check_search, normalized
 from .exact import best
 
 # Queries or documents handled at a time, so that memory-mapped arrays are never copied whole.
@@ -96,11 +96,7 @@ class FlatIndex:
         Raises:
             ValueError: If a row is not in the index.
         """
-        rows = np.asarray(rows, dtype=np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
-            raise ValueError(
-                f"rows must be in [0, {len(self)}), got values from {rows.min()} to {rows.max()}."
-            )
+        rows = check_rows(rows, len(self))
         return self._index.reconstruct_batch(rows.reshape(-1)).reshape(*rows.shape, self.dim)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ from ..adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
 from ..evidence import DocumentEvidence, count_words
 from ..indexes import Index, make_index
-from ..indexes.choose import KINDS
+from ..indexes.choose import check_kind
 from ..modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex
 from .documents import Corpus, document_table, document_texts
@@ -131,8 +131,7 @@ class Retriever:
         Raises:
             ValueError: If the corpus is empty or malformed, there is no such kind, or the encoder gives NaN.
         """
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+        check_kind(kind)
         documents = document_table(corpus)
         texts = document_texts(documents)
         index = self._embed_documents(

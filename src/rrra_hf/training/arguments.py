@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..evidence_rrra import EVIDENCE
+from ..evidence_rrra import EVIDENCE, OF_WORDS
 
 OBJECTIVES = ("listwise", "bce", "four_class")
 STAGE1 = ("none", "query", "both")
@@ -109,6 +109,11 @@ class FitArguments:
                 "evidence needs objective='listwise' and scoring='log_odds', "
                 f"got {self.objective!r} and {self.scoring!r}."
             )
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether words are among the evidence, if they are given."""
+        return any(name in OF_WORDS for name in self.evidence)
 
     @classmethod
     def preset(cls, name: str = "default", **changes: Any) -> FitArguments:

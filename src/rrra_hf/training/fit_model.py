@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from scipy.sparse import csr_array
+from sentence_transformers import SentenceTransformer
 
 from ..adapter_rrra import RetrieverAdapter
 from ..configuration_rrra import AdapterConfig
 from ..embeddings import embed_collection, encode
 from ..evidence import count_words
-from ..evidence_rrra import OF_WORDS
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
 from .arguments import FitArguments
@@ -59,11 +60,8 @@ def fit_model(
     model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.hidden_size)).eval()
     encoder = model.to_sentence_transformer()
     embeddings = embed_collection(training, encoder, cache_dir=cache_dir, batch_size=batch_size)
-    reads_words = any(name in OF_WORDS for name in arguments.evidence)
 
-    def count(texts: Sequence[str]) -> csr_array | None:
-        return count_words(encoder, texts) if reads_words else None
-
+    count = partial(words_to_read, arguments, encoder)
     development = None
     if "dev" in collection.splits:
         part = collection.split("dev")
@@ -83,3 +81,16 @@ def fit_model(
         document_words=count(training.document_texts),
     )
     return model
+
+
+def words_to_read(
+    arguments: FitArguments, encoder: SentenceTransformer, texts: Sequence[str]
+) -> csr_array | None:
+    """Return the counts of the texts' words, None if the adapter to be fitted reads none.
+
+    Args:
+        arguments: Settings of the fit.
+        encoder: The encoder, whose word pieces are counted.
+        texts: The texts.
+    """
+    return count_words(encoder, texts) if arguments.reads_words else None

@@ -114,8 +114,8 @@ def choose_maps(
                 if quality.mean() > best_quality.mean():
                     best, best_quality = maps.shrunk(strength), quality
                     best_recipe = MapRecipe(count, steps, strength)
-    strengths = (0.0, max(best_recipe.strength, STRENGTHS[0]))
-    if best is None or not smallest_within_one_standard_error(strengths, np.stack([before, best_quality])):
+    gain = np.stack([before, best_quality])
+    if best is None or not smallest_within_one_standard_error((0.0, 1.0), gain):
         best, best_recipe = _identity(documents.shape[1], arguments), MapRecipe(0, 0, 0.0)
         best_quality = before
     logger.info(

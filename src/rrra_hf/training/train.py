@@ -24,8 +24,6 @@ from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
 from ..distributed import Processes, check_launch, joined_processes
 from ..embeddings import CollectionEmbeddings, collection_fingerprint, embed_collection, encoder_fingerprint
-from ..evidence import count_words
-from ..evidence_rrra import OF_WORDS
 from ..losses import RRRALoss
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
@@ -34,7 +32,7 @@ from .contrastive import progress_bars_on_terminals_only, train_contrastive
 from .cross_fit import cross_fit
 from .examples import LabelledQueries
 from .fit import fit_adapter
-from .fit_model import fit_model
+from .fit_model import fit_model, words_to_read
 from .measure import measure
 from .refresh import Refresh
 from .resampler import Resampler
@@ -316,11 +314,7 @@ class _Stages:
         )
 
     def _words(self, encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
-        return (
-            count_words(encoder, texts)
-            if any(name in OF_WORDS for name in self.arguments.fit.evidence)
-            else None
-        )
+        return words_to_read(self.arguments.fit, encoder, texts)
 
     def _measure(
         self, encoder: SentenceTransformer, adapter: RetrieverAdapter | None = None

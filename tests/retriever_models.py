@@ -1,4 +1,4 @@
-"""A small retriever whose adapter disagrees with its encoder, and a corpus, for the tests of integrations."""
+"""A small retriever whose adapter disagrees with its encoder, and a corpus."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ CORPUS = {
 QUERY = "how do i copy files"
 
 
-def make_adapter(**config: object) -> RetrieverAdapter:
-    """Return an adapter of dimension 32 with random weights."""
-    torch.manual_seed(0)
-    adapter = RetrieverAdapter(
-        AdapterConfig(**{"embedding_dim": 32, "hidden_size": 8, "lambda_": 0.5, **config})
-    )
+def make_adapter(seed: int = 0, dim: int = 32, **config: object) -> RetrieverAdapter:
+    """Return an adapter with random weights, which disagrees with the retriever."""
+    torch.manual_seed(seed)
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=dim, hidden_size=8, **config))
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.add_(torch.randn_like(parameter))
