@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 2048
 LEARNING_RATE = 2e-3
 # A budget in steps: passes over a few hundred pairs would end long before the maps have moved.
-STEPS = 120
+STEPS = 160
 # What is chosen among on development queries. Documents drawn from the whole corpus as further negatives
 # help where few documents are labelled and hurt where many are.
 CORPUS_NEGATIVES = (0, 2000)
-STOPS = (15, 30, 60, 90, 120)
+STOPS = (20, 40, 80, 120, 160)
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
