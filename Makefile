@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 # Collections of the benchmark, BEIR folders in DATA, and what is compared on them.
 DATA ?= data
-BENCHMARK ?= nl2bash scifact worldtree-open
+BENCHMARK ?= nl2bash worldtree-open scifact
 METHODS ?= encoder,query-map,two-sided-map,adapter,evidence,evidence-no-words,prf,bm25,rrf
 STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra-evidence,oracle
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
@@ -18,10 +18,10 @@ demo: $(VENV)/.demo
 	$(BIN)/rrra demo
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 fast: $(VENV)/.dev
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

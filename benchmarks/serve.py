@@ -3,7 +3,8 @@
 A retriever over synthetic documents (unit vectors in clusters, an adapter of random weights, 100 candidates
 reranked) is saved, and `rrra serve` started on its folder in a process of its own. Requests are sent at
 their times whether those before are answered or not, and a latency counts from the time at which the request
-was due: so a server that falls behind shows it. Queries are embeddings, or texts that MiniLM encodes.
+was due: so a server that falls behind shows it. Queries are embeddings, or texts that MiniLM encodes; the row
+"in process" is search and reranking without HTTP, one embedding at a time.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/serve.py --out results/serve.json
 """
@@ -41,6 +42,7 @@ from search_latency import unit_vectors
 DIM = 384
 HEAD = b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 WARM_UP_SECONDS = 2
+ONE_BY_ONE = 500
 # Requests that are under way or due at most: a client that waits for more is not a client of this rate.
 CONNECTIONS = 200
 WORDS = ["copy", "sort", "find", "list", "merge", "split", "rename", "count", "files", "lines", "by", "size"]
@@ -83,6 +85,34 @@ def serving(folder: Path) -> Iterator[int]:
             yield int(address[1])
         finally:
             process.terminate()
+
+
+def one_by_one(folder: Path) -> dict[str, Any]:
+    """Search and rerank in this process, one embedding at a time, each as soon as the one before is done."""
+    retriever = Retriever.from_pretrained(folder, device="cpu")
+    queries = unit_vectors(ONE_BY_ONE, DIM, seed=1)[:, None]
+    for query in queries[:20]:
+        retriever.search_embeddings(query)
+    latencies = []
+    for query in queries:
+        start = time.perf_counter()
+        retriever.search_embeddings(query)
+        latencies.append(time.perf_counter() - start)
+    return summary(1000 * np.array(latencies), sum(latencies), errors=0)
+
+
+def summary(latencies: np.ndarray, seconds: float, errors: int, rate: float | None = None) -> dict[str, Any]:
+    """Return the columns of a row, from latencies in milliseconds."""
+    p50, p95, p99 = (float(np.percentile(latencies, share)) for share in (50, 95, 99))
+    return {
+        "requests/s": rate or len(latencies) / seconds,
+        "held": (len(latencies) - errors) / seconds,
+        "p50 ms": p50,
+        "p95 ms": p95,
+        "p99 ms": p99,
+        "requests": len(latencies),
+        "errors": errors,
+    }
 
 
 def bodies(kind: str, count: int) -> list[bytes]:
@@ -143,17 +173,9 @@ async def load(port: int, requests: list[bytes], rate: float, seconds: float) ->
         await asyncio.sleep(due - loop.time())
         tasks.append(asyncio.create_task(one(number, due)))
     answers = await asyncio.gather(*tasks)
+    errors = sum(not ok for _, ok in answers)
     latencies = 1000 * np.array([latency for latency, _ in answers])
-    answered = sum(ok for _, ok in answers)
-    return {
-        "requests/s": rate,
-        "held": answered / (loop.time() - start),
-        "p50 ms": float(np.percentile(latencies, 50)),
-        "p95 ms": float(np.percentile(latencies, 95)),
-        "p99 ms": float(np.percentile(latencies, 99)),
-        "requests": len(answers),
-        "errors": len(answers) - answered,
-    }
+    return summary(latencies, loop.time() - start, errors, rate)
 
 
 def measure(documents: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -167,6 +189,9 @@ def measure(documents: int, arguments: argparse.Namespace) -> list[dict[str, Any
         save_retriever(Path(folder) / "retriever", documents)
         print(
             f"{documents} documents indexed and saved in {time.perf_counter() - start:.0f} s", file=sys.stderr
+        )
+        rows.append(
+            {"documents": documents, "queries": "in process", **one_by_one(Path(folder) / "retriever")}
         )
         with serving(Path(folder) / "retriever") as port:
             for kind, rate in rates:

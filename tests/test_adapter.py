@@ -105,12 +105,10 @@ def test_factored_first_layer_is_the_concatenated_one() -> None:
     torch.testing.assert_close(adapter(q, c).adapted, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_document_part_may_be_computed_before() -> None:
+def test_reranking_reads_with_one_product_what_forward_reads_with_two() -> None:
     adapter = make(linear_skip=True)
-    q, c = torch.randn(2, 1, DIM), torch.randn(3, DIM)
-    part = adapter.document_layer(F.normalize(c, dim=-1))
-    for before, now in zip(adapter(q, c, part), adapter(q, c), strict=True):
-        torch.testing.assert_close(before, now)
+    q, c = torch.randn(2, DIM), torch.randn(2, 3, DIM)
+    torch.testing.assert_close(adapter.read(q, c).logits, adapter(q[:, None], c).logits)
 
 
 def test_skip_layer_adds_a_linear_map_of_the_same_features() -> None:

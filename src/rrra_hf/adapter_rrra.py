@@ -7,18 +7,22 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_rrra import AdapterConfig
+from .download_rrra import checked_downloads
 from .evidence_rrra import CandidateEvidence, EvidenceHead
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -62,7 +66,7 @@ class RetrieverAdapter(nn.Module):
     With `q` and `c` the normalised embeddings of query and document, the adapted document embedding
     is a residual, `a = c + MLP(q, c, q * c)`. That is the paper's MLP over `[q - c, q * c, q + c]`
     (RRRA, arXiv 2508.11670) with its first layer rewritten: the parts for `q - c` and `q + c` are one
-    matrix for each side, so a document's part can be computed once for all queries. Three cosines
+    matrix for each side, and reranking needs a single product a candidate for the layer. Three cosines
     are read out: `logit = (w . [cos(q, a), cos(a, c), cos(q, c)] + b) / temperature`. The last layer
     of the MLP starts at zero, so that an unfitted adapter has `a = c` and changes no ranking.
 
@@ -142,13 +146,12 @@ class RetrieverAdapter(nn.Module):
 
     # ---------------------------------------------------------------- the head
 
-    def forward(self, q: Tensor, c: Tensor, document_part: Tensor | None = None) -> AdapterOutput:
+    def forward(self, q: Tensor, c: Tensor) -> AdapterOutput:
         """Adapt each document to each query and estimate its relevance.
 
         Args:
             q: Query embeddings, `(..., dim)`, of any length (they are normalised here).
             c: Document embeddings, `(..., dim)`, broadcastable against `q`.
-            document_part: `document_layer` of the normalised `c`, if it was computed before.
 
         Raises:
             ValueError: If the adapter holds an `EvidenceHead`, which is read by the methods below.
@@ -159,14 +162,22 @@ class RetrieverAdapter(nn.Module):
             )
         q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
         product = q * c
-        if document_part is None:
-            document_part = self.document_layer(c)
-        hidden = F.gelu(self.product_layer(product) + document_part + self.query_layer(q))
+        return self._adapt(q, c, product, self.product_layer(product) + self.document_layer(c))
+
+    def _adapt(self, q: Tensor, c: Tensor, product: Tensor, mixed: Tensor) -> AdapterOutput:
+        hidden = F.gelu(mixed + self.query_layer(q))
         adapted = c + self.output_layer(self.dropout(hidden))
         if self.skip_layer is not None:
             q_wide, c_wide, product = torch.broadcast_tensors(q, c, product)
             adapted = adapted + self.skip_layer(torch.cat([q_wide, c_wide, product], dim=-1))
         return self._read_out(q, adapted, c, product)
+
+    def _mix(self, q: Tensor, c: Tensor) -> Tensor:
+        """Return `product_layer(q * c) + document_layer(c)`, `(n, k, hidden)`, for the price of one of them.
+
+        Both are linear in a document, so that a query makes one matrix of them for all its candidates.
+        """
+        return c @ (self.document_layer.weight + self.product_layer.weight * q[:, None]).mT
 
     def _read_out(self, q: Tensor, adapted: Tensor, c: Tensor, product: Tensor) -> AdapterOutput:
         norm = torch.linalg.vector_norm(adapted, dim=-1).clamp_min(1e-6)
@@ -265,7 +276,7 @@ class RetrieverAdapter(nn.Module):
         if cosines is None:
             cosines = (q[:, None] * c).sum(-1)
         if self.evidence is None:
-            logits = self(q[:, None], c).logits
+            logits = self._adapt(q[:, None], c, q[:, None] * c, self._mix(q, c)).logits
             return Reading(cosines, logits, logits)
         found = self.evidence.evidence(q, c, cosines, evidence or CandidateEvidence())
         return Reading(

@@ -119,6 +119,7 @@ class EvidenceHead(nn.Module):
         }
         for name, value in buffers.items():
             self.register_buffer(name, value)
+        self._single: tuple[Tensor, int, Tensor] | None = None
         self.ranker = Reader(len(names), RANKER_UNITS)
         self.judge = Reader(len(names), JUDGE_UNITS)
 
@@ -169,7 +170,7 @@ class EvidenceHead(nn.Module):
         Returns:
             `(m, 2)`.
         """
-        queries, labelled = self.memory_queries.float(), self.memory_documents.float()
+        queries, labelled = self._queries(), self.memory_documents.float()
         pairs = self.memory_pairs.long()
         statics = []
         for block in documents.split(BLOCK):
@@ -232,9 +233,17 @@ class EvidenceHead(nn.Module):
         Returns:
             Both `(n, NEIGHBOURS)`, or less if fewer are remembered; weights add up to 1.
         """
-        cosines = self._both(q) @ self.memory_queries.float().T
+        cosines = self._both(q) @ self._queries().T
         similar = cosines.topk(min(NEIGHBOURS, len(self.memory_queries)))
         return (similar.values / MEMORY_TAU).softmax(-1), similar.indices
+
+    def _queries(self) -> Tensor:
+        """Return the training queries in single precision, converted once: it takes as long as a search."""
+        half = self.memory_queries
+        version = -1 if half.is_inference() else half._version
+        if self._single is None or self._single[0] is not half or self._single[1] != version:
+            self._single = half, version, half.float()
+        return self._single[2]
 
     def _base(self, q: Tensor) -> Tensor:
         return F.normalize(q @ self.query_inverse.T, dim=-1)

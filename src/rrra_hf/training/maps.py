@@ -93,7 +93,8 @@ def choose_maps(
 ) -> tuple[Maps, MapRecipe]:
     """Fit residual linear maps by contrast with in-batch documents; the identity if that doesn't help.
 
-    Maps are fitted by each recipe; returned are those of the best one, and the recipe.
+    How many documents are drawn from the corpus is settled at the first of `STOPS`; from there on training
+    goes on until a stop ranks the development queries no better than the one before.
 
     The recipe is chosen by development nDCG@10. Where queries are few, maps at full strength can rank
     unseen queries worse than none: the strength is among what is chosen, and maps whose gain over none
@@ -105,26 +106,46 @@ def choose_maps(
         development: Development queries.
         arguments: `stage1` says which sides are mapped, `tau` and `seed` are used too.
     """
-    before = _quality(None, documents, development)
-    best, best_quality, best_recipe = None, before, MapRecipe(0, 0, 0.0)
-    for count in CORPUS_NEGATIVES:
-        for steps, maps in _trained(training, documents, arguments, count, STEPS):
-            for strength in STRENGTHS:
-                quality = _quality(maps.shrunk(strength), documents, development)
-                if quality.mean() > best_quality.mean():
-                    best, best_quality = maps.shrunk(strength), quality
-                    best_recipe = MapRecipe(count, steps, strength)
-    gain = np.stack([before, best_quality])
-    if best is None or not smallest_within_one_standard_error((0.0, 1.0), gain):
-        best, best_recipe = _identity(documents.shape[1], arguments), MapRecipe(0, 0, 0.0)
-        best_quality = before
+    none = _Fitted(None, MapRecipe(0, 0, 0.0), _quality(None, documents, development))
+    best = none
+    rivals = {count: _trained(training, documents, arguments, count, STEPS) for count in CORPUS_NEGATIVES}
+    for _ in STOPS:
+        found = [_strongest(next(snapshots), documents, development) for snapshots in rivals.values()]
+        leader = max(found, key=lambda fitted: fitted.quality.mean())
+        rivals = {leader.recipe.corpus_negatives: rivals[leader.recipe.corpus_negatives]}
+        if leader.quality.mean() <= best.quality.mean():
+            break
+        best = leader
+    if not smallest_within_one_standard_error((0.0, 1.0), np.stack([none.quality, best.quality])):
+        best = none
     logger.info(
         "Stage 1: %s, development nDCG@10 %.4f (%.4f without)",
-        best_recipe,
-        best_quality.mean(),
-        before.mean(),
+        best.recipe,
+        best.quality.mean(),
+        none.quality.mean(),
     )
-    return best, best_recipe
+    return best.maps or _identity(documents.shape[1], arguments), best.recipe
+
+
+class _Fitted(NamedTuple):
+    """Maps, None for none, how they were trained, and nDCG@10 of each development query."""
+
+    maps: Maps | None
+    recipe: MapRecipe
+    quality: np.ndarray
+
+
+def _strongest(
+    trained: tuple[MapRecipe, Maps], documents: np.ndarray, development: LabelledQueries
+) -> _Fitted:
+    """Return maps at the strength that is best on the development queries."""
+    recipe, maps = trained
+    fitted = []
+    for strength in STRENGTHS:
+        shrunk = maps.shrunk(strength)
+        quality = _quality(shrunk, documents, development)
+        fitted.append(_Fitted(shrunk, recipe._replace(strength=strength), quality))
+    return max(fitted, key=lambda one: one.quality.mean())
 
 
 def refit_maps(
@@ -140,8 +161,7 @@ def refit_maps(
     """
     if not recipe.steps:
         return _identity(documents.shape[1], arguments)
-    snapshots = _trained(training, documents, arguments, recipe.corpus_negatives, recipe.steps)
-    *_, (_, maps) = snapshots
+    *_, (_, maps) = _trained(training, documents, arguments, recipe.corpus_negatives, recipe.steps)
     return maps.shrunk(recipe.strength)
 
 
@@ -151,8 +171,8 @@ def _trained(
     arguments: FitArguments,
     corpus_negatives: int,
     last: int,
-) -> Iterator[tuple[int, Maps]]:
-    """Yield the maps after each of the steps `STOPS` up to the last."""
+) -> Iterator[tuple[MapRecipe, Maps]]:
+    """Yield the maps after each of the steps `STOPS` up to the last, at full strength."""
     rng = np.random.default_rng(arguments.seed)
     dim = documents.shape[1]
     sides = ["query"] if arguments.stage1 == "query" else ["query", "document"]
@@ -173,7 +193,7 @@ def _trained(
         optimizer.step()
         schedule.step()
         if step in STOPS:
-            yield step, _as_maps(residuals)
+            yield MapRecipe(corpus_negatives, step, 1.0), _as_maps(residuals)
 
 
 def _contrastive_loss(
