@@ -17,10 +17,10 @@ COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 demo: $(VENV)/.demo
 	$(BIN)/rrra demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.browser
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-fast: $(VENV)/.dev
+fast: $(VENV)/.dev $(VENV)/.browser
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: $(VENV)/.dev
@@ -56,6 +56,12 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable ".[dev]"
+	touch $@
+
+# Chromium opens the page of `rrra app` in a test. Where it can't be installed, that test is skipped.
+$(VENV)/.browser: $(VENV)/.dev
+	command -v chromium chromedriver || \
+	(apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver) || true
 	touch $@
 
 clean:

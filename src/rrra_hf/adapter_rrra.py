@@ -384,8 +384,9 @@ class RetrieverAdapter(nn.Module):
             local_files_only: Never download.
 
         Raises:
-            FileNotFoundError: If the folder has no config or no weights.
-            ValueError: If the folder holds something else, or its weights are damaged or incomplete.
+            OSError: If there is no such folder or repository, or it has no config or no weights.
+            ValueError: If the folder holds something else, or its weights are damaged or incomplete. A
+                download that isn't what the Hub declares is removed from the cache.
         """
         hub = {
             "revision": revision,
@@ -393,7 +394,8 @@ class RetrieverAdapter(nn.Module):
             "cache_dir": cache_dir,
             "local_files_only": local_files_only,
         }
-        values = _read_config(_resolve(name_or_path, CONFIG_NAME, hub))
+        config_path = _resolve(name_or_path, CONFIG_NAME, hub)
+        values = _read_config(config_path)
         model_type = values.pop("model_type", None)
         if model_type not in (MODEL_TYPE, "rrra"):
             raise ValueError(f"{name_or_path} holds a model of type {model_type!r}, not an adapter.")
@@ -402,7 +404,8 @@ class RetrieverAdapter(nn.Module):
             adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
         except (KeyError, TypeError) as error:
             raise ValueError(f"{CONFIG_NAME} of {name_or_path} is no adapter's: {error}") from error
-        weights = _read_weights(name_or_path, prefix, adapter.state_dict().keys(), hub)
+        with checked_downloads(config_path.parent, str(name_or_path)):
+            weights = _read_weights(name_or_path, prefix, adapter.state_dict().keys(), hub)
         try:
             adapter.load_state_dict(weights)
         except RuntimeError as error:
@@ -420,26 +423,39 @@ class RetrieverAdapter(nn.Module):
         create_pr: bool = False,
         token: str | bool | None = None,
         commit_message: str = "Upload retriever adapter",
-    ) -> str:
-        """Upload the adapter to the Hub in one commit and return its address.
+    ) -> CommitInfo:
+        """Upload the adapter and a model card to the Hub in one commit.
 
         Args:
             repo_id: `namespace/name`; made if it isn't there.
-            private: Make a new repository private.
-            revision: Branch to commit to.
+            private: Make a new repository private; refuse one that is public.
+            revision: Branch to commit to; made from `main` if it isn't there.
             create_pr: Open a pull request instead of committing.
             token: Hub token.
             commit_message: Message of the commit.
+
+        Returns:
+            The commit's address, a string, with `oid` and `pr_url`.
+
+        Raises:
+            ImportError: If the package isn't installed, but the adapter's code came with a model.
+            PermissionError: If the token doesn't allow it.
+            ConnectionError: If the upload broke off; nothing was committed.
+            ValueError: If `private` was asked for and the repository is public.
         """
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        try:
+            from rrra_hf.hub import push_folder
+        except ImportError as error:
+            raise ImportError("Install rrra-hf to upload the adapter.") from error
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
+            return push_folder(
+                folder,
+                repo_id,
+                private=private,
                 revision=revision,
                 create_pr=create_pr,
+                token=token,
                 commit_message=commit_message,
             )
 
@@ -470,16 +486,17 @@ def _read_weights(
     """Read the adapter's tensors, and only those, from one weights file or from shards."""
     try:
         index = json.loads(_resolve(name_or_path, WEIGHTS_INDEX_NAME, hub).read_text())["weight_map"]
-    except (FileNotFoundError, OSError):
+    except OSError:
         index = {}
+    files = {name: index.get(prefix + name, WEIGHTS_NAME) for name in names}
+    paths = {filename: _resolve(name_or_path, filename, hub) for filename in set(files.values())}
     weights = {}
-    for name in names:
-        path = _resolve(name_or_path, index.get(prefix + name, WEIGHTS_NAME), hub)
+    for name, filename in files.items():
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(paths[filename], framework="pt") as file:
                 weights[name] = file.get_tensor(prefix + name)
         except SafetensorError as error:
             raise ValueError(
-                f"{path} lacks the adapter weight {prefix + name!r} or is damaged: {error}"
+                f"{paths[filename]} lacks the adapter weight {prefix + name!r} or is damaged: {error}"
             ) from error
     return weights

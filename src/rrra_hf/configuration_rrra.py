@@ -30,7 +30,8 @@ class AdapterConfig:
         temperature: Divides the logits so that `probability` is calibrated; positive.
         evidence: Arguments of the `EvidenceHead` that the adapter holds instead of the residual MLP, but for
             `dim` and `tau`; None for the MLP.
-        fit: What `fit_adapter` recorded about the fitting (settings and development figures).
+        fit: What was recorded about the fitting: settings, sizes of the data, development figures; of a
+            model made by `train`, those of its stages too.
 
     Raises:
         ValueError: If a value is outside its legal range.
@@ -100,6 +101,8 @@ class RRRAConfig(PreTrainedConfig):
         document_prompt: Text put before each document.
         max_seq_length: Texts are cut to so many tokens; None for the tokenizer's own limit.
         base_model_name: Name of the encoder the model was made from.
+        base_model_revision: Commit of it, if it came from the Hub.
+        base_weights: Fingerprint of its weights, in a folder that holds LoRA weights without them.
 
     Raises:
         ValueError: If a value is outside its legal range.
@@ -122,6 +125,8 @@ class RRRAConfig(PreTrainedConfig):
     document_prompt: str = ""
     max_seq_length: int | None = None
     base_model_name: str | None = None
+    base_model_revision: str | None = None
+    base_weights: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if not isinstance(self.text_config, (dict, PreTrainedConfig, type(None))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import shutil
@@ -10,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
 
 from .adapter_rrra import RetrieverAdapter
+from .base_rrra import check_same_base, fill_base, weights_fingerprint, without_base
 from .configuration_rrra import AdapterConfig, RRRAConfig
+from .download_rrra import checked_downloads
 from .layout_rrra import (
     SETTINGS_NAME,
     adapter_maps,
@@ -31,6 +34,8 @@ from .layout_rrra import (
 )
 
 if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
     try:  # noqa: SIM105 - an import outside of try is a hard requirement of code in a Hub repository
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+FORMS = ("full", "lora", "merged")
 # Tokenizers without a limit carry a huge number.
 NO_LIMIT = 10**6
 
@@ -86,6 +92,9 @@ class RRRAModel(PreTrainedModel):
         self.adapter = RetrieverAdapter(AdapterConfig.from_dict(config.adapter or {}))
         if config.lora:
             _inject_lora(self.encoder, config.lora)
+        if config.base_weights:
+            # from_pretrained gets them from the base model.
+            self._keys_to_ignore_on_load_missing = {r"^encoder\.(?!.*lora_)"}
         self.set_trainable()
 
     def set_trainable(self) -> None:
@@ -157,6 +166,7 @@ class RRRAModel(PreTrainedModel):
             lora=_lora_settings(encoder, lora) if lora else None,
             adapter=adapter,
             base_model_name=Path(name).resolve().name if Path(name).is_dir() else name,
+            base_model_revision=_commit_of(name, {**hub, "subfolder": subfolder}),
             **settings,
         )
         model = cls(config, encoder=encoder)
@@ -173,6 +183,9 @@ class RRRAModel(PreTrainedModel):
     ) -> Any:
         """Load a model from a folder or Hub repository, completely or not at all.
 
+        What holds LoRA weights alone is loaded together with its base model, `config.base_model_name`;
+        give `base_model_name=...` if that is elsewhere.
+
         Args:
             pretrained_model_name_or_path: Folder or Hub repository.
             args: As in `PreTrainedModel.from_pretrained`.
@@ -180,8 +193,11 @@ class RRRAModel(PreTrainedModel):
             kwargs: As in `PreTrainedModel.from_pretrained`: `dtype`, `device_map`, `revision`, ...
 
         Raises:
+            OSError: If it, or its base model, can't be found.
             ValueError: If it is another kind of model, if a weight is missing, unexpected, of another
-                shape or damaged, or if the folder's sentence-transformers files make other embeddings.
+                shape or damaged, if the base model has other weights than it had, or if the folder's
+                sentence-transformers files make other embeddings. A download that isn't what the Hub
+                declares is removed from the cache.
         """
         name = os.fspath(pretrained_model_name_or_path)
         hub = {key: kwargs[key] for key in (*HUB_OPTIONS, "subfolder") if key in kwargs}
@@ -189,11 +205,14 @@ class RRRAModel(PreTrainedModel):
             _check_model_type(name, hub)
         kwargs["ignore_mismatched_sizes"] = True  # _check_loaded names them
         try:
-            loaded: Any = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+            with checked_downloads(_folder_of(name, hub), name):
+                loaded: Any = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
             raise ValueError(f"{_damaged_file(name, hub)} is damaged: {error}") from error
         model, info = loaded
         _check_loaded(name, info, bool(model.config.lora))
+        if model.config.base_weights:
+            _restore_base(model, name, hub)
         if Path(name).is_dir():
             check_side_files(Path(name), model.config, model.adapter)
         # Loading makes every parameter trainable.
@@ -296,7 +315,12 @@ class RRRAModel(PreTrainedModel):
         return self
 
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        *,
+        form: str = "full",
+        **kwargs: Any,
     ) -> None:
         """Write a folder that `RRRAModel`, `AutoModel` and `SentenceTransformer` open.
 
@@ -309,12 +333,26 @@ class RRRAModel(PreTrainedModel):
         Args:
             save_directory: Made if it isn't there.
             is_main_process: False in all processes but one.
+            form: `"full"`: all weights. `"lora"`: those of LoRA and adapter, to be loaded together with the
+                base model, which must be loadable by `config.base_model_name`; its commit and a fingerprint
+                of its weights are recorded. `"merged"`: all weights, LoRA added to the encoder's: the
+                folder needs no peft. The model itself stays as it is.
             kwargs: As in `PreTrainedModel.save_pretrained`: `max_shard_size`, `state_dict`, ...
 
         Raises:
             NotADirectoryError: If there is a file of that name.
-            ValueError: If the adapter is of another dimension, or `push_to_hub` is given.
+            OSError: If `form="lora"` and the base model can't be loaded.
+            ValueError: If the adapter is of another dimension, `push_to_hub` is given, or the model can't be
+                saved in this form.
         """
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+        if form == "merged":
+            copy.deepcopy(self).merge_lora().save_pretrained(save_directory, is_main_process, **kwargs)
+            return
+        if form == "lora":
+            self._save_lora(save_directory, is_main_process, **kwargs)
+            return
         target = Path(save_directory)
         if target.is_file():
             raise NotADirectoryError(f"save_directory must be a folder, {target} is a file.")
@@ -347,6 +385,27 @@ class RRRAModel(PreTrainedModel):
                 (Path(temporary) / kept).unlink()
             _move_files(Path(temporary), target)
 
+    def _save_lora(self, *args: Any, **kwargs: Any) -> None:
+        config = self.config
+        if not config.lora:
+            raise ValueError("form='lora' needs a model with LoRA; this one has none.")
+        try:
+            base = _load_base(config, {})
+        except OSError as error:
+            raise OSError(
+                "form='lora' needs the base model; set config.base_model_name to its name on the Hub. "
+                f"It can't be loaded: {error}"
+            ) from error
+        check_same_base(self.encoder, base, str(config.base_model_name))
+        config.base_model_revision = _commit_of(
+            str(config.base_model_name), {"revision": config.base_model_revision}
+        )
+        config.base_weights = weights_fingerprint(base)
+        try:
+            self.save_pretrained(*args, state_dict=without_base(self.state_dict()), **kwargs)
+        finally:
+            config.base_weights = None
+
     def should_save_on_this_rank(self, is_main_process: bool) -> bool:
         """Return whether this process writes what `save_pretrained` is asked to."""
         if self._every_process_saves:
@@ -358,33 +417,50 @@ class RRRAModel(PreTrainedModel):
         self,
         repo_id: str,
         *,
+        form: str = "full",
         private: bool | None = None,
         revision: str | None = None,
         create_pr: bool = False,
         token: str | bool | None = None,
         commit_message: str = "Upload model",
         **kwargs: Any,
-    ) -> str:
-        """Upload the folder that `save_pretrained` writes in one commit and return its address.
+    ) -> CommitInfo:
+        """Upload the folder that `save_pretrained` writes, and a model card, in one commit.
+
+        Call it again if the upload breaks off: files that arrived are not sent again.
 
         Args:
             repo_id: `namespace/name`; made if it isn't there.
-            private: Make a new repository private.
-            revision: Branch to commit to.
+            form: `"full"`, `"lora"` or `"merged"`, see `save_pretrained`.
+            private: Make a new repository private; refuse one that is public.
+            revision: Branch to commit to; made from `main` if it isn't there.
             create_pr: Open a pull request instead of committing.
             token: Hub token.
             commit_message: Message of the commit.
             kwargs: Passed to `save_pretrained`.
+
+        Returns:
+            The commit's address, a string, with `oid` and `pr_url`.
+
+        Raises:
+            ImportError: If the package isn't installed, but the model's code came with it.
+            PermissionError: If the token doesn't allow it.
+            ConnectionError: If the upload broke off; nothing was committed.
+            ValueError: If the model can't be saved in this form, or the repository is public.
         """
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        try:
+            from rrra_hf.hub import push_folder
+        except ImportError as error:
+            raise ImportError("Install rrra-hf to upload the model.") from error
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, **kwargs)
-            return api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
+            self.save_pretrained(folder, form=form, **kwargs)
+            return push_folder(
+                folder,
+                repo_id,
+                private=private,
                 revision=revision,
                 create_pr=create_pr,
+                token=token,
                 commit_message=commit_message,
             )
 
@@ -526,6 +602,48 @@ def _load_encoder(name: str, **options: Any) -> PreTrainedModel:
     return encoder
 
 
+def _load_base(config: RRRAConfig, hub: dict[str, Any]) -> PreTrainedModel:
+    """Load the base model of a config, as its own files say: in their dtype."""
+    name = str(config.base_model_name)
+    hub = {**hub, "revision": config.base_model_revision}
+    hub["subfolder"] = _encoder_settings(name, hub).get("subfolder", "")
+    with checked_downloads(_folder_of(name, hub), name):
+        return _load_encoder(name, dtype="auto", **hub)
+
+
+def _restore_base(model: RRRAModel, name: str, hub: dict[str, Any]) -> None:
+    """Give a model that was loaded from LoRA weights alone those of its base model."""
+    config = model.config
+    source = f"{config.base_model_name} (revision {config.base_model_revision})"
+    try:
+        base = _load_base(config, {key: value for key, value in hub.items() if key != "subfolder"})
+    except OSError as error:
+        raise OSError(
+            f"{name} holds LoRA weights alone, and its base model {source} can't be loaded; "
+            f"if it is elsewhere, give base_model_name=... : {error}"
+        ) from error
+    found = weights_fingerprint(base)
+    if found != config.base_weights:
+        raise ValueError(
+            f"{source} is not the base model of {name}: its weights have the fingerprint {found}, "
+            f"the LoRA weights were trained on {config.base_weights}."
+        )
+    fill_base(model.encoder, base, source)
+    config.base_weights = None
+
+
+def _folder_of(name: str, hub: dict[str, Any]) -> Path:
+    """Return the folder of a model's files; in the cache, if it is on the Hub."""
+    if Path(name).is_dir():
+        return Path(name) / hub.get("subfolder", "")
+    return Path(str(cached_file(name, "config.json", **hub))).parent
+
+
+def _commit_of(name: str, hub: dict[str, Any]) -> str | None:
+    """Return the commit of a model on the Hub, None for a folder."""
+    return extract_commit_hash(str(_folder_of(name, hub) / "config.json"), None)
+
+
 def _load_tokenizer(name: str, **options: Any) -> Any:
     hub = {key: options[key] for key in (*HUB_OPTIONS, "subfolder") if key in options}
     if read_json(name, "tokenizer_config.json", hub) is None:
@@ -576,8 +694,7 @@ def _some(names: list[str]) -> str:
 
 def _damaged_file(name: str, hub: dict[str, Any]) -> Path | str:
     """Return the first weights file of a model that can't be opened."""
-    folder = Path(str(cached_file(name, "config.json", **hub))).parent
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(_folder_of(name, hub).glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt"):
                 pass

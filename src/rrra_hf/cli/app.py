@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from transformers.utils import logging as transformers_logging
 
-from . import compare, demo, evaluate, fit, index, mine, rerank, search, serve, train
+from . import card, compare, demo, evaluate, fit, gradio_app, index, mine, push, rerank, search, serve, train
 from .common import errors
 
 app = typer.Typer(
@@ -25,8 +25,11 @@ app = typer.Typer(
 for command in (demo.demo, mine.mine, fit.fit, train.train, index.index, search.search, rerank.rerank):
     app.command()(command)
 app.command()(evaluate.evaluate)
+app.command()(card.card)
 app.command()(compare.compare)
 app.command()(serve.serve)
+app.command()(gradio_app.app)
+app.command()(push.push)
 
 
 @app.callback()
@@ -37,7 +40,7 @@ def settings(
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
-    for name in ("faiss", "httpx", "datasets", "filelock"):
+    for name in ("faiss", "httpx", "httpx2", "datasets", "filelock"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if not verbose:
         warnings.filterwarnings("ignore", module="torch|transformers|peft")

@@ -67,9 +67,11 @@ def load_model(name: str, max_length: int | None = None) -> RRRAModel:
     from ..layout_rrra import read_json
     from ..modeling_rrra import RRRAModel
 
-    name = packaged(name)
+    asked, name = name, packaged(name)
     if (read_json(name, "config.json", {}) or {}).get("model_type") != RRRAConfig.model_type:
         model = RRRAModel.from_encoder(name, max_seq_length=max_length)
+        if name != asked:
+            model.config.base_model_name = DEFAULT_MODEL
     else:
         model = RRRAModel.from_pretrained(name)
         if max_length not in (None, model.config.max_seq_length):

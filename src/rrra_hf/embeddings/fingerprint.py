@@ -26,6 +26,8 @@ IGNORED_SETTINGS = {
     "architectures",
     "auto_map",
     "base_model_name",
+    "base_model_revision",
+    "base_weights",
     "document_prompt",
     "dtype",
     "max_seq_length",

@@ -1,7 +1,7 @@
 """Measures of ranking, false-negative detection, calibration and significance: arrays in, numbers out."""
 
 from .arrays import ndcg_per_query, reorder
-from .calibration import expected_calibration_error
+from .calibration import ReliabilityBins, expected_calibration_error, reliability_bins
 from .false_negatives import (
     CalibrationQuality,
     DetectionQuality,
@@ -32,6 +32,7 @@ __all__ = [
     "PairedComparison",
     "QueryGroup",
     "RankingQuality",
+    "ReliabilityBins",
     "average_precision_resamples",
     "best_positive_scores",
     "calibration_quality",
@@ -51,6 +52,7 @@ __all__ = [
     "perc_pos_margin",
     "randomisation_test",
     "ranking_quality",
+    "reliability_bins",
     "reorder",
     "seen_queries",
     "similarity_to_positive",

@@ -2,7 +2,61 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+
+
+class ReliabilityBins(NamedTuple):
+    """The points of a reliability plot, in ascending bins.
+
+    Args:
+        mean_probability: Mean probability in each bin, `(bins,)`: x of the plot.
+        share: Share of ones in each bin, `(bins,)`: its y.
+        num_pairs: Number of probabilities in each bin, `(bins,)`.
+    """
+
+    mean_probability: np.ndarray
+    share: np.ndarray
+    num_pairs: np.ndarray
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return the bins as a JSON object."""
+        return {
+            "probability": self.mean_probability.tolist(),
+            "share": self.share.tolist(),
+            "pairs": self.num_pairs.tolist(),
+        }
+
+
+def reliability_bins(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 15, *, equal_width: bool = False
+) -> ReliabilityBins:
+    """Return mean probability and share of ones in bins.
+
+    Args:
+        probabilities: Probabilities in [0, 1], any shape.
+        labels: 0 or 1, of the same shape.
+        bins: Number of bins.
+        equal_width: Cut [0, 1] into bins of equal width, and leave out the empty ones; otherwise bins hold
+            equally many probabilities.
+
+    Example:
+        >>> reliability_bins(np.array([0.9, 0.1, 0.3, 0.7]), np.array([1, 0, 0, 1]), bins=2).to_dict()
+        {'probability': [0.2, 0.8], 'share': [0.0, 1.0], 'pairs': [2, 2]}
+    """
+    probabilities, labels = np.ravel(probabilities).astype(np.float64), np.ravel(labels)
+    if equal_width:
+        place = np.minimum((probabilities * bins).astype(int), bins - 1)
+        members = [np.flatnonzero(place == i) for i in np.unique(place)]
+    else:
+        order = np.argsort(probabilities, kind="stable")
+        members = np.array_split(order, min(bins, len(order)))
+    return ReliabilityBins(
+        mean_probability=np.array([probabilities[rows].mean() for rows in members]),
+        share=np.array([labels[rows].mean() for rows in members]),
+        num_pairs=np.array([len(rows) for rows in members]),
+    )
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
@@ -27,10 +81,6 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
         >>> expected_calibration_error(np.array([0.5, 0.5]), np.array([0, 1]), bins=1)
         0.0
     """
-    probabilities, labels = np.ravel(probabilities).astype(np.float64), np.ravel(labels)
-    order = np.argsort(probabilities, kind="stable")
-    gaps = [
-        len(rows) * abs(probabilities[rows].mean() - labels[rows].mean())
-        for rows in np.array_split(order, min(bins, len(order)))
-    ]
-    return float(sum(gaps) / len(order))
+    found = reliability_bins(probabilities, labels, bins)
+    gaps = np.abs(found.mean_probability - found.share)
+    return float((gaps * found.num_pairs).sum() / found.num_pairs.sum())

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ..sampling.inputs import check_between, check_count, check_shape
-from .calibration import expected_calibration_error
+from .calibration import expected_calibration_error, reliability_bins
 
 
 class DetectionQuality(NamedTuple):
@@ -192,14 +192,10 @@ def calibration_quality(
     check_count("bins", bins)
     pairs = _select(probabilities, hidden, mask, "probabilities")
     check_between("probabilities", pairs.values, 0, 1)
-    order = np.argsort(pairs.values, kind="stable")
-    members = np.array_split(order, min(bins, len(order)))
     return CalibrationQuality(
-        expected_calibration_error=expected_calibration_error(pairs.values, pairs.hidden, bins),
-        brier_score=float(np.mean((pairs.values - pairs.hidden) ** 2)),
-        mean_probability=np.array([pairs.values[rows].mean() for rows in members]),
-        share=np.array([pairs.hidden[rows].mean() for rows in members]),
-        num_pairs=np.array([len(rows) for rows in members]),
+        expected_calibration_error(pairs.values, pairs.hidden, bins),
+        float(np.mean((pairs.values - pairs.hidden) ** 2)),
+        *reliability_bins(pairs.values, pairs.hidden, bins),
     )
 
 

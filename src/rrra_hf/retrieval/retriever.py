@@ -12,12 +12,14 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-from huggingface_hub import snapshot_download
+from huggingface_hub import CommitInfo, snapshot_download
+from huggingface_hub.errors import DryRunError
 from safetensors import SafetensorError
 from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
 from ..adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from ..download_rrra import check_downloads, named_connection_errors
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
 from ..evidence import DocumentEvidence, count_words
 from ..indexes import Index, make_index
@@ -492,7 +494,8 @@ class Retriever:
         Raises:
             OSError: If there is no such model.
             ValueError: If the index was made by another model, or a file is missing, damaged or doesn't
-                belong to the others; the message names it.
+                belong to the others; the message names it. A download of adapter or index that isn't what
+                the Hub declares is removed from the cache.
         """
         name = os.fspath(name_or_path)
         try:
@@ -512,6 +515,57 @@ class Retriever:
             retriever._corpus = CorpusIndex.load(folder / INDEX_FOLDER, retriever._fingerprint())
         return retriever
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        form: str = "full",
+        with_index: bool = False,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        commit_message: str = "Upload retriever",
+    ) -> CommitInfo:
+        """Upload the folder that `save_pretrained` writes, and a model card, in one commit.
+
+        Call it again if the upload breaks off: files that arrived are not sent again.
+
+        Args:
+            repo_id: `namespace/name`; made if it isn't there.
+            form: `"full"`; for an `RRRAModel` also `"lora"` or `"merged"`, see its `save_pretrained`.
+            with_index: Upload the index too. It holds the documents' texts: mind who may read them.
+            private: Make a new repository private; refuse one that is public.
+            revision: Branch to commit to; made from `main` if it isn't there.
+            create_pr: Open a pull request instead of committing.
+            token: Hub token.
+            commit_message: Message of the commit.
+
+        Returns:
+            The commit's address, a string, with `oid` and `pr_url`.
+
+        Raises:
+            PermissionError: If the token doesn't allow it.
+            ConnectionError: If the upload broke off; nothing was committed.
+            ValueError: If the retriever can't be saved, or not in this form; if `with_index` is given and
+                there is no index; or if `private` was asked for and the repository is public.
+        """
+        from ..hub import push_folder
+
+        with tempfile.TemporaryDirectory() as temporary:
+            self.save_pretrained(temporary)
+            return push_folder(
+                temporary,
+                repo_id,
+                form=form,
+                with_index=with_index,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                token=token,
+                commit_message=commit_message,
+            )
+
 
 def _inner_model(encoder: SentenceTransformer) -> RRRAModel | None:
     """Return the `RRRAModel` inside an encoder, None if it is another model."""
@@ -528,16 +582,19 @@ def _check_queries(texts: list[str], names: Iterable[object]) -> None:
 
 
 def _download(repo_id: str, options: dict[str, Any]) -> Path:
-    """Download what a repository has beside its encoder."""
+    """Download what a repository has beside its encoder, and check it."""
     names = {"revision": "revision", "token": "token", "cache_folder": "cache_dir"}
-    return Path(
-        snapshot_download(
-            repo_id,
-            allow_patterns=[f"{ADAPTER_FOLDER}/*", f"{INDEX_FOLDER}/*"],
-            local_files_only=options.get("local_files_only", False),
-            **{theirs: options[ours] for ours, theirs in names.items() if ours in options},
-        )
-    )
+    hub = {theirs: options[ours] for ours, theirs in names.items() if ours in options}
+    hub["allow_patterns"] = [f"{ADAPTER_FOLDER}/*", f"{INDEX_FOLDER}/**"]
+    hub["local_files_only"] = options.get("local_files_only", False)
+    try:
+        files = snapshot_download(repo_id, dry_run=True, **hub)
+    except DryRunError:  # without a connection nothing is downloaded
+        files = []
+    with named_connection_errors(repo_id):
+        folder = Path(snapshot_download(repo_id, **hub))
+    check_downloads(folder / file.filename for file in files if file.will_download)
+    return folder
 
 
 def _replace(new: Path, target: Path) -> None:

@@ -84,8 +84,7 @@ def fit_adapter(
 
     if arguments.evidence:
         adapter = fit_evidence(training, document_embeddings, development, arguments, document_words)
-        adapter.config.fit["arguments"] = arguments.to_dict()
-        return adapter
+        return _recorded(adapter, training, len(document_embeddings), arguments)
     maps = None
     if arguments.stage1 != "none":
         maps, _ = choose_maps(training, document_embeddings, development, arguments)
@@ -99,6 +98,18 @@ def fit_adapter(
     choose_lambda(adapter, retrieved, document_embeddings)
     if maps is not None:
         maps.install(adapter)
+    return _recorded(adapter, training, len(document_embeddings), arguments)
+
+
+def _recorded(
+    adapter: RetrieverAdapter, training: LabelledQueries, num_documents: int, arguments: FitArguments
+) -> RetrieverAdapter:
+    """Return the adapter with a record of what it was fitted on and how."""
+    adapter.config.fit["data"] = {
+        "queries": len(training.positives),
+        "pairs": int(training.num_relevant.sum()),
+        "documents": num_documents,
+    }
     adapter.config.fit["arguments"] = arguments.to_dict()
     return adapter
 

@@ -80,6 +80,7 @@ def fit_model(
         query_words=count(training.query_texts),
         document_words=count(training.document_texts),
     )
+    model.adapter.config.fit["data"]["collection"] = collection.name
     return model
 
 

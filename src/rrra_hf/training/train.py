@@ -220,11 +220,23 @@ class _Stages:
             cache_dir=self.cache,
             batch_size=self.arguments.encode_batch_size,
         )
-        results = self._measure(encoder, model.adapter)
+        results = {"stage": stage, **self._measure(encoder, model.adapter)}
+        model.adapter.config.fit["training"] = self._record(results)
         model.save_pretrained(self.folder.path / MODEL_NAME)
-        return {"stage": stage, **results}
+        return results
 
     # ---------------------------------------------------------------- parts of stages
+
+    def _record(self, final: dict[str, Any]) -> dict[str, Any]:
+        """Return what the saved model says of its training: settings, and figures of the stages."""
+        arguments = self.arguments.to_dict()
+        del arguments["fit"]  # recorded beside
+        stages = {
+            name: read_json(self.folder.path / name / RESULTS_NAME) for name in ("stage1", "stage2", "stage3")
+        }
+        for results in stages.values():
+            del results["seconds"]  # an interrupted run is to end as any other
+        return {"arguments": arguments, "stages": {**stages, "final": final}}
 
     def _better_stage(self) -> int:
         """Return 3, or 1 if its encoder ranks the development queries better and may be fallen back to."""

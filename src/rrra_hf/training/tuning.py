@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from ..adapter_rrra import Reading, RetrieverAdapter
-from ..evaluation import expected_calibration_error, ndcg_per_query, reorder
+from ..evaluation import expected_calibration_error, ndcg_per_query, reliability_bins, reorder
 from ..evidence import DocumentEvidence
 from .examples import DevelopmentSet, gather
 from .selection import smallest_within_one_standard_error
@@ -22,6 +22,8 @@ LAMBDAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 CORRECTION_LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Pairs that pass through the adapter at a time: bounds memory at d = 384 to about 100 MB.
 PAIRS_PER_BLOCK = 16_384
+# Bins of a reliability plot.
+RELIABILITY_BINS = 10
 # Logits that tell less than this are taken to tell nothing.
 MIN_SLOPE = 1e-4
 
@@ -157,7 +159,10 @@ def calibrate(
     adapter.shift_log_odds(intercept / slope)
     probabilities = expit(slope * logits + intercept)
     error = expected_calibration_error(probabilities, labels)
-    adapter.config.fit["development"] = {"expected_calibration_error": error}
+    adapter.config.fit["development"] = {
+        "expected_calibration_error": error,
+        "reliability": reliability_bins(probabilities, labels, RELIABILITY_BINS, equal_width=True).to_dict(),
+    }
     logger.info("Temperature %.2f, expected calibration error %.4f", 1.0 / slope, error)
 
 

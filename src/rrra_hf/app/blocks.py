@@ -1,0 +1,91 @@
+"""The page itself, made with Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..retrieval import Retriever
+from .comparison import MAX_QUERY_LENGTH, compare
+from .page import CSS, comparison_html, problem_html
+
+try:
+    import gradio as gr
+except ImportError as error:
+    raise ImportError("This module needs Gradio: pip install 'rrra-hf[app]'") from error
+
+# A font that comes with Gradio. Its semi-bold files lack most letters, so that bold stands for both.
+FONT = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
+THEME = gr.themes.Default(primary_hue="indigo", font=[FONT, "system-ui", "sans-serif"])
+MAX_TOP_K = 50
+NUM_EXAMPLES = 4
+EXAMPLE_WORDS = 8
+
+
+def create_demo(
+    retriever: Retriever, title: str = "Search with and without the adapter", examples: Sequence[str] = ()
+) -> gr.Blocks:
+    """Return a page that searches with and without the adapter, side by side.
+
+    `launch(theme=THEME)` serves it. It shows the probability that each document is relevant and how the
+    adapter moved it. Nothing is reported to anyone, and the page needs no other server than its own.
+
+    Args:
+        retriever: A retriever with an index.
+        title: Heading of the page.
+        examples: Queries to try; if there are none, the first words of some documents.
+
+    Raises:
+        ValueError: If the retriever has no index.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])])
+        >>> retriever = Retriever(encoder).index({"cp": "copy a file", "sorted": "sort a list"})
+        >>> demo = create_demo(retriever)  # demo.launch(theme=THEME)
+    """
+    about = f"{retriever.documents.num_rows:,} documents."
+    if retriever.adapter is not None:
+        about += " Beside each that is found stands the probability that it is relevant."
+    examples = list(examples) or _first_words(retriever)
+
+    def search(query: str, top_k: int) -> str:
+        try:
+            return comparison_html(compare(retriever, query, top_k))
+        except ValueError as error:
+            return problem_html(str(error))
+
+    with gr.Blocks(title=title, analytics_enabled=False) as demo:
+        gr.Markdown(f"# {title}\n{about}")
+        with gr.Row():
+            query = gr.Textbox(
+                label="Query",
+                max_length=MAX_QUERY_LENGTH,
+                autofocus=True,
+                submit_btn="Search",
+                scale=4,
+                min_width=280,
+            )
+            top_k = gr.Slider(
+                1, MAX_TOP_K, value=10, step=1, label="Documents", buttons=[], scale=1, min_width=200
+            )
+        samples = gr.Examples([[example] for example in examples], [query])
+        results = gr.HTML(css_template=CSS, js_on_load=None)
+        # A tokenizer can't be used by several threads: searches wait in one queue, and none passes it by.
+        one_by_one = {"concurrency_limit": 1, "concurrency_id": "search"}
+        io = {"inputs": [query, top_k], "outputs": results}
+        gr.on([query.submit, top_k.release], search, **io, **one_by_one, api_name="search")
+        samples.load_input_event.success(search, **io, **one_by_one, api_visibility="private")
+    return demo.queue(api_open=False)
+
+
+def _first_words(retriever: Retriever) -> list[str]:
+    """Return the titles, or else the first words, of documents from all over the corpus."""
+    documents = retriever.documents
+    rows = np.linspace(0, documents.num_rows - 1, min(NUM_EXAMPLES, documents.num_rows), dtype=int)
+    return [
+        " ".join((document["title"] or document["text"]).split()[:EXAMPLE_WORDS])
+        for document in documents.take(rows).to_pylist()
+    ]

@@ -1,0 +1,107 @@
+"""One query searched twice: in the encoder's order, and reranked by the adapter."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..embeddings import encode
+from ..retrieval import Retriever
+
+# Characters of a query. Encoders read a few hundred tokens of it, and a page may be open to everyone.
+MAX_QUERY_LENGTH = 2000
+
+
+class PlacedHit(NamedTuple):
+    """A document at its place in a ranking.
+
+    Args:
+        place: Its place, from 1.
+        place_before: Its place in the encoder's ranking.
+        title: Its title, which may be empty.
+        text: Its text.
+        probability: The probability that it is relevant to the query; None without an adapter.
+    """
+
+    place: int
+    place_before: int
+    title: str
+    text: str
+    probability: float | None
+
+
+class Comparison(NamedTuple):
+    """What a query finds.
+
+    Args:
+        encoder: The encoder's ranking.
+        reranked: The adapter's; None if the retriever has no adapter.
+        mapped: Whether the adapter has linear maps, which then are in the embeddings of both rankings.
+    """
+
+    encoder: list[PlacedHit]
+    reranked: list[PlacedHit] | None
+    mapped: bool = False
+
+
+def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100) -> Comparison:
+    """Search with and without the adapter.
+
+    Args:
+        retriever: A retriever with an index.
+        query: The query.
+        top_k: Documents a ranking.
+        depth: Documents to rerank; at least `top_k` are.
+
+    Raises:
+        ValueError: If the query is empty or too long, a number is less than 1, or there is no index.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])])
+        >>> retriever = Retriever(encoder).index({"cp": "copy a file", "sorted": "sort a list"})
+        >>> found = compare(retriever, "how do I sort a list")
+        >>> [(hit.place, hit.text) for hit in found.encoder]
+        [(1, 'sort a list'), (2, 'copy a file')]
+        >>> found.reranked is None
+        True
+    """
+    _check_query(query)
+    depth = max(top_k, depth)
+    embedding = encode(retriever.encoder, [query], task="query", show_progress_bar=False)
+
+    def ranking(rerank: bool) -> dict[str, float | None]:
+        hits = retriever.search_embeddings(
+            embedding,
+            top_k if rerank else depth,
+            rerank,
+            depth,
+            probabilities=retriever.adapter is not None,
+            query_texts=[query],
+        )[0]
+        return {hit["corpus_id"]: hit.get("probability") for hit in hits}
+
+    found = ranking(rerank=False)
+    places = {corpus_id: place for place, corpus_id in enumerate(found, start=1)}
+
+    def placed(ranked: dict[str, float | None]) -> list[PlacedHit]:
+        hits = []
+        for place, (corpus_id, probability) in enumerate(list(ranked.items())[:top_k], start=1):
+            document = retriever.document(corpus_id)
+            hits.append(PlacedHit(place, places[corpus_id], document["title"], document["text"], probability))
+        return hits
+
+    adapter = retriever.adapter
+    if adapter is None:
+        return Comparison(placed(found), None)
+    mapped = adapter.query_map is not None or adapter.document_map is not None
+    return Comparison(placed(found), placed(ranking(rerank=True)), mapped)
+
+
+def _check_query(query: str) -> None:
+    if not query.strip():
+        raise ValueError("The query is empty: type what you are looking for.")
+    if len(query) > MAX_QUERY_LENGTH:
+        raise ValueError(
+            f"The query may have {MAX_QUERY_LENGTH:,} characters at most, this one has {len(query):,}."
+        )

@@ -1,0 +1,63 @@
+"""`rrra card`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import (
+    BatchSize,
+    CacheDir,
+    Columns,
+    Json,
+    Pairs,
+    SkipBad,
+    load_collection,
+    print_json,
+    print_quality,
+)
+from .evaluate import TITLES
+
+
+def card(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a saved model or adapter.")],
+    collection: Annotated[
+        str | None,
+        typer.Argument(metavar="COLLECTION", help="Measure the model on this first, and keep the figures."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split whose queries are used.")] = "test",
+    repo_id: Annotated[
+        str | None, typer.Option(help="Its namespace/name on the Hub, for the snippets of the card.")
+    ] = None,
+    pairs: Pairs = None,
+    column: Columns = None,
+    skip_bad: SkipBad = False,
+    batch_size: BatchSize = 64,
+    cache_dir: CacheDir = None,
+    json: Json = False,
+) -> None:
+    """Write the model card of a saved model: README.md, and its reliability plot.
+
+    With a collection, ranking, false-negative detection and calibration are measured on a split of it and
+    kept in evaluation.json, beside what was measured before.
+
+    Example: `rrra card models/scifact data/scifact`
+    """
+    from ..hub.card import write_model_card
+    from ..hub.evaluation import evaluate_saved
+
+    figures = None
+    if collection is not None:
+        loaded = load_collection(collection, pairs, column, skip_bad)
+        figures = evaluate_saved(model, loaded, split, cache_dir=cache_dir, batch_size=batch_size)
+    path = write_model_card(model, repo_id)
+    if json:
+        print_json({"card": str(path), "evaluation": figures})
+        return
+    if figures is not None:
+        for group, rows in figures["quality"].items():
+            count = figures["queries"][group]
+            print_quality(f"{figures['collection']}, {split}: {count} {TITLES[group]}", rows)
+    typer.echo(f"card: {path}")

@@ -1,0 +1,60 @@
+"""`rrra app`."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from .common import Json, console, print_json
+
+
+def app(
+    retriever: Annotated[
+        str,
+        typer.Argument(metavar="RETRIEVER", help="A retriever with an index: folder or Hub repository."),
+    ],
+    host: Annotated[str, typer.Option(help="Address of the interface to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; if none is given, a free one from 7860 on.")
+    ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Ask gradio.live for a public address, good for a week.")
+    ] = False,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    example: Annotated[
+        list[str] | None, typer.Option(metavar="QUERY", help="A query to try; may be repeated.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the encoder, as `cuda`.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a page that searches with and without the adapter, side by side, until interrupted.
+
+    Example: `rrra app demo/retriever --port 7860`
+    """
+    from ..app import THEME, create_demo
+    from ..retrieval import Retriever
+
+    loaded = Retriever.from_pretrained(retriever, device=device)
+    try:
+        documents = loaded.documents.num_rows
+    except ValueError as error:
+        raise ValueError(f"{retriever} has no index; make one with `rrra index`.") from error
+    demo = create_demo(loaded, title=title or retriever, examples=example or ())
+    _, url, public_url = demo.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        theme=THEME,
+        quiet=True,
+        prevent_thread_lock=True,
+    )
+    if json:
+        print_json({"url": url, "public_url": public_url, "documents": documents})
+    else:
+        console.print(f"{documents} documents at {public_url or url}", soft_wrap=True)
+    try:
+        Event().wait()
+    except KeyboardInterrupt:
+        demo.close(verbose=False)
