@@ -12,7 +12,12 @@ STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra-evidence,oracle
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
 COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 
-.PHONY: demo test fast check benchmark detection training clean
+# What is tested with the lowest versions that pyproject.toml allows. Of torch there is one: older ones aren't on PyPI
+# for a CPU alone.
+LOWEST := .venv-lowest
+LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,adapter cli fit indexes losses mining modeling retriever))
+
+.PHONY: demo test fast check lowest docs figures benchmark detection training cards clean
 
 demo: $(VENV)/.demo
 	$(BIN)/rrra demo
@@ -27,6 +32,19 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Pictures, and the figures that texts quote, from docs/results.md.
+figures: $(VENV)/.dev
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/figures.py
+
+lowest: $(LOWEST)/.made
+	cat $(LOWEST)/constraints.txt
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(LOWEST)/bin/python -m pytest -n 2 -q \
+	--dist worksteal -m "not slow" $(LOWEST_TESTS)
 
 # The tables on the frozen encoder, in docs/results.md: two processes work on a collection and a seed each; the
 # last command finds all cells finished.
@@ -44,6 +62,17 @@ training: $(VENV)/.dev
 	$(COMPARE_TO)/training $(DATA)/worldtree-open --max-length 64 --train lora --train-steps 60 \
 	--train-batch-size 16 --methods $(STRATEGIES) --seeds 3 --markdown docs/training.md
 
+# Cards of the reference models in model_cards/.
+REFERENCE = all-MiniLM-L6-v2-rrra
+FITTED = results/models/$(REFERENCE)
+CACHE = --cache-dir results/models/embeddings
+cards: $(addprefix card-,$(BENCHMARK))
+card-%: $(VENV)/.dev
+	$(BIN)/rrra fit $(DATA)/$* --out $(FITTED)-$* --max-length 256 $(CACHE)
+	$(BIN)/rrra card $(FITTED)-$* $(DATA)/$* $(CACHE)
+	mkdir -p model_cards/$(REFERENCE)-$*
+	cp $(FITTED)-$*/README.md $(FITTED)-$*/reliability.png model_cards/$(REFERENCE)-$*/
+
 # torch goes first and alone: the constraint then picks the same build for everything that asks for it.
 $(VENV)/.torch: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -58,6 +87,15 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable ".[dev]"
 	touch $@
 
+$(LOWEST)/.made: pyproject.toml constraints.txt
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml | grep -v '^torch=' > $(LOWEST)/constraints.txt
+	grep '^torch==' constraints.txt >> $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check -c $(LOWEST)/constraints.txt torch
+	$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check -c $(LOWEST)/constraints.txt --editable \
+	".[compare,demo,serve]" hypothesis psutil pytest pytest-xdist
+	touch $@
+
 # Chromium opens the page of `rrra app` in a test. Where it can't be installed, that test is skipped.
 $(VENV)/.browser: $(VENV)/.dev
 	command -v chromium chromedriver || \
@@ -65,4 +103,4 @@ $(VENV)/.browser: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(LOWEST) build dist

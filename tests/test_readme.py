@@ -1,7 +1,6 @@
 """The README's Python runs as printed, on small stand-ins for the model and the collection."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ from sentence_transformers import SentenceTransformer
 
 from rrra_hf import AdapterConfig, Retriever, RetrieverAdapter
 from rrra_hf.data import Collection
+from snippets import ROOT, python_blocks
 
-README = Path(__file__).parent.parent / "README.md"
-SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+SNIPPETS = python_blocks(ROOT / "README.md")
 
 
 def snippet(marker):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ STAGES = {
 EVIDENCE_SETTINGS = ("stage1", "evidence", "tau", "depth", "development_fraction", "seed")
 
 
-def model_card(folder: Path, repo_id: str | None = None, *, with_index: bool = True) -> str:
+def model_card(folder: Path, repo_id: str | None = None) -> str:
     """Return the text of `README.md` for a saved folder, with metadata that the Hub renders.
 
     It is made from the folder's JSON files alone; the weights are not read. What a folder doesn't record is
@@ -59,7 +59,6 @@ def model_card(folder: Path, repo_id: str | None = None, *, with_index: bool = T
     Args:
         folder: What `RRRAModel`, `RetrieverAdapter` or `Retriever` saved.
         repo_id: Its `namespace/name` on the Hub; the folder's name if not given.
-        with_index: Whether the index of a retriever's folder goes with the card.
 
     Returns:
         YAML metadata and Markdown.
@@ -77,8 +76,6 @@ def model_card(folder: Path, repo_id: str | None = None, *, with_index: bool = T
         ('rrra-hf', '# small-adapter')
     """
     saved = _read(Path(folder))
-    if not with_index:
-        saved = replace(saved, documents=None)
     name = repo_id or saved.folder.resolve().name
     evaluations = read_evaluations(saved.folder)
     data = _metadata(saved, name.rpartition("/")[2], evaluations)

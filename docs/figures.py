@@ -1,0 +1,108 @@
+"""Put the figures of the results into the texts that quote them: `python docs/figures.py`.
+
+Figures are quoted in two ways, and typed by hand in neither. A link whose title names a figure has that
+figure as its text:
+
+    [0.530](results.md "nl2bash, encoder, nDCG@10")
+
+and a table is written anew after a comment that names its rows (a collection and a measure each) and its
+columns (methods):
+
+    <!-- figures of results.md
+    rows: nl2bash nDCG@10; scifact unseen
+    columns: encoder; evidence
+    -->
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = (ROOT / "README.md", ROOT / "docs/method.md")
+
+LINK = re.compile(
+    r"\[(?:[^\[\]]|\[[^\]]*\])*\]"
+    r"(?P<address>\((?P<file>[\w/.-]+\.md) "
+    r'"(?P<collection>[^,"]+), (?P<method>[^,"]+), (?P<measure>[^"]+)"\))'
+)
+TABLE = re.compile(
+    r"(?P<comment><!-- figures of (?P<file>\S+)\nrows: (?P<rows>.+)\ncolumns: (?P<columns>.+)\n-->\n)"
+    r"(?:\n(?:\|.*\n)+)?"
+)
+
+
+class Section(NamedTuple):
+    """A table of results.
+
+    Args:
+        title: Its heading, which begins with the collection's name.
+        figures: Method to measure to figure, as printed.
+    """
+
+    title: str
+    figures: dict[str, dict[str, str]]
+
+    def count(self, measure: str) -> str:
+        """Return how many queries a measure is the mean of, as the heading has it."""
+        group = measure if measure in ("seen", "unseen") else "test queries"
+        found = re.search(rf"(\d+) {group}\b", self.title)
+        return found[1] if found else ""
+
+
+def read_results(path: Path) -> dict[str, Section]:
+    """Return the tables of a file that `rrra compare --markdown` wrote, by collection."""
+    sections: dict[str, Section] = {}
+    for part in path.read_text(encoding="utf-8").split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        lines = [line for line in body.splitlines() if line.startswith("|")]
+        rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+        if rows:
+            header, _, *figures = rows
+            sections[title.partition(":")[0]] = Section(
+                title, {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in figures}
+            )
+    return sections
+
+
+def fill(text: str, folder: Path) -> str:
+    """Return a text with the figures that it quotes.
+
+    Args:
+        text: The text, in Markdown.
+        folder: Its folder, from which it names the files of results.
+
+    Raises:
+        KeyError: If it names a collection, method or measure that the results lack.
+    """
+    text = LINK.sub(lambda found: _link(found, folder), text)
+    return TABLE.sub(lambda found: _table(found, folder), text)
+
+
+def _link(found: re.Match[str], folder: Path) -> str:
+    section = read_results(folder / found["file"])[found["collection"]]
+    return f"[{section.figures[found['method']][found['measure']]}]{found['address']}"
+
+
+def _table(found: re.Match[str], folder: Path) -> str:
+    results = read_results(folder / found["file"])
+    columns = found["columns"].split("; ")
+    lines = [["", *columns], ["---", *["---:"] * len(columns)]]
+    for row in found["rows"].split("; "):
+        collection, _, measure = row.partition(" ")
+        section = results[collection]
+        name = f"{collection}, {measure} ({section.count(measure)} queries)"
+        lines.append([name, *(section.figures[column][measure] for column in columns)])
+    return found["comment"] + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> None:
+    """Write all texts anew."""
+    for path in TEXTS:
+        path.write_text(fill(path.read_text(encoding="utf-8"), path.parent), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
