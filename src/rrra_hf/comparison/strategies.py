@@ -110,6 +110,11 @@ def _best(chances: np.ndarray, truth: GroundTruth) -> np.ndarray:
     return top_k_weights(np.where(chances > 0, truth.pool.scores, -np.inf), top_k=TOP_K)
 
 
+def _not_above(truth: GroundTruth) -> np.ndarray:
+    """Return 1 for candidates that the frozen encoder doesn't score above the positive, 0 for the others."""
+    return (truth.pool.scores <= truth.positive_scores[:, None]).astype(np.float64)
+
+
 add("in-batch", "no mined negatives", Strategy(None))
 
 
@@ -191,6 +196,13 @@ def rrra_evidence(trial: Trial) -> Chances:
     return (candidates >= 0).astype(np.float64), weights
 
 
+@drawn("rrra-below", "the same, and what scores above the positive weighs nothing", "gamma", "folds")
+def rrra_below(trial: Trial) -> Chances:
+    """Set aside, too, what the frozen encoder prefers to the positive."""
+    chances, weights = rrra_evidence(trial)
+    return chances, weights * _not_above(ground_truth(trial))
+
+
 @drawn("rrra-in-sample", "the same by an adapter that saw the labels: no cross-fitting", "gamma")
 def rrra_in_sample(trial: Trial) -> Chances:
     """Weigh each candidate by what an adapter says of it that was fitted on this very query."""
@@ -209,8 +221,7 @@ def rrra_sample(trial: Trial) -> Chances:
 def gist(trial: Trial) -> Chances:
     """Mask what a guide, here the frozen encoder, ranks above the positive."""
     chances, _ = top_k(trial)
-    truth = ground_truth(trial)
-    return chances, (truth.pool.scores <= truth.positive_scores[:, None]).astype(np.float64)
+    return chances, _not_above(ground_truth(trial))
 
 
 @drawn("oracle", "uniform over the candidates that are no known false negatives: the ceiling")
