@@ -46,7 +46,7 @@ class Section(NamedTuple):
     figures: dict[str, dict[str, str]]
 
     def count(self, measure: str) -> str:
-        """Return how many queries a measure is the mean of, as the heading has it."""
+        """Return how many queries a measure is the mean of, as the heading has it; "" where it says nothing."""
         group = measure if measure in ("seen", "unseen") else "test queries"
         found = re.search(rf"(\d+) {group}\b", self.title)
         return found[1] if found else ""
@@ -93,7 +93,8 @@ def _table(found: re.Match[str], folder: Path) -> str:
     for row in found["rows"].split("; "):
         collection, _, measure = row.partition(" ")
         section = results[collection]
-        name = f"{collection}, {measure} ({section.count(measure)} queries)"
+        count = section.count(measure)
+        name = f"{collection}, {measure}" + (f" ({count} queries)" if count else "")
         lines.append([name, *(section.figures[column][measure] for column in columns)])
     return found["comment"] + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
