@@ -46,7 +46,7 @@ class Section(NamedTuple):
     figures: dict[str, dict[str, str]]
 
     def count(self, measure: str) -> str:
-        """Return how many queries a measure is the mean of, as the heading has it; "" where it says nothing."""
+        """Return how many queries a measure is the mean of, as the heading has it, or ""."""
         group = measure if measure in ("seen", "unseen") else "test queries"
         found = re.search(rf"(\d+) {group}\b", self.title)
         return found[1] if found else ""
