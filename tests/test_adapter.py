@@ -48,7 +48,8 @@ def test_untrained_adapter_leaves_documents_where_they_are(linear_skip: bool, nu
     assert torch.equal(adapter(q, c).adapted, F.normalize(c, dim=-1))
 
 
-finite = st.floats(-10, 10, width=32).map(np.float32)
+# Rounded: vectors shorter than 1e-12 can't be normalised, and have no direction to rank by.
+finite = st.floats(-10, 10, width=32).map(lambda x: np.float32(round(x, 6)))
 
 
 @settings(max_examples=60, deadline=None)
