@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TEST_WITH := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+PYTEST := -m pytest -n 2 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Collections of the benchmark, BEIR folders in DATA, and what is compared on them.
@@ -23,10 +25,10 @@ demo: $(VENV)/.demo
 	$(BIN)/rrra demo
 
 test: $(VENV)/.dev $(VENV)/.browser
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 25
+	$(TEST_WITH) $(BIN)/python $(PYTEST) --durations 25
 
 fast: $(VENV)/.dev $(VENV)/.browser
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(TEST_WITH) $(BIN)/python $(PYTEST) -m "not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -43,8 +45,7 @@ figures: $(VENV)/.dev
 
 lowest: $(LOWEST)/.made
 	cat $(LOWEST)/constraints.txt
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(LOWEST)/bin/python -m pytest -n 2 -q \
-	--dist worksteal -m "not slow" $(LOWEST_TESTS)
+	$(TEST_WITH) $(LOWEST)/bin/python $(PYTEST) -q -m "not slow" $(LOWEST_TESTS)
 
 # The tables on the frozen encoder, in docs/results.md: two processes work on a collection and a seed each; the
 # last command finds all cells finished.
