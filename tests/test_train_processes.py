@@ -83,9 +83,9 @@ def test_one_process_does_all_work_and_raises_its_own_errors() -> None:
 
 
 @pytest.fixture(scope="module")
-def steady_bert(tiny_bert: Path) -> Path:
+def steady_bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny encoder without dropout: each process has masks of its own, for half of the batch."""
-    folder = tiny_bert.parent / "steady-bert"
+    folder = tmp_path_factory.mktemp("steady") / "steady-bert"
     shutil.copytree(tiny_bert, folder)
     config = json.loads((folder / "config.json").read_text())
     config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
