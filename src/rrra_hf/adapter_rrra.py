@@ -162,22 +162,37 @@ class RetrieverAdapter(nn.Module):
             )
         q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
         product = q * c
-        return self._adapt(q, c, product, self.product_layer(product) + self.document_layer(c))
-
-    def _adapt(self, q: Tensor, c: Tensor, product: Tensor, mixed: Tensor) -> AdapterOutput:
-        hidden = F.gelu(mixed + self.query_layer(q))
-        adapted = c + self.output_layer(self.dropout(hidden))
+        mixed = self.product_layer(product) + self.document_layer(c) + self.query_layer(q)
+        skipped = None
         if self.skip_layer is not None:
-            q_wide, c_wide, product = torch.broadcast_tensors(q, c, product)
-            adapted = adapted + self.skip_layer(torch.cat([q_wide, c_wide, product], dim=-1))
+            skipped = self.skip_layer(torch.cat(torch.broadcast_tensors(q, c, product), dim=-1))
+        return self._adapt(q, c, product, mixed, skipped)
+
+    def _adapt(
+        self, q: Tensor, c: Tensor, product: Tensor, mixed: Tensor, skipped: Tensor | None
+    ) -> AdapterOutput:
+        adapted = c + self.output_layer(self.dropout(F.gelu(mixed)))
+        if skipped is not None:
+            adapted = adapted + skipped
         return self._read_out(q, adapted, c, product)
 
-    def _mix(self, q: Tensor, c: Tensor) -> Tensor:
-        """Return `product_layer(q * c) + document_layer(c)`, `(n, k, hidden)`, for the price of one of them.
+    def _adapt_candidates(self, q: Tensor, c: Tensor) -> AdapterOutput:
+        """Return what `forward` does for `q` `(n, dim)` and `c` `(n, k, dim)`, with fewer products.
 
-        Both are linear in a document, so that a query makes one matrix of them for all its candidates.
+        What a document and its product with the query add to a layer, `W c + V (q * c)`, is linear in `c`: a
+        query makes one matrix of `W` and `V` for all its candidates.
         """
-        return c @ (self.document_layer.weight + self.product_layer.weight * q[:, None]).mT
+        each = q[:, None]
+
+        def layer(of_query: Tensor, of_document: Tensor, of_product: Tensor) -> Tensor:
+            return torch.baddbmm(of_query[:, None], c, torch.addcmul(of_document, of_product, each).mT)
+
+        mixed = layer(self.query_layer(q), self.document_layer.weight, self.product_layer.weight)
+        skipped = None
+        if self.skip_layer is not None:
+            of_query, of_document, of_product = self.skip_layer.weight.chunk(3, dim=1)
+            skipped = layer(F.linear(q, of_query), of_document, of_product)
+        return self._adapt(each, c, each * c, mixed, skipped)
 
     def _read_out(self, q: Tensor, adapted: Tensor, c: Tensor, product: Tensor) -> AdapterOutput:
         norm = torch.linalg.vector_norm(adapted, dim=-1).clamp_min(1e-6)
@@ -276,7 +291,7 @@ class RetrieverAdapter(nn.Module):
         if cosines is None:
             cosines = (q[:, None] * c).sum(-1)
         if self.evidence is None:
-            logits = self._adapt(q[:, None], c, q[:, None] * c, self._mix(q, c)).logits
+            logits = self._adapt_candidates(q, c).logits
             return Reading(cosines, logits, logits)
         found = self.evidence.evidence(q, c, cosines, evidence or CandidateEvidence())
         return Reading(
@@ -324,7 +339,8 @@ class RetrieverAdapter(nn.Module):
         x = torch.as_tensor(values).to(device=weight.device, dtype=weight.dtype)
         if x.ndim != ndim:
             raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(x.shape)}.")
-        if not torch.isfinite(x).all():
+        # A sum is a quarter of the work; it is finite only if all are.
+        if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
             raise ValueError(
                 f"{name} must be finite, got {int((~torch.isfinite(x)).sum())} NaN or infinite values."
             )
