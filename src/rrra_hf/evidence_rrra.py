@@ -33,11 +33,13 @@ class CandidateEvidence(NamedTuple):
             it; None to compute it, which takes long.
         words: Words shared with the query, `(n, k)`; None where the head reads no words.
         expansion: Words shared with what the query makes remember, `(n, k)`; likewise.
+        recalled: What `EvidenceHead.recall` returns for the queries; None to compute it.
     """
 
     statics: Tensor | None = None
     words: Tensor | None = None
     expansion: Tensor | None = None
+    recalled: tuple[Tensor, Tensor] | None = None
 
 
 class EvidenceHead(nn.Module):
@@ -206,7 +208,7 @@ class EvidenceHead(nn.Module):
         if statics is None:
             statics = self.document_statics(c.flatten(0, 1)).unflatten(0, c.shape[:2])
         statics = statics.to(q)
-        weights, rows = self.recall(q)
+        weights, rows = self.recall(q) if given.recalled is None else given.recalled
         remembered = torch.einsum("nm,nmd->nd", weights, self.memory_answers[rows].to(q))
         share = (cosines / AGREEMENT_TAU).softmax(-1)
         consensus = torch.einsum("nk,nkd->nd", share, c)

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array, diags_array
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..embeddings.storage import atomic_path
 from ..evidence_rrra import CandidateEvidence, EvidenceHead
@@ -66,7 +65,7 @@ class DocumentEvidence:
 
         Args:
             head: The head that this was made for.
-            q: Embeddings of the queries, as searched with, `(n, dim)`.
+            q: Normalised embeddings of the queries, as searched with, `(n, dim)`.
             queries: Counts of the queries' words, `(n, vocabulary)`; needed if the head reads words.
             rows: Rows of the candidates among the documents, `(n, k)`.
 
@@ -81,9 +80,10 @@ class DocumentEvidence:
         if self._shared is None:
             idf = head.idf.cpu().numpy()
             self._shared = SharedWords(self.words, idf, _answers(head, idf))
-        weights, remembered = (values.cpu().numpy() for values in head.recall(F.normalize(q, dim=-1)))
-        shared = self._shared.with_candidates(queries, weights, remembered, rows)
-        return CandidateEvidence(statics, *map(torch.from_numpy, shared))
+        recalled = head.recall(q)
+        weights, remembered = (values.cpu().numpy() for values in recalled)
+        direct, expanded = self._shared.with_candidates(queries, weights, remembered, rows)
+        return CandidateEvidence(statics, torch.from_numpy(direct), torch.from_numpy(expanded), recalled)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a safetensors file, complete or not at all."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from scipy.sparse import csr_array
+from torch.nn import functional as F
 
 from ..adapter_rrra import RetrieverAdapter
 from ..evaluation import reorder
@@ -108,7 +109,7 @@ def _known(
         return candidates, None
     q = torch.from_numpy(np.array(queries[block], dtype=np.float32)).to(adapter.evidence.idf.device)
     asked = None if words is None else words[block]
-    return candidates, evidence.of_candidates(adapter.evidence, q, asked, rows)
+    return candidates, evidence.of_candidates(adapter.evidence, F.normalize(q, dim=-1), asked, rows)
 
 
 def _blocks(shape: tuple[int, ...], whole_rows: bool) -> Iterator[tuple[slice, slice]]:

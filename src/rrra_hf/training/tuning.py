@@ -9,6 +9,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from torch.nn import functional as F
 
 from ..adapter_rrra import Reading, RetrieverAdapter
 from ..evaluation import expected_calibration_error, ndcg_per_query, reliability_bins, reorder
@@ -57,7 +58,7 @@ def read_candidates(
         q, known = gather(queries, np.arange(len(queries))[part]), None
         if evidence is not None and adapter.evidence is not None:
             asked = None if words is None else words[part]
-            known = evidence.of_candidates(adapter.evidence, q, asked, rows[part])
+            known = evidence.of_candidates(adapter.evidence, F.normalize(q, dim=-1), asked, rows[part])
         parts.append(adapter.read(q, gather(documents, rows[part]), evidence=known))
     return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
