@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +58,7 @@ class Slow(Retriever):
         return super().rank(query, documents, *arguments)
 
 limits = Limits(body_bytes=20_000, queries=8, documents=5, text_length=50, top_k=20, depth=110, waiting=2,
-                body_seconds=0.4, work_seconds=1.6)
+                body_seconds=0.4, work_seconds=1.6, idle_seconds=1)
 app = create_app(Slow.from_pretrained(sys.argv[1], device="cpu"), limits)
 with listen("127.0.0.1", 0) as listener:
     print(f"at http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
@@ -131,9 +132,9 @@ def folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
-    """A server with small limits and slow queries, and one that the command line started."""
+@contextmanager
+def started(folder: Path) -> Iterator[tuple[Server, Server]]:
+    """Start a server with small limits and slow queries, and one that the command line started."""
     script = folder.parent / "server.py"
     script.write_text(SCRIPT)
     command = ("from rrra_hf.cli import main; main()", "serve", folder, "--port", 0, "--limit", "top_k=7")
@@ -144,6 +145,12 @@ def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
         for server in both:
             server.process.kill()
             server.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
+    with started(folder) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
@@ -328,6 +335,22 @@ def test_large_bodies_are_refused(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_idle_connections_are_kept_longer_than_clients_pause(servers: tuple[Server, Server]) -> None:
+    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=20) for server in servers]
+    for connection in connections:
+        connection.auto_open = 0
+        connection.connect()
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+    time.sleep(6)
+    brief, usual = connections
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        brief.request("GET", "/healthz")
+        brief.getresponse()
+    usual.request("GET", "/healthz")
+    assert usual.getresponse().status == 200
 
 
 def test_slow_bodies_are_refused(server: Server) -> None:
@@ -540,9 +563,13 @@ def test_bad_limits_are_bad_arguments(folder: Path, limit: str, message: str) ->
     assert message in failed.message
 
 
-def test_sigterm_finishes_what_is_running_and_exits_with_status_0(servers: tuple[Server, Server]) -> None:
-    """Comes last: it stops the servers."""
-    slow, fast = servers
+def test_sigterm_finishes_what_is_running_and_exits_with_status_0(folder: Path) -> None:
+    with started(folder) as servers:
+        assert_sigterm_is_heeded(*servers)
+
+
+def assert_sigterm_is_heeded(slow: Server, fast: Server) -> None:
+    assert slow.post("/rank", {"query": "sort", "documents": ["broken"]}).status == 500
     refused = threading.Event()
     statuses: list[int] = []
 
@@ -558,16 +585,17 @@ def test_sigterm_finishes_what_is_running_and_exits_with_status_0(servers: tuple
         loaders = [pool.submit(load) for _ in range(8)]
         time.sleep(0.4)
         assert not running.done()
-        for server in servers:
+        for server in (slow, fast):
             server.process.send_signal(signal.SIGTERM)
-        assert [server.process.wait(timeout=30) for server in servers] == [0, 0]
+        assert [server.process.wait(timeout=30) for server in (slow, fast)] == [0, 0]
         assert running.result().status == 200
         for loader in loaders:
             loader.result()
     # Before the end, every request got its answer; afterwards, none gets a connection.
     assert len(statuses) > 8
     assert set(statuses) == {200}
-    for server in servers:
+    for server in (slow, fast):
         with pytest.raises(ConnectionRefusedError):
             server.ask("GET", "/healthz")
+        # A failure is logged; stopping is none.
         assert server.process.communicate()[1].count("Traceback") == (1 if server is slow else 0)

@@ -22,6 +22,8 @@ class Limits:
         threads: Threads that search by embeddings; texts are encoded by one more.
         body_seconds: Time for a request's body to arrive; beyond, the status is 408.
         work_seconds: Time to wait and to be worked on; beyond, the status is 504.
+        idle_seconds: Time that a connection is kept open for its next request. Longer than clients keep
+            theirs, or else one sends a request on a connection that is just being closed.
 
     Raises:
         ValueError: If a number is not greater than 0, or one that is counted not a whole number.
@@ -44,6 +46,7 @@ class Limits:
     threads: int = 2
     body_seconds: float = 10.0
     work_seconds: float = 30.0
+    idle_seconds: float = 75.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

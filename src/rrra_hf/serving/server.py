@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 
@@ -50,6 +51,7 @@ def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> 
             access_log=False,
             server_header=False,
             limit_concurrency=limits.connections,
+            timeout_keep_alive=math.ceil(limits.idle_seconds),
             timeout_graceful_shutdown=int(limits.body_seconds + limits.work_seconds) + GRACE_SECONDS,
         )
     )
