@@ -333,6 +333,7 @@ def test_help_lists_every_command() -> None:
         ("train data -o out --stage1-steps 0", "--stage1-steps must be at least 1, got 0"),
         ("train data -o out --stage3-steps 0", "--stage3-steps must be at least 1, got 0"),
         ("train data -o out --gamma -1", "--gamma must not be negative, got -1.0"),
+        ("train data -o out --below-positive --gamma 0", "--below-positive needs gamma above 0, got 0"),
         ("train data -o out --learning-rate 0", "--learning-rate must be positive, got 0.0"),
         ("train data -o out --seed -1", "--seed"),
         ("evaluate model data --measure R", "--measure must be one such as nDCG@10"),

@@ -26,6 +26,7 @@ from conftest import word_collection
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
+from rrra_hf.evaluation import best_positive_scores
 from rrra_hf.losses import RRRALoss
 from rrra_hf.mining import CandidatePool, mine
 from rrra_hf.training import FitArguments, LabelledQueries, Refresh, Resampler, cross_fit, fit_adapter
@@ -242,6 +243,24 @@ def test_cross_fitted_probabilities_and_an_adapter_of_all_training_queries(
         max_steps=4,
     )
     assert compared
+
+
+def test_what_outscores_the_positives_now_is_set_aside(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run, aside = make_run(), []
+
+    def compare() -> None:
+        pool = run.resampler.pool
+        with torch.random.fork_rng():
+            run.encoder.eval()
+            queries, documents, _ = embed_collection(run.collection.split("train"), run.encoder)
+            run.encoder.train()
+        above = pool.scores > best_positive_scores(queries, documents, pool.positives)[:, None]
+        assert_array_equal(above, pool.false_negative_probability == 1)
+        aside.append(above.mean())
+
+    run.train(tmp_path, run.refresh(tmp_path, below_positive=True), AfterRefresh(3, compare))
+    assert len(aside) == 3
+    assert all(0 < share < 1 for share in aside)
 
 
 def test_an_encoder_without_an_adapter_is_refreshed_too(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rrra_hf.mining import CandidatePool
-from rrra_hf.sampling import draw_negatives, rrra_weights
+from rrra_hf.sampling import draw_negatives, rrra_strategy, rrra_weights, set_aside_above_positive
 
 NAN = float("nan")
 
@@ -179,3 +179,44 @@ def test_illegal_draws_are_refused() -> None:
         draw_negatives(pool, 0, rng=rng)
     with pytest.raises(ValueError, match="pool has no false_negative_probability"):
         draw_negatives(replace(pool, false_negative_probability=None), 1, rng=rng)
+
+
+# ---------------------------------------------------------------- what outscores the positive
+
+
+def scored_pool(probability: list[list[float]] | None) -> CandidatePool:
+    return CandidatePool(
+        query_ids=["q", "r"],
+        document_ids=list("abcd"),
+        positives=[np.array([0]), np.array([1])],
+        candidates=np.array([[1, 2, 3], [0, -1, -1]]),
+        scores=np.array([[0.75, 0.5, 0.25], [0.5, -np.inf, -np.inf]]),
+        false_negative_probability=None if probability is None else np.array(probability),
+    )
+
+
+def test_what_outscores_the_positive_weighs_nothing() -> None:
+    pool = scored_pool([[0.5, 0.25, 0.0], [0.5, np.nan, np.nan]])
+    changed = set_aside_above_positive(pool, np.array([0.5, 0.25]))
+    # As high as the positive is not above it.
+    assert_array_equal(changed.false_negative_probability, [[1.0, 0.25, 0.0], [1.0, np.nan, np.nan]])
+    assert_array_equal(pool.false_negative_probability, [[0.5, 0.25, 0.0], [0.5, np.nan, np.nan]])
+    chances, weights = rrra_strategy(changed)
+    assert_array_equal(chances, [[1, 1, 1], [1, 0, 0]])
+    assert_array_equal(weights, [[0.0, 0.75, 1.0], [0.0, 0.0, 0.0]])
+    assert_array_equal(rrra_strategy(changed, mode="sample")[0], weights)
+
+
+@pytest.mark.parametrize(
+    ("probability", "positive_scores", "message"),
+    [
+        (None, [0.5, 0.5], "pool has no false_negative_probability"),
+        ([[0.0] * 3] * 2, [0.5], r"positive_scores must have shape \(2,\)"),
+        ([[0.0] * 3] * 2, [0.5, np.nan], "positive_scores must be finite"),
+    ],
+)
+def test_pools_and_scores_that_cannot_be_compared_are_refused(
+    probability: list[list[float]] | None, positive_scores: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        set_aside_above_positive(scored_pool(probability), np.array(positive_scores))

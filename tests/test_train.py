@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
@@ -25,6 +25,7 @@ from sentence_transformers.sentence_transformer.data_collator import SentenceTra
 from conftest import word_collection
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection, load_collection
+from rrra_hf.embeddings import embed_collection
 from rrra_hf.mining import CandidatePool
 from rrra_hf.training import FitArguments
 from rrra_hf.training.contrastive import newest_complete_checkpoint
@@ -115,6 +116,21 @@ def test_the_final_encoder_is_the_better_one_with_an_adapter_of_its_own(run: Pat
     assert all(torch.equal(final[name], kept[name]) for name in encoder)
     stage2 = RetrieverAdapter.from_pretrained(run / "stage2/adapter").state_dict()
     assert any(not torch.equal(final[f"adapter.{name}"], weight) for name, weight in stage2.items())
+
+
+def test_what_outscores_the_positives_is_set_aside(run: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    arguments = replace(ARGUMENTS, below_positive=True, stage3_max_steps=2, refresh_steps=1)
+    train(make_collection(), tiny_bert, tmp_path / "run", arguments)
+    plain, changed = (CandidatePool.load(folder / "stage2/pool") for folder in (run, tmp_path / "run"))
+    training = with_development(make_collection(), FIT.development_fraction, 0).split("train")
+    encoder = SentenceTransformer(str(run / "stage1/model"), device="cpu")
+    queries, documents, _ = embed_collection(training, encoder)
+    best = [max(documents[rows] @ query) for query, rows in zip(queries, plain.positives, strict=True)]
+    above = plain.scores > np.array(best)[:, None]
+    assert 0 < above.mean() < 1
+    assert_array_equal(changed.candidates, plain.candidates)
+    expected = np.where(above, 1.0, plain.false_negative_probability)
+    assert_array_equal(changed.false_negative_probability, expected)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +407,7 @@ def test_pairs_are_all_labels() -> None:
         ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
         ({"folds": 1}, "folds must be at least 2, got 1"),
         ({"gamma": -1.0}, "gamma must not be negative, got -1.0"),
+        ({"gamma": 0.0, "below_positive": True}, "below_positive needs gamma above 0, got 0"),
         ({"hardness": float("nan")}, "hardness must not be negative, got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"bf16": True, "fp16": True}, "bf16 and fp16 exclude each other"),
@@ -452,32 +469,46 @@ def uninterrupted(train_process: Killed, tmp_path_factory: pytest.TempPathFactor
     return outcome(folder)
 
 
-LOSSES = "sentence_transformers.sentence_transformer.losses:MultipleNegativesRankingLoss"
+LOSS = (
+    "sentence_transformers.sentence_transformer.losses:"
+    "MultipleNegativesRankingLoss.compute_loss_from_embeddings"
+)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("function", "call"),
+    "kills",
     [
-        pytest.param(f"{LOSSES}.compute_loss_from_embeddings", 3, id="stage 1 before a checkpoint"),
-        pytest.param(f"{LOSSES}.compute_loss_from_embeddings", 6, id="stage 1 in epoch 1"),
-        pytest.param(f"{LOSSES}.compute_loss_from_embeddings", 11, id="stage 1 in epoch 2"),
-        pytest.param("transformers:Trainer._save_rng_state", 2, id="stage 1 in a checkpoint"),
-        pytest.param("rrra_hf.training.train:write_json", 1, id="stage 1 after the last step"),
-        pytest.param("rrra_hf.training.train:measure", 1, id="stage 1 after its model was saved"),
-        pytest.param("rrra_hf.training.train:cross_fit", 1, id="stage 2"),
-        pytest.param("rrra_hf:RetrieverAdapter.save_pretrained", 1, id="stage 2 after the pool was saved"),
-        pytest.param("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10, id="stage 3"),
-        pytest.param("rrra_hf.training.train:fit_model", 1, id="final"),
-        pytest.param("rrra_hf.training.run_folder:RunFolder.summarize", 1, id="final after all"),
+        pytest.param(
+            [
+                (LOSS, 3),  # before a checkpoint
+                (LOSS, 6),  # in epoch 1, after checkpoint 4
+                ("transformers:Trainer._save_rng_state", 1),  # in the midst of checkpoint 8
+                (LOSS, 7),  # in epoch 2, at step 11
+                ("rrra_hf.training.train:write_json", 1),  # after the last step
+                ("rrra_hf.training.train:measure", 1),  # after the model was saved
+            ],
+            id="stage 1",
+        ),
+        pytest.param(
+            [
+                ("rrra_hf.training.train:cross_fit", 1),
+                ("rrra_hf:RetrieverAdapter.save_pretrained", 1),  # after the pool was saved
+                ("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10),
+                ("rrra_hf.training.train:fit_model", 1),
+                ("rrra_hf.training.run_folder:RunFolder.summarize", 1),  # after all
+            ],
+            id="later stages",
+        ),
     ],
 )
-def test_a_killed_run_continues_to_the_same_result(
-    train_process: Killed, uninterrupted: dict[str, Any], tmp_path: Path, function: str, call: int
+def test_a_run_that_is_killed_again_and_again_continues_to_the_same_result(
+    train_process: Killed, uninterrupted: dict[str, Any], tmp_path: Path, kills: list[tuple[str, int]]
 ) -> None:
     folder = tmp_path / "run"
-    assert train_process(folder, function, call) == -signal.SIGKILL
-    assert not (folder / "results.json").exists()
+    for function, call in kills:
+        assert train_process(folder, function, call) == -signal.SIGKILL, function
+        assert not (folder / "results.json").exists()
     assert train_process(folder) == 0
     found = outcome(folder)
     assert found["results"] == uninterrupted["results"]

@@ -5,6 +5,7 @@ it returns unnormalised weights `(n, k)` of at least 0, which are 0 where there 
 which nothing is left is all 0, which `draw` refuses; only the passage sieve always keeps one.
 """
 
+from .above_positive import set_aside_above_positive
 from .drawing import draw
 from .margin_pos import margin_pos_weights
 from .oracle import oracle_weights
@@ -27,6 +28,7 @@ __all__ = [
     "rocketqa_denoise_weights",
     "rrra_strategy",
     "rrra_weights",
+    "set_aside_above_positive",
     "simans_weights",
     "top_k_perc_pos_weights",
     "top_k_weights",

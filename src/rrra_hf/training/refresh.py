@@ -27,9 +27,11 @@ from ..configuration_rrra import AdapterConfig
 from ..data import Collection
 from ..distributed import joined_processes
 from ..embeddings import CollectionEmbeddings, embed_collection, encode
+from ..evaluation import best_positive_scores
 from ..losses import CachedRRRALoss, RRRALoss
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
+from ..sampling import set_aside_above_positive
 from .arguments import FitArguments
 from .cross_fit import cross_fit
 from .examples import LabelledQueries
@@ -76,6 +78,8 @@ class Refresh(TrainerCallback):
         probabilities: `"held_out"`: candidates are judged by a head fitted on the development queries, to
             whose embeddings the encoder was not fitted, as it was to those of the training queries.
             `"cross_fit"`: by heads fitted on the other training queries, see `cross_fit`.
+        below_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
+            document, see `set_aside_above_positive`.
         refit_adapter: Refit the model's adapter: with the head of the development queries, or with
             `"cross_fit"` by one fitted on all training queries.
         arguments: Settings of the fits, without linear maps, which are for a frozen encoder.
@@ -118,6 +122,7 @@ class Refresh(TrainerCallback):
         every_epochs: int | None = None,
         development: Collection | None = None,
         probabilities: str = "held_out",
+        below_positive: bool = False,
         refit_adapter: bool = True,
         arguments: FitArguments | None = None,
         folds: int = 5,
@@ -159,6 +164,7 @@ class Refresh(TrainerCallback):
         self.every_epochs = every_epochs
         self.development = development
         self.probabilities = probabilities
+        self.below_positive = below_positive
         self.refit_adapter = refit_adapter
         self.arguments = arguments
         self.folds = folds
@@ -240,6 +246,9 @@ class Refresh(TrainerCallback):
             pool = mine_collection(self.resampler.collection, embeddings, before.depth)
             development = self._development(encoder)
             pool, adapter = self._judged(pool, embeddings, development)
+        if self.below_positive:
+            positive_scores = best_positive_scores(embeddings.queries, embeddings.documents, pool.positives)
+            pool = set_aside_above_positive(pool, positive_scores)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.output_dir, prefix=".step-") as temporary:
             new = Path(temporary) / "new"

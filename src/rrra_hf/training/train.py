@@ -24,10 +24,11 @@ from ..adapter_rrra import RetrieverAdapter
 from ..data import Collection
 from ..distributed import Processes, check_launch, joined_processes
 from ..embeddings import CollectionEmbeddings, collection_fingerprint, embed_collection, encoder_fingerprint
+from ..evaluation import best_positive_scores
 from ..losses import RRRALoss
 from ..mining import CandidatePool, mine_collection
 from ..modeling_rrra import RRRAModel
-from ..sampling import rrra_strategy
+from ..sampling import rrra_strategy, set_aside_above_positive
 from .contrastive import progress_bars_on_terminals_only, train_contrastive
 from .cross_fit import cross_fit
 from .examples import LabelledQueries
@@ -179,6 +180,8 @@ class _Stages:
             folds=self.arguments.folds,
             **words,
         )
+        if self.arguments.below_positive:
+            pool = set_aside_above_positive(pool, best_positive_scores(queries, documents, pool.positives))
         pool.save(self.folder.path / "stage2" / "pool")
         adapter = fit_adapter(queries, documents, pool=pool, development=development, arguments=fit, **words)
         adapter.save_pretrained(self.folder.path / "stage2" / "adapter")
@@ -268,6 +271,7 @@ class _Stages:
             every_steps=arguments.refresh_steps,
             every_epochs=arguments.refresh_epochs,
             development=self.development,
+            below_positive=arguments.below_positive,
             refit_adapter=False,
             arguments=replace(arguments.fit, stage1="none"),
             batch_size=arguments.encode_batch_size,

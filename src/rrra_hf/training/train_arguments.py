@@ -36,6 +36,8 @@ class TrainArguments:
         sampling: `"uniform"` draws, weighted in the loss, or `"sample"`: draws by weight.
         gamma: How much a probable false negative loses, see `rrra_weights`.
         hardness: How much a high-ranking candidate gains, see `rrra_weights`.
+        below_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
+            document, see `set_aside_above_positive`; needs `gamma` above 0.
         folds: Folds of the cross-fitted false-negative probabilities.
         refresh_steps: Mine anew after every so many steps of stage 3, see `Refresh`; None for never. The
             probabilities are then those of a head fitted on the development queries.
@@ -74,6 +76,7 @@ class TrainArguments:
     sampling: str = "uniform"
     gamma: float = 1.0
     hardness: float = 0.0
+    below_positive: bool = False
     folds: int = 5
     refresh_steps: int | None = None
     refresh_epochs: int | None = None
@@ -116,6 +119,8 @@ class TrainArguments:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
+        if self.below_positive and not self.gamma:
+            raise ValueError("below_positive needs gamma above 0, got 0: probabilities would weigh nothing.")
         if self.refresh_steps is not None and self.refresh_epochs is not None:
             raise ValueError("refresh_steps and refresh_epochs exclude each other.")
         if self.bf16 and self.fp16:
