@@ -48,7 +48,7 @@ def encode(
         texts: The texts, in any order; those longer than the model takes are truncated by it.
         task: Encode them as `"query"` or `"document"`.
         batch_size: Texts a forward pass, at most.
-        batch_tokens: Tokens a forward pass with its padding, at most; None for 4,096 on a CPU, whose caches
+        batch_tokens: Tokens a forward pass with its padding, at most; None for 1,024 on a CPU, whose caches
             hold no more, and for no limit elsewhere.
         cache_dir: Folder of the cache; None to keep nothing on disk.
         show_progress_bar: None shows one on a terminal only.

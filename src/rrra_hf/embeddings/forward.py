@@ -21,7 +21,7 @@ Task = Literal["query", "document"]
 
 PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 # Beyond that, a batch no longer stays in a core's caches.
-CPU_BATCH_TOKENS = 4096
+CPU_BATCH_TOKENS = 1024
 
 
 class Batch(NamedTuple):
@@ -39,7 +39,7 @@ class Forward:
         task: Which of the two.
         batch_size: Texts a forward pass, at most.
         batch_tokens: Tokens a forward pass with its padding, at most, where it has several texts; None
-            for 4,096 on a CPU and no limit elsewhere.
+            for 1,024 on a CPU and no limit elsewhere.
     """
 
     def __init__(
