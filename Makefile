@@ -94,7 +94,8 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable ".[dev]"
 	touch $@
 
-$(LOWEST)/.made: pyproject.toml constraints.txt
+# Not at the same time as the other: installing from here writes into src/.
+$(LOWEST)/.made: pyproject.toml constraints.txt | $(VENV)/.dev
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml | grep -v '^torch=' > $(LOWEST)/constraints.txt
 	grep '^torch==' constraints.txt >> $(LOWEST)/constraints.txt
