@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ from rrra_hf.training import (
 )
 from rrra_hf.training.evidence import (
     Space,
+    candidate_weights,
     cross_fit_evidence,
     fit_evidence,
     fit_judge,
@@ -1047,13 +1048,13 @@ def test_a_ranker_learns_the_evidence_that_tells_and_a_judge_its_odds() -> None:
     relevant[np.arange(300), x[..., 1].argmax(1)] = True
     cosines = x[..., 0]
     arguments = FitArguments()
-    ranker = fit_ranker(x[:200], cosines[:200], relevant[:200], arguments)
+    ranker = fit_ranker(x[:200], relevant[:200], torch.ones(200, 8), cosines[:200], arguments)
     with torch.no_grad():
         scores = cosines / arguments.tau + ranker(x)
     right = relevant[np.arange(300), scores.argmax(1)]
     by_cosine = relevant[np.arange(300), cosines.argmax(1)]
     assert right[200:].mean() > 0.85 > 0.3 > by_cosine.mean()
-    judge = fit_judge(x[:200], relevant[:200], ["mapped", "words"], arguments)
+    judge = fit_judge(x[:200], relevant[:200], torch.ones(200, 8), ["mapped", "words"], arguments)
     with torch.no_grad():
         probability = expit(judge(x)[200:].numpy())
     assert probability.mean() == pytest.approx(1 / 8, abs=0.04)
@@ -1066,10 +1067,73 @@ def test_queries_without_both_kinds_of_candidates_do_not_teach_the_ranker() -> N
     relevant[:3, 0] = True
     relevant[3] = True
     arguments = FitArguments()
-    cosines = torch.randn(6, 4)
-    everything = fit_ranker(x, cosines, relevant, arguments)
-    usable = fit_ranker(x[:3], cosines[:3], relevant[:3], arguments)
+    cosines, weights = torch.randn(6, 4), torch.rand(6, 4)
+    everything = fit_ranker(x, relevant, weights, cosines, arguments)
+    usable = fit_ranker(x[:3], relevant[:3], weights[:3], cosines[:3], arguments)
     assert all(torch.equal(v, usable.state_dict()[k]) for k, v in everything.state_dict().items())
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
+def test_weights_give_what_is_remembered_no_worse_odds(candidates: list[tuple[bool, bool]]) -> None:
+    relevant, remembered = np.array(candidates).T[:, None]
+    weights = candidate_weights(relevant, remembered, PRESET).numpy()
+    assert ((weights > 0) & (weights <= 1)).all()
+    assert (weights[relevant | ~remembered] == 1).all()
+    odds = [
+        ((relevant & part).sum() + 0.5, (~relevant & part).sum() + 0.5) for part in (remembered, ~remembered)
+    ]
+    expected = min(1.0, odds[0][0] / odds[0][1] / (odds[1][0] / odds[1][1]))
+    assert_allclose(weights[~relevant & remembered], expected, rtol=1e-6)
+    assert (candidate_weights(relevant, remembered, replace(PRESET, even_odds=False)) == 1).all()
+
+
+def test_weights_count_as_so_many_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(40, 3, 1)).astype(np.float32))
+    relevant = np.zeros((40, 3), dtype=bool)
+    relevant[:, 0] = True
+    # The last candidate twice, and once with the weight of two.
+    twice, doubled = torch.cat([x, x[:, 2:]], dim=1), torch.tensor([[1.0, 1.0, 2.0]]).expand(40, 3)
+    more = np.concatenate([relevant, relevant[:, 2:]], axis=1)
+    cosines = torch.zeros(40, 3), torch.zeros(40, 4)
+    losses: list[Callable[..., Tensor]] = []
+    monkeypatch.setattr(evidence, "_fit", lambda reader, count, loss, *rest: losses.append(loss))
+    fit_ranker(x, relevant, doubled, cosines[0], PRESET)
+    fit_ranker(twice, more, torch.ones(40, 4), cosines[1], PRESET)
+    fit_judge(x, relevant, doubled, ["words"], PRESET)
+    fit_judge(twice, more, torch.ones(40, 4), ["words"], PRESET)
+    ranker, ranker_twice, judge, judge_twice = (
+        float(loss(lambda part: part[..., 0], np.arange(40))) for loss in losses
+    )
+    assert ranker == pytest.approx(ranker_twice, rel=1e-5)
+    assert judge == pytest.approx(judge_twice, rel=1e-5)
+
+
+def test_what_was_asked_for_before_is_found_again_where_each_document_has_one_query() -> None:
+    rng = np.random.default_rng(0)
+    # In clusters, so that documents that were asked for stand beside others that were not.
+    documents = normalized(np.tile(directions(60, DIM), (10, 1)) + 0.08 * rng.normal(size=(600, DIM)))
+
+    def about(rows: np.ndarray) -> np.ndarray:
+        return normalized(documents[rows] + 0.12 * rng.normal(size=(len(rows), DIM)))
+
+    training, held_out = np.arange(400), np.arange(400, 480)
+    development = LabelledQueries(about(held_out), [[row] for row in held_out])
+    queries, again = about(training), about(training)
+    found = np.argsort(-again @ documents.T, axis=1)[:, :30]
+    first = {"encoder": (found[:, 0] == training).mean()}
+    for even_odds in (True, False):
+        adapter = fit_adapter(
+            queries,
+            documents,
+            [[row] for row in training],
+            development=development,
+            arguments=replace(PRESET, stage1="none", evidence=WORDLESS, even_odds=even_odds),
+        )
+        scores = adapter.rerank(again, documents[found])
+        first[even_odds] = (found[np.arange(400), scores.argmax(1)] == training).mean()
+    assert first[True] >= first["encoder"] - 0.02
+    assert first[True] > first[False] + 0.05
 
 
 # -------------------------------------------------------------------- cross-fitting

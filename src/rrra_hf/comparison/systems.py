@@ -99,6 +99,12 @@ def evidence_no_words(trial: Trial) -> Rank:
     return by_evidence(trial, without_evidence(*OF_WORDS))
 
 
+@system("evidence-as-labelled", "all evidence, fitted to the labels as they are: without even odds")
+def evidence_as_labelled(trial: Trial) -> Rank:
+    """Rerank by a head that may take an unlabelled document for irrelevant as another query asked for it."""
+    return by_evidence(trial, FitArguments.preset("evidence", even_odds=False))
+
+
 @system("query-map+evidence", "candidates of the query-side map, reranked by all evidence")
 def query_map_evidence(trial: Trial) -> Rank:
     """Rerank what the query-side map finds: the documents stay as they are indexed."""

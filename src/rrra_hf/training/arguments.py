@@ -23,6 +23,10 @@ class FitArguments:
         evidence: Pieces of evidence for a head that reads evidence instead of a residual one, of
             `EVIDENCE`; `"words"` and `"expansion"` are left out where no words are given. Of the other
             settings it uses `stage1`, `tau`, `depth`, `development_fraction` and `seed`.
+        even_odds: A document that another training query is labelled with shall not be less probable for
+            that: where such documents are labelled more seldom than others, as they are if most documents
+            have one query, they count less as negatives of an evidence head. Without, it learns from the
+            labels as they are, and will rank last what past queries asked for.
         hidden_size: Hidden units of the adapter.
         linear_skip: Add a linear path beside the MLP.
         dropout: Dropout after the hidden layer.
@@ -57,6 +61,7 @@ class FitArguments:
     objective: str = "listwise"
     stage1: str = "none"
     evidence: tuple[str, ...] = ()
+    even_odds: bool = True
     hidden_size: int = 384
     linear_skip: bool = False
     dropout: float = 0.0

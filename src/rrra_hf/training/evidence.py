@@ -48,11 +48,13 @@ class Space:
         adapter: An adapter with the maps and an unfitted head that remembers the queries.
         documents: The documents' embeddings, mapped, `(m, dim)`.
         evidence: Evidence of each document.
+        remembered: Rows of the documents that the queries are labelled with, ascending.
     """
 
     adapter: RetrieverAdapter
     documents: np.ndarray
     evidence: DocumentEvidence
+    remembered: np.ndarray
 
     @property
     def head(self) -> EvidenceHead:
@@ -93,6 +95,7 @@ class Gathered(NamedTuple):
             folds, `(n, depth, evidence)`.
         cosines: Its cosines, `(n, depth)`.
         relevant: Whether it is labelled, `(n, depth)`.
+        remembered: Whether a query of the other folds is labelled with it, `(n, depth)`.
     """
 
     maps: Maps | None
@@ -101,6 +104,7 @@ class Gathered(NamedTuple):
     evidence: Tensor
     cosines: Tensor
     relevant: np.ndarray
+    remembered: np.ndarray
 
 
 def gather_evidence(
@@ -122,15 +126,17 @@ def gather_evidence(
         stage1: What `choose_maps` returned for these arguments, if it was asked before.
     """
     maps, recipe = stage1 or _stage1(training, documents, development, arguments)
-    evidence, cosines, relevant, names = [], [], [], []
+    evidence, cosines, relevant, remembered, names = [], [], [], [], []
     for space, part in _out_of_fold(training, documents, recipe, arguments, words, FOLDS):
         queries = space.mapped(training.select(part))
         found = DevelopmentSet.retrieve(queries, space.documents, arguments.depth)
         evidence.append(space.gather(queries, found.rows))
         cosines.append(torch.from_numpy(found.cosines))
         relevant.append(found.relevant)
+        remembered.append(np.isin(found.rows, space.remembered))
         names = space.head.names
-    return Gathered(maps, recipe, names, torch.cat(evidence), torch.cat(cosines), np.concatenate(relevant))
+    labels = np.concatenate(relevant), np.concatenate(remembered)
+    return Gathered(maps, recipe, names, torch.cat(evidence), torch.cat(cosines), *labels)
 
 
 def fit_evidence(
@@ -155,12 +161,16 @@ def fit_evidence(
         gathered = gather_evidence(training, documents, development, arguments, words)
     space = make_space(training, documents, gathered.maps, arguments, words)
     evidence = gathered.evidence[..., [gathered.names.index(name) for name in space.head.names]]
-    space.head.ranker = fit_ranker(evidence, gathered.cosines, gathered.relevant, arguments)
-    space.head.judge = fit_judge(evidence, gathered.relevant, space.head.names, arguments)
+    weights = candidate_weights(gathered.relevant, gathered.remembered, arguments)
+    of_candidates = evidence, gathered.relevant, weights
+    space.head.ranker = fit_ranker(*of_candidates, gathered.cosines, arguments)
+    space.head.judge = fit_judge(*of_candidates, space.head.names, arguments)
 
     adapter = space.adapter.eval()
     retrieved = DevelopmentSet.retrieve(space.mapped(development), space.documents, arguments.depth)
-    calibrate(adapter, retrieved, space.documents, space.evidence)
+    remembered = np.isin(retrieved.rows, space.remembered)
+    weights = candidate_weights(retrieved.relevant, remembered, arguments)
+    calibrate(adapter, retrieved, space.documents, space.evidence, weights.numpy())
     choose_lambda(adapter, retrieved, space.documents, space.evidence)
     adapter.config.fit["maps"] = gathered.recipe._asdict()
     return adapter
@@ -204,16 +214,19 @@ def cross_fit_evidence(
     first = np.where(candidates[:, :1] < 0, positive[:, None], candidates[:, :1])
     rows = np.column_stack([np.where(candidates < 0, first, candidates), positive])
     relevant = rows == positive[:, None]
-    gathered, judged = [], []
+    gathered, remembered, judged = [], [], []
     for space, part in _out_of_fold(training, documents, recipe, arguments, words, folds):
         gathered.append(space.gather(space.mapped(training.select(part)), rows[part]))
+        remembered.append(np.isin(rows[part], space.remembered))
         judged.append(part)
     probabilities = np.empty(candidates.shape, dtype=np.float32)
     for fold, part in enumerate(judged):
         others = [other for other in range(len(judged)) if other != fold]
         evidence = torch.cat([gathered[other] for other in others])
         labels = np.concatenate([relevant[judged[other]] for other in others])
-        judge = fit_judge(evidence, labels, space.head.names, arguments)
+        known = np.concatenate([remembered[other] for other in others])
+        weights = candidate_weights(labels, known, arguments)
+        judge = fit_judge(evidence, labels, weights, space.head.names, arguments)
         with torch.no_grad():
             probabilities[part] = expit(judge(gathered[fold])[:, :-1].numpy())
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
@@ -311,45 +324,84 @@ def make_space(
         torch.from_numpy(mapped[labelled]),
         torch.from_numpy(pairs),
     )
-    return Space(adapter, mapped, DocumentEvidence.of(head, [mapped], words))
+    return Space(adapter, mapped, DocumentEvidence.of(head, [mapped], words), labelled)
 
 
 # -------------------------------------------------------------------- readers
 
 
-def fit_ranker(evidence: Tensor, cosines: Tensor, relevant: np.ndarray, arguments: FitArguments) -> Reader:
+def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: FitArguments) -> Tensor:
+    """Return what each candidate counts in a fit, so that to be remembered is no evidence against it.
+
+    Where each document has the label of one query, a document that is remembered, from another query, never
+    has the label of this one. That is how such collections are made, and says nothing of its relevance; but a
+    reader that sees what is remembered would learn it. So with `even_odds`, unlabelled candidates that are
+    remembered count less, if they are labelled more seldom than others: as little as makes the odds of both
+    the same.
+
+    Args:
+        relevant: Whether each candidate is labelled, `(n, k)`.
+        remembered: Whether another query is labelled with it, `(n, k)`.
+        arguments: `even_odds` is used.
+
+    Returns:
+        `(n, k)` float32, in (0, 1].
+
+    Example:
+        >>> relevant, remembered = np.array([[True, False, False]]), np.array([[False, False, True]])
+        >>> candidate_weights(relevant, remembered, FitArguments())
+        tensor([[1.0000, 1.0000, 0.3333]])
+    """
+    if not arguments.even_odds:
+        return torch.ones(relevant.shape)
+
+    def odds(part: np.ndarray) -> float:
+        positives = int((relevant & part).sum())
+        return (positives + 0.5) / (int(part.sum()) - positives + 0.5)
+
+    weight = min(1.0, odds(remembered) / odds(~remembered))
+    return torch.from_numpy(np.where(remembered & ~relevant, weight, 1.0).astype(np.float32))
+
+
+def fit_ranker(
+    evidence: Tensor, relevant: np.ndarray, weights: Tensor, cosines: Tensor, arguments: FitArguments
+) -> Reader:
     """Fit what corrects the retriever's score, by the softmax of each positive against the others.
 
     Args:
         evidence: `(n, k, evidence)`.
-        cosines: `(n, k)`.
         relevant: Whether each candidate is labelled, `(n, k)`.
+        weights: What each candidate counts, `(n, k)`.
+        cosines: `(n, k)`.
         arguments: `tau` and `seed` are used.
     """
     usable = torch.from_numpy(relevant.any(axis=1) & ~relevant.all(axis=1))
     labels = torch.from_numpy(relevant).float()[usable]
-    evidence, scores = evidence[usable], cosines[usable] / arguments.tau
+    evidence, scores, logs = evidence[usable], cosines[usable] / arguments.tau, weights[usable].log()
 
     def loss(reader: Reader, batch: np.ndarray) -> Tensor:
         z, y = scores[batch] + reader(evidence[batch]), labels[batch]
-        others = z.masked_fill(y > 0, -torch.inf).logsumexp(-1, keepdim=True)
+        others = (z + logs[batch]).masked_fill(y > 0, -torch.inf).logsumexp(-1, keepdim=True)
         return (((torch.logaddexp(z, others) - z) * y).sum(-1) / y.sum(-1)).mean()
 
     return _fit(_reader(evidence, RANKER_UNITS, arguments.seed), len(labels), loss, RANKER_STEPS, arguments)
 
 
-def fit_judge(evidence: Tensor, relevant: np.ndarray, names: list[str], arguments: FitArguments) -> Reader:
+def fit_judge(
+    evidence: Tensor, relevant: np.ndarray, weights: Tensor, names: list[str], arguments: FitArguments
+) -> Reader:
     """Fit what estimates the probability of relevance, by the log loss of each candidate.
 
     Args:
         evidence: `(n, k, evidence)`.
         relevant: Whether each candidate is labelled, `(n, k)`.
+        weights: What each candidate counts, `(n, k)`.
         names: Names of the evidence.
         arguments: `tau` and `seed` are used.
     """
     labels = torch.from_numpy(relevant).float()
     judge = _reader(evidence, JUDGE_UNITS, arguments.seed)
-    share = (labels.sum() + 0.5) / (labels.numel() + 1)
+    share = (labels.sum() + 0.5) / (weights.sum() + 1)
     with torch.no_grad():
         judge.linear.bias.fill_(torch.logit(share))
         if "mapped" in names:
@@ -357,7 +409,9 @@ def fit_judge(evidence: Tensor, relevant: np.ndarray, names: list[str], argument
             judge.linear.weight[0, place] = JUDGE_SLOPE * judge.deviation[place] / arguments.tau
 
     def loss(reader: Reader, batch: np.ndarray) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(reader(evidence[batch]), labels[batch], reduction="sum")
+        losses = F.binary_cross_entropy_with_logits(
+            reader(evidence[batch]), labels[batch], weights[batch], reduction="sum"
+        )
         return losses / len(batch)
 
     return _fit(judge, len(labels), loss, JUDGE_STEPS, arguments)

@@ -144,8 +144,11 @@ def calibrate(
     development: DevelopmentSet,
     documents: np.ndarray,
     evidence: DocumentEvidence | None = None,
+    weights: np.ndarray | None = None,
 ) -> None:
     """Set temperature and bias so that probabilities match the share of labelled development candidates.
+
+    With weights, `(n, k)`, each candidate counts that much.
 
     Platt scaling: a listwise objective leaves the level of the logits free, so a temperature alone
     could not calibrate them. Where the logits do not rise with relevance, every candidate gets the
@@ -155,7 +158,7 @@ def calibrate(
         adapter, development.queries, development.rows, documents, evidence, development.words
     )
     logits, labels = reading.logits.numpy().ravel(), development.relevant.ravel()
-    slope, intercept = _platt(logits, labels)
+    slope, intercept = _platt(logits, labels, np.ones(labels.shape) if weights is None else weights.ravel())
     adapter.config.temperature = 1.0 / slope
     adapter.shift_log_odds(intercept / slope)
     probabilities = expit(slope * logits + intercept)
@@ -167,13 +170,13 @@ def calibrate(
     logger.info("Temperature %.2f, expected calibration error %.4f", 1.0 / slope, error)
 
 
-def _platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def _platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Return slope and intercept of the logistic regression of the labels on the logits."""
     if labels.any() and not labels.all():
-        regression = LogisticRegression(C=np.inf).fit(logits.reshape(-1, 1), labels)
+        regression = LogisticRegression(C=np.inf).fit(logits.reshape(-1, 1), labels, weights)
         slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
         if slope > MIN_SLOPE:
             return slope, intercept
     logger.warning("The adapter's logits do not rise with relevance on the development queries.")
-    share = (labels.sum() + 0.5) / (labels.size + 1)
+    share = ((labels * weights).sum() + 0.5) / (weights.sum() + 1)
     return MIN_SLOPE, float(np.log(share / (1 - share)))
