@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -531,3 +533,29 @@ def test_a_pool_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pool.json").write_text('{"format_version": 9}')
     with pytest.raises(ValueError, match=r"pool\.json .* format version 9, this package reads 1"):
         CandidatePool.load(tmp_path)
+
+
+def test_what_an_interruption_at_the_very_end_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, positives = np.eye(6, dtype=np.float32), [[row] for row in range(4)]
+    work = partial(mine_embeddings, documents[:4], documents, positives, folder=tmp_path / "pool")
+    with monkeypatch.context() as patch:
+        patch.setattr("rrra_hf.mining.unfinished.shutil.rmtree", interrupt_after_the_pool(tmp_path / "pool"))
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert_array_equal(work().candidates, CandidatePool.load(tmp_path / "pool").candidates)
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]
+
+
+def interrupt_after_the_pool(folder: Path) -> Callable[..., None]:
+    """Return what stands for `rmtree`, and interrupts where the pool is in its place."""
+    original = shutil.rmtree
+
+    def remove(path: Path, **options: Any) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+        original(path, **options)
+
+    return remove

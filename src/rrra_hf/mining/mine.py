@@ -212,7 +212,7 @@ def mine_embeddings(
     mining = texts_fingerprint([*decisive, *decisive.values()])
     unfinished = UnfinishedPool(Path(folder), mining, blocks, depth)
     if unfinished.finished():
-        return CandidatePool.load(folder)
+        return unfinished.load()
     run(partial(unfinished.mine, search))
     return unfinished.finish(search, partial(make_pool, fingerprint={**fingerprint, "mining": mining}))
 

@@ -49,6 +49,11 @@ class UnfinishedPool:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
+    def load(self) -> CandidatePool:
+        """Return the pool that is finished, and remove what an interruption at the very end left."""
+        shutil.rmtree(self.shards, ignore_errors=True)
+        return CandidatePool.load(self.folder)
+
     def mine(self, search: Search, block: slice, wait: bool = False) -> None:
         """Search for a block of queries and keep what is found, if nobody has done so or is about to.
 
@@ -77,12 +82,12 @@ class UnfinishedPool:
         for block in self.blocks:
             self.mine(search, block, wait=True)
         with claimed(self.shards / "pool", wait=True):
-            finished = self.finished()
-            if not finished:
-                pool = make_pool(*self._merged())
-                pool.replace(self.folder, self.shards / "pool")
+            if self.finished():
+                return self.load()
+            pool = make_pool(*self._merged())
+            pool.replace(self.folder, self.shards / "pool")
         shutil.rmtree(self.shards, ignore_errors=True)
-        return CandidatePool.load(self.folder) if finished else pool
+        return pool
 
     def _path(self, block: slice) -> Path:
         return self.shards / f"{block.start}-{block.stop}.arrow"
