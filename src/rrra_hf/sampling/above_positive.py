@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def set_aside_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> CandidatePool:
     """Return the pool with probability 1 for candidates that score above the query's best positive.
 
-    As negatives of the query they weigh nothing then, whether drawn for it or for another in the batch: what
-    outscores the positive pulls hardest on the encoder, and is often relevant.
+    As negatives of the query they weigh nothing then, and in a loss with this pool not even those that were
+    drawn for another query: what outscores the positive pulls hardest on the encoder, and is often relevant.
 
     Args:
         pool: Candidates with their false-negative probabilities, `n` queries.

@@ -37,7 +37,8 @@ class TrainArguments:
         gamma: How much a probable false negative loses, see `rrra_weights`.
         hardness: How much a high-ranking candidate gains, see `rrra_weights`.
         below_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
-            document, see `set_aside_above_positive`; needs `gamma` above 0.
+            document, see `set_aside_above_positive`; needs `gamma` above 0. With `sampling="sample"` they
+            are not drawn for the query, but count where another query of the batch has drawn them.
         folds: Folds of the cross-fitted false-negative probabilities.
         refresh_steps: Mine anew after every so many steps of stage 3, see `Refresh`; None for never. The
             probabilities are then those of a head fitted on the development queries.
