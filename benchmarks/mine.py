@@ -37,8 +37,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from common import report
+from rrra_hf.candidates import mine_embeddings
 from rrra_hf.embeddings import load_embeddings, save_embeddings
-from rrra_hf.mining import mine_embeddings
 
 SIDES = ("ours", "peer", "peer, use_faiss")
 BLOCK_SIZE = 65_536

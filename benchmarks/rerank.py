@@ -20,8 +20,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from common import report
 from rrra_hf import AdapterConfig, FitArguments, RetrieverAdapter
-from rrra_hf.training import LabelledQueries
-from rrra_hf.training.evidence import MEMORY, make_space
+from rrra_hf.candidates import LabelledQueries
+from rrra_hf.fitting.features import MEMORY, make_space
 
 QUERIES, CANDIDATES, DIM, HIDDEN, TOKENS = 16, 100, 384, 384, 100
 DOCUMENTS, VOCABULARY = 20_000, 30_000

@@ -15,11 +15,11 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from transformers import set_seed
 
 from rrra_hf import CandidatePool, FitArguments, RRRALoss, RRRAModel, cross_fit, load_collection
-from rrra_hf.data import Collection, python_docs
-from rrra_hf.distributed import check_launch
+from rrra_hf.candidates import mine_collection
+from rrra_hf.data import Collection
+from rrra_hf.data.python_docs.collect import python_docs
 from rrra_hf.embeddings import embed_collection
-from rrra_hf.mining import mine_collection
-from rrra_hf.training import Resampler
+from rrra_hf.training import Resampler, check_launch
 
 OPTIONS = {
     "--model": "sentence-transformers/all-MiniLM-L6-v2",  # an encoder: folder or Hub name

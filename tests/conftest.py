@@ -22,6 +22,10 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 from rrra_hf.data import Collection
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests that start processes run files of theirs there, which import helpers from this folder.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+)
 
 TEXT = "the a of in to is how do i list copy find files folder sort text line query passage old new"
 WORDS = TEXT.split()

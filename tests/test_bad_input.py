@@ -528,7 +528,7 @@ def full_disk(owner: object, name: str, monkeypatch: pytest.MonkeyPatch, path_at
 @pytest.mark.parametrize(
     ("command", "writer", "path_at"),
     [
-        ("mine beir --model encoder", "rrra_hf.mining.pool:pq.write_table", 1),
+        ("mine beir --model encoder", "rrra_hf.candidates.pool:pq.write_table", 1),
         (
             "fit beir --model encoder --preset default --max-steps 2",
             "transformers.modeling_utils:safe_save_file",
@@ -536,7 +536,7 @@ def full_disk(owner: object, name: str, monkeypatch: pytest.MonkeyPatch, path_at
         ),
         (
             "fit beir --model encoder --preset default --max-steps 2",
-            "rrra_hf.modeling_rrra:write_side_files",
+            "rrra_hf.models.modeling_rrra:write_side_files",
             None,
         ),
         ("index model beir", "rrra_hf.indexes.flat:faiss.write_index", 1),
@@ -571,7 +571,7 @@ def test_adapter_survives_a_full_disk(here: Path, earlier: bool, monkeypatch: py
     if earlier:
         RetrieverAdapter(AdapterConfig(embedding_dim=8)).save_pretrained("adapter")
     before = snapshot(here)
-    full_disk(sys.modules["rrra_hf.adapter_rrra"], "save_file", monkeypatch, 1)
+    full_disk(sys.modules["rrra_hf.models.adapter_rrra"], "save_file", monkeypatch, 1)
     with pytest.raises(OSError, match="No space left"):
         RetrieverAdapter(AdapterConfig(embedding_dim=4)).save_pretrained("adapter")
     assert snapshot(here) == before

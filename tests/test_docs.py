@@ -56,12 +56,12 @@ def reader(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A folder with what the pages speak of, in small; options that make commands quick."""
     monkeypatch.chdir(tmp_path)
     # The recipes of evidence and maps are laid out for thousands of queries.
-    monkeypatch.setattr("rrra_hf.training.evidence.RANKER_STEPS", 20)
-    monkeypatch.setattr("rrra_hf.training.maps.STEPS", 20)
-    monkeypatch.setattr("rrra_hf.training.maps.STOPS", (20,))
+    monkeypatch.setattr("rrra_hf.fitting.features.RANKER_STEPS", 20)
+    monkeypatch.setattr("rrra_hf.fitting.maps.STEPS", 20)
+    monkeypatch.setattr("rrra_hf.fitting.maps.STOPS", (20,))
     collection = word_collection(40, train=48, dev=12, test=12)
     collection.save("my-collection")
-    monkeypatch.setattr("rrra_hf.data.python_docs", lambda limit: load_collection("my-collection"))
+    monkeypatch.setattr("rrra_hf.data.python_docs.collect", lambda limit: load_collection("my-collection"))
     model = RRRAModel.from_encoder(tiny_bert)
     model.save_pretrained("models/mine")
     Retriever(model).index(collection).save_pretrained("retrievers/mine")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoModel
 
-from .adapter_rrra import RetrieverAdapter
-from .configuration_rrra import AdapterConfig, RRRAConfig
-from .modeling_rrra import RRRAModel
+from .models.adapter_rrra import RetrieverAdapter
+from .models.configuration_rrra import AdapterConfig, RRRAConfig
+from .models.modeling_rrra import RRRAModel
 
 AutoConfig.register(RRRAConfig.model_type, RRRAConfig, exist_ok=True)
 AutoModel.register(RRRAConfig, RRRAModel, exist_ok=True)
@@ -16,11 +16,12 @@ RRRAConfig.register_for_auto_class()
 RRRAModel.register_for_auto_class("AutoModel")
 
 if TYPE_CHECKING:
+    from .candidates import CandidatePool, mine, mine_embeddings
     from .data import Collection, load_collection
+    from .fitting import FitArguments, cross_fit, fit_adapter, fit_model
     from .losses import CachedRRRALoss, RRRALoss
-    from .mining import CandidatePool, mine, mine_embeddings
     from .retrieval import Retriever
-    from .training import FitArguments, Resampler, TrainArguments, cross_fit, fit_adapter, fit_model, train
+    from .training import Resampler, TrainArguments, train
 
 __all__ = ["AdapterConfig", "CachedRRRALoss", "CandidatePool", "Collection", "FitArguments"]
 __all__ += ["RRRAConfig", "RRRALoss", "RRRAModel", "Resampler", "Retriever", "RetrieverAdapter"]
@@ -30,7 +31,7 @@ __all__ += ["mine_embeddings", "train"]
 
 def __getattr__(name: str) -> Any:
     # Imported when first asked for: who only opens a model needs neither datasets nor faiss.
-    for room in ("data", "losses", "mining", "retrieval", "training"):
+    for room in ("data", "candidates", "retrieval", "fitting", "losses", "training"):
         if name in __all__ and name in (module := import_module(f".{room}", __name__)).__all__:
             return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -46,7 +46,7 @@ def card(
     Example: `rrra card models/scifact data/scifact`
     """
     from ..hub.card import write_model_card
-    from ..hub.evaluation import evaluate_saved
+    from ..retrieval.saved import evaluate_saved
 
     figures = None
     if collection is not None:

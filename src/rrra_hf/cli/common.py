@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from ..data import Collection
-    from ..modeling_rrra import RRRAModel
+    from ..models.modeling_rrra import RRRAModel
 
 # What is printed is other people's text: brackets in it are no markup, and colons no emoji.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -63,9 +63,9 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def load_model(name: str, max_length: int | None = None) -> RRRAModel:
     """Load a saved model, or wrap an encoder."""
-    from ..configuration_rrra import RRRAConfig
-    from ..layout_rrra import read_json
-    from ..modeling_rrra import RRRAModel
+    from ..models.configuration_rrra import RRRAConfig
+    from ..models.layout_rrra import read_json
+    from ..models.modeling_rrra import RRRAModel
 
     asked, name = name, packaged(name)
     if (read_json(name, "config.json", {}) or {}).get("model_type") != RRRAConfig.model_type:

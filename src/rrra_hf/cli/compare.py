@@ -153,7 +153,7 @@ def compare(
 
 def _arguments(fit_steps: int | None, seed: int, **values: Any) -> CompareArguments:
     from ..comparison import CompareArguments
-    from ..training import FitArguments
+    from ..fitting import FitArguments
 
     changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
     return CompareArguments(seed=seed, fit=FitArguments(seed=seed, **changes), **values)

@@ -11,16 +11,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from .common import (
-    DEFAULT_MODEL,
-    EncoderName,
-    Json,
-    Seed,
-    console,
-    errors,
-    packaged,
-    print_json,
-)
+from .common import DEFAULT_MODEL, EncoderName, Json, Seed, console, errors, packaged, print_json
 from .search import hits_table
 
 if TYPE_CHECKING:
@@ -71,10 +62,11 @@ def demo(
     """
     from sentence_transformers import SentenceTransformer
 
+    from ..candidates import LabelledQueries, count_words
     from ..embeddings import embed_collection
-    from ..evidence import count_words
+    from ..fitting import FitArguments, fit_adapter
     from ..retrieval import Retriever
-    from ..training import FitArguments, LabelledQueries, TrainArguments, fit_adapter, train
+    from ..training import TrainArguments, train
     from ..training.run_folder import read_json
 
     collection = _collection(out, documents)
@@ -158,7 +150,7 @@ def _say(step: str) -> None:
 
 
 def _collection(out: Path, documents: int) -> Collection:
-    from ..data import python_docs
+    from ..data.python_docs import python_docs
 
     _say("Collecting the documentation of the Python packages on this machine")
     return python_docs(limit=documents, cache_dir=out / "collection")
@@ -174,7 +166,7 @@ def _both_ways(retriever: Retriever, query: str) -> dict[str, Any]:
 
 def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any]]:
     """Return the training pairs whose "negative" is most probably relevant, one a query."""
-    from ..mining import CandidatePool
+    from ..candidates import CandidatePool
 
     pool = CandidatePool.load(folder)
     assert pool.false_negative_probability is not None
@@ -203,7 +195,7 @@ def _three_loaders(folder: Path, collection: Collection) -> dict[str, float]:
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoTokenizer
 
-    from ..modeling_rrra import RRRAModel
+    from ..models.modeling_rrra import RRRAModel
 
     texts = collection.document_texts[:16]
     expected = SentenceTransformer(str(folder), device="cpu").encode_document(texts)

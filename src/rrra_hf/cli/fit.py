@@ -63,8 +63,8 @@ def fit(
 
     Example: `rrra fit data/scifact --out models/scifact --stage1 query`
     """
-    from ..mining import CandidatePool
-    from ..training import FitArguments, fit_model
+    from ..candidates import CandidatePool
+    from ..fitting import FitArguments, fit_model
 
     changes = {"stage1": stage1, "objective": objective, "max_steps": max_steps}
     with bad_arguments():

@@ -51,9 +51,9 @@ def mine(
 
     Example: `rrra mine data/scifact --out pools/scifact --probabilities`
     """
+    from ..candidates import mine_collection
     from ..embeddings import embed_collection
-    from ..mining import mine_collection
-    from ..training import FitArguments, cross_fit
+    from ..fitting import FitArguments, cross_fit
 
     changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
     with bad_arguments(max_steps="--fit-steps"):

@@ -82,7 +82,8 @@ def train(
     """
     from accelerate import PartialState
 
-    from ..training import FitArguments, TrainArguments
+    from ..fitting import FitArguments
+    from ..training import TrainArguments
     from ..training import train as run
     from ..training.run_folder import read_json
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapter_rrra import AdapterOutput, RetrieverAdapter
-from ..configuration_rrra import AdapterConfig
-from ..evidence_rrra import EVIDENCE
-from ..mining import mine_embeddings
-from ..training.examples import DevelopmentSet
-from ..training.head import fit_head
-from ..training.tuning import calibrate, choose_lambda
+from ..candidates import mine_embeddings
+from ..candidates.labelled import DevelopmentSet
+from ..fitting.residual import fit_head
+from ..fitting.tuning import calibrate, choose_lambda
+from ..models.adapter_rrra import AdapterOutput, RetrieverAdapter
+from ..models.configuration_rrra import AdapterConfig
+from ..models.features_rrra import EVIDENCE
 from .methods import Method, register
 from .ranking import Rank, ranked_by, searcher
 from .systems import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..training import FitArguments
+from ..fitting import FitArguments
 
 TRAINING_MODES = ("none", "lora", "full")
 LEARNING_RATES = {"none": 2e-4, "lora": 2e-4, "full": 2e-5}

@@ -9,14 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..embeddings import encode
-from ..evaluation import (
-    calibration_quality,
-    detection_quality,
-    margin_to_positive,
-    perc_pos_margin,
-    similarity_to_positive,
-)
+from ..evaluation import calibration_quality, detection_quality
 from .cells import Result
+from .heuristics import margin_to_positive, perc_pos_margin, similarity_to_positive
 from .methods import Method, register
 from .trial import Trial
 from .truth import (

@@ -14,10 +14,10 @@ import torch
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from ..adapter_rrra import RetrieverAdapter
+from ..candidates import DocumentEvidence
 from ..evaluation import named_rankings, ranking_quality
-from ..evidence import DocumentEvidence
 from ..indexes import FlatIndex
+from ..models.adapter_rrra import RetrieverAdapter
 from ..retrieval.reranking import rerank
 from .cells import Result
 from .task import Queries, Task

@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from ..losses import CCRLoss, CorrectAndWeightLoss, DebiasedContrastiveLoss, RRRALoss
-from ..sampling import (
+from ..labels import rrra_weights
+from ..losses import RRRALoss
+from .cells import Result
+from .losses import CCRLoss, CorrectAndWeightLoss, DebiasedContrastiveLoss
+from .methods import Method, register
+from .negatives import (
     margin_pos_weights,
     oracle_weights,
     passage_sieve_weights,
     rank_window_weights,
     rocketqa_denoise_weights,
-    rrra_weights,
     simans_weights,
     top_k_perc_pos_weights,
     top_k_weights,
     trisampler_weights,
 )
-from .cells import Result
-from .methods import Method, register
 from .ranking import Rank, ranked_by
 from .trial import Trial
 from .truth import (

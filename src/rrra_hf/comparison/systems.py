@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from ..evaluation import membership, ndcg_per_query
-from ..evidence_rrra import EVIDENCE, OF_WORDS
-from ..training import FitArguments, fit_adapter
-from ..training.evidence import fit_evidence, gather_evidence
-from ..training.maps import MapRecipe, Maps, choose_maps
+from ..fitting import FitArguments, fit_adapter
+from ..fitting.features import fit_evidence, gather_evidence
+from ..fitting.maps import MapRecipe, Maps, choose_maps
+from ..models.features_rrra import EVIDENCE, OF_WORDS
 from .methods import Method, register
 from .ranking import RANKED, Rank, ranked_by, searcher
 from .task import Queries

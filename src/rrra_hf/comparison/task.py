@@ -12,11 +12,10 @@ import numpy as np
 from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
+from ..candidates import LabelledQueries, count_words
 from ..data import Collection
 from ..embeddings import collection_fingerprint, encode, encoder_fingerprint
 from ..evaluation import seen_queries
-from ..evidence import count_words
-from ..training import LabelledQueries
 
 
 class Queries(NamedTuple):

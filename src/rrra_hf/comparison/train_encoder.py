@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
 from ..embeddings import encode
-from ..modeling_rrra import RRRAModel
+from ..models.modeling_rrra import RRRAModel
 from ..training import Resampler, TrainArguments
 from ..training.contrastive import train_contrastive
 from ..training.train_data import pair_dataset

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from ..candidates.labelled import KnownPositives, gather, pair_rows, shuffled_batches
+from ..fitting.maps import Maps
+from ..labels import draw
 from ..losses.rrra import RowLabels
-from ..sampling import draw
-from ..training.examples import KnownPositives, gather, pair_rows, shuffled_batches
-from ..training.maps import Maps
 from .ranking import Rank, searcher
 from .strategies import Strategy
 from .trial import Trial

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ..training.examples import hold_out
+from ..candidates.labelled import hold_out
 from .arguments import CompareArguments
 from .task import Queries, Task
 

@@ -9,19 +9,14 @@ from datasets import Dataset, concatenate_datasets
 from scipy.sparse import csr_array
 from scipy.special import expit
 
+from ..candidates import CandidatePool, LabelledQueries, count_words, mine_collection
+from ..candidates.reading import candidate_probabilities
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings, encode
-from ..evaluation import (
-    best_positive_scores,
-    hide_positives,
-    inject_positives,
-    membership,
-    near_duplicate_texts,
-)
-from ..evidence import count_words
-from ..mining import CandidatePool, mine_collection
-from ..training import FitArguments, LabelledQueries, cross_fit, fit_adapter
-from ..training.tuning import candidate_probabilities
+from ..evaluation import membership
+from ..fitting import FitArguments, cross_fit, fit_adapter
+from ..labels import best_positive_scores
+from .hidden_positives import hide_positives, inject_positives, near_duplicate_texts
 from .systems import cross_encoder_scores
 from .task import Task, labelled_collection
 from .trial import Trial

@@ -1,9 +1,9 @@
 """Encoding texts into embeddings on disk."""
 
-from .agreement import EncodingError, encoding_error
 from .checks import check_embeddings
 from .collection import CollectionEmbeddings, embed_collection
 from .encode import encode
+from .encoding_error import EncodingError, encoding_error
 from .fingerprint import collection_fingerprint, encoder_fingerprint, texts_fingerprint
 from .storage import load_embeddings, save_embeddings
 

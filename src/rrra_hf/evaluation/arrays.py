@@ -5,6 +5,8 @@ Reports come from `ranking_metrics`, which asks a library; the two agree to roun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -43,3 +45,29 @@ def reorder(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
         [[8, 7, 9]]
     """
     return np.take_along_axis(values, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+
+
+def membership(candidates: np.ndarray, documents: Sequence[np.ndarray]) -> np.ndarray:
+    """Return which of each query's candidates are among the documents named for it.
+
+    Args:
+        candidates: Rows of the candidates, `(n, k)`; -1, for none, is never a member.
+        documents: For each query some rows, for example its hidden positives.
+
+    Returns:
+        `(n, k)` bool.
+
+    Raises:
+        ValueError: If the shapes don't match.
+
+    Example:
+        >>> membership(np.array([[7, 3, -1]]), [np.array([3, 5])]).tolist()
+        [[False, True, False]]
+    """
+    candidates = np.asarray(candidates)
+    if candidates.ndim != 2 or len(candidates) != len(documents):
+        raise ValueError(
+            f"candidates must have shape ({len(documents)}, k), one row a query, got {candidates.shape}."
+        )
+    found = [np.isin(row, rows) for row, rows in zip(candidates, documents, strict=True)]
+    return np.array(found, dtype=bool).reshape(candidates.shape) & (candidates >= 0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import bootstrap
 
-from ..sampling.inputs import check_between, check_count
+from .checks import check_between, check_count
 
 # Numbers held at a time while resampling: bounds memory to some tens of MB.
 BLOCK = 2**21

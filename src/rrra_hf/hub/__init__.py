@@ -3,5 +3,12 @@
 from .files import RepositoryFile, repository_files, size_text, total_size
 from .push import prepared, push_files, push_folder
 
-__all__ = ["RepositoryFile", "prepared", "push_files", "push_folder", "repository_files", "size_text"]
-__all__ += ["total_size"]
+__all__ = [
+    "RepositoryFile",
+    "prepared",
+    "push_files",
+    "push_folder",
+    "repository_files",
+    "size_text",
+    "total_size",
+]

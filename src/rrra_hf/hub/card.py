@@ -13,16 +13,16 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 
-from ..adapter_rrra import CONFIG_NAME, MODEL_TYPE
-from ..configuration_rrra import AdapterConfig, RRRAConfig
 from ..embeddings.storage import atomic_path
-from ..evidence_rrra import OF_WORDS
+from ..models.adapter_rrra import CONFIG_NAME, MODEL_TYPE
+from ..models.configuration_rrra import AdapterConfig, RRRAConfig
+from ..models.features_rrra import OF_WORDS
 from ..retrieval.corpus_index import META_NAME
+from ..retrieval.measure import MEASURES
 from ..retrieval.retriever import ADAPTER_FOLDER, INDEX_FOLDER
-from ..training.measure import MEASURES
+from ..retrieval.saved import read_evaluations
 from ..training.run_folder import read_json
 from .citations import CITATIONS
-from .evaluation import read_evaluations
 
 logger = logging.getLogger(__name__)
 

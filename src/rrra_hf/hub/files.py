@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ..adapter_rrra import CONFIG_NAME
-from ..layout_rrra import MODULES_NAME
+from ..models.adapter_rrra import CONFIG_NAME
+from ..models.layout_rrra import MODULES_NAME
 from ..retrieval.retriever import ADAPTER_FOLDER, INDEX_FOLDER
 
 # What is written at the top of a folder by transformers, sentence-transformers and this package: weights,

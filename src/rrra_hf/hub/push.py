@@ -14,10 +14,10 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from ..adapter_rrra import CONFIG_NAME
-from ..configuration_rrra import RRRAConfig
-from ..layout_rrra import read_json
-from ..modeling_rrra import FORMS, RRRAModel
+from ..models.adapter_rrra import CONFIG_NAME
+from ..models.configuration_rrra import RRRAConfig
+from ..models.layout_rrra import read_json
+from ..models.modeling_rrra import FORMS, RRRAModel
 from ..retrieval.corpus_index import META_NAME
 from ..retrieval.retriever import INDEX_FOLDER
 from .card import CARD_NAME, write_model_card

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..embeddings.storage import load_embeddings, save_embeddings
+from ..embeddings import load_embeddings, save_embeddings
 from .exact import exact_search
 
 # Documents read at a time: 24 MB at dimension 384.

@@ -10,8 +10,8 @@ import torch
 from sentence_transformers import util
 from torch import Tensor
 
-from ..adapter_rrra import RetrieverAdapter
-from ..modeling_rrra import RRRAModel
+from ..models.adapter_rrra import RetrieverAdapter
+from ..models.modeling_rrra import RRRAModel
 from ..retrieval import Retriever
 
 # Pairs of query and document that the adapter reads at a time.

@@ -13,8 +13,8 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from sentence_transformers.util import cos_sim
 from torch import Tensor
 
-from ..adapter_rrra import RetrieverAdapter
-from ..mining import CandidatePool
+from ..candidates import CandidatePool
+from ..models.adapter_rrra import RetrieverAdapter
 from .rrra import CITATION, RowLabels, RRRALoss
 
 

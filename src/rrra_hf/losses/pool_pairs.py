@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..mining import CandidatePool
+from ..candidates import CandidatePool
 
 # Greater than every pair's key: a pool may be without any candidate.
 NO_PAIR = np.iinfo(np.int64).max

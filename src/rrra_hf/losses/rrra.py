@@ -12,13 +12,12 @@ from sentence_transformers.util import cos_sim
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..adapter_rrra import RetrieverAdapter
-from ..distributed import check_launch
-from ..mining import CandidatePool
-from ..modeling_rrra import RRRAModel
-from ..sampling.rrra import check_settings
+from ..candidates import CandidatePool
+from ..labels.weights import check_settings
+from ..models.adapter_rrra import RetrieverAdapter
+from ..models.modeling_rrra import RRRAModel
 from .directions import direction_logits
-from .identity import copies_of_negatives, known_positives, queries_of_positives, text_ids
+from .duplicates import copies_of_negatives, known_positives, queries_of_positives, text_ids
 from .in_batch import InBatch, gather_batch
 from .pool_pairs import PoolPairs
 from .weights import adapter_logits, check_weights, log_hardness, log_weights
@@ -125,7 +124,6 @@ class RRRALoss(MultipleNegativesRankingLoss):
     Raises:
         ValueError: If a setting is not legal, an adapter is needed and the model has none, or the pool has
             no probabilities; in use, if labels are of another shape, or weights negative or not finite.
-        RuntimeError: If several processes were asked for and one was launched, see `check_launch`.
 
     Source:
         Resampling scores of RRRA, arXiv 2508.11670, as log-weights in the softmax denominator; the
@@ -172,7 +170,6 @@ class RRRALoss(MultipleNegativesRankingLoss):
         mask_known_positives: bool = True,
         adapter_weight: float = 0.0,
     ) -> None:
-        check_launch()
         super().__init__(
             model,
             scale=scale,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..adapter_rrra import RetrieverAdapter
+from ..models.adapter_rrra import RetrieverAdapter
 
 
 def check_weights(labels: Tensor, shape: tuple[int, int]) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..candidates import DocumentEvidence
 from ..embeddings import texts_fingerprint
 from ..embeddings.storage import read_meta
-from ..evidence import DocumentEvidence
 from ..indexes import Index, load_index
 from .documents import SCHEMA, document_texts
 

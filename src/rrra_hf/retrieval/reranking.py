@@ -9,11 +9,11 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn import functional as F
 
-from ..adapter_rrra import RetrieverAdapter
+from ..candidates import DocumentEvidence
 from ..evaluation import reorder
-from ..evidence import DocumentEvidence
-from ..evidence_rrra import CandidateEvidence
 from ..indexes import Index
+from ..models.adapter_rrra import RetrieverAdapter
+from ..models.features_rrra import CandidateEvidence
 
 # Pairs of query and document that the adapter reads at a time: its activations are a few MB then.
 PAIRS = 2048

@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
-from ..adapter_rrra import CONFIG_NAME, RetrieverAdapter
-from ..download_rrra import check_downloads, named_connection_errors
+from ..candidates import DocumentEvidence, count_words
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
-from ..evidence import DocumentEvidence, count_words
 from ..indexes import Index, make_index
 from ..indexes.choose import check_kind
-from ..modeling_rrra import RRRAModel
+from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from ..models.download_rrra import check_downloads, named_connection_errors
+from ..models.modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex
 from .documents import Corpus, document_table, document_texts
 from .reranking import relevance, rerank

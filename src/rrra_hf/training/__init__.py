@@ -1,27 +1,22 @@
 """Fitting adapters and training encoders."""
 
-from .arguments import FitArguments
-from .cross_fit import cross_fit
-from .examples import LabelledQueries
-from .fit import fit_adapter
-from .fit_model import fit_model
+from .batches import ShuffleByEpoch
+from .launch import check_launch
 from .non_finite import StopOnNonFiniteLoss
+from .processes import Processes, joined_processes
 from .refresh import Refresh
 from .resampler import Resampler
-from .shares import ShuffleByEpoch
 from .train import train
 from .train_arguments import TrainArguments
 
 __all__ = [
-    "FitArguments",
-    "LabelledQueries",
+    "Processes",
     "Refresh",
     "Resampler",
     "ShuffleByEpoch",
     "StopOnNonFiniteLoss",
     "TrainArguments",
-    "cross_fit",
-    "fit_adapter",
-    "fit_model",
+    "check_launch",
+    "joined_processes",
     "train",
 ]

@@ -27,10 +27,10 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from ..distributed import Processes
-from ..modeling_rrra import RRRAModel
+from ..models.modeling_rrra import RRRAModel
+from .batches import EqualShares, ShuffleByEpoch
 from .non_finite import StopOnNonFiniteLoss
-from .shares import EqualShares, ShuffleByEpoch
+from .processes import Processes
 from .train_arguments import TrainArguments
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..mining import CandidatePool
+from ..candidates import CandidatePool
 
 MAX_CHARACTERS = 60
 

@@ -22,22 +22,18 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..adapter_rrra import RetrieverAdapter
-from ..configuration_rrra import AdapterConfig
+from ..candidates import CandidatePool, LabelledQueries, mine_collection
+from ..candidates.reading import candidate_probabilities
 from ..data import Collection
-from ..distributed import joined_processes
 from ..embeddings import CollectionEmbeddings, embed_collection, encode
-from ..evaluation import best_positive_scores
+from ..fitting import FitArguments, cross_fit, fit_adapter
+from ..labels import best_positive_scores, set_aside_above_positive
 from ..losses import CachedRRRALoss, RRRALoss
-from ..mining import CandidatePool, mine_collection
-from ..modeling_rrra import RRRAModel
-from ..sampling import set_aside_above_positive
-from .arguments import FitArguments
-from .cross_fit import cross_fit
-from .examples import LabelledQueries
-from .fit import fit_adapter
+from ..models.adapter_rrra import RetrieverAdapter
+from ..models.configuration_rrra import AdapterConfig
+from ..models.modeling_rrra import RRRAModel
+from .processes import joined_processes
 from .resampler import Resampler, sorted_rows
-from .tuning import candidate_probabilities
 
 logger = logging.getLogger(__name__)
 

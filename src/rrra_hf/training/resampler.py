@@ -13,12 +13,12 @@ from safetensors.numpy import load_file, save_file
 from sentence_transformers.base.sampler import BatchSamplers
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..candidates import CandidatePool
+from ..candidates.labelled import pair_rows
 from ..data import Collection
 from ..embeddings.storage import atomic_path
-from ..mining import CandidatePool
-from ..sampling import draw, rrra_strategy
-from ..sampling.inputs import check_count
-from .examples import pair_rows
+from ..evaluation.checks import check_count
+from ..labels import draw, rrra_strategy
 
 Strategy = Callable[[CandidatePool], tuple[np.ndarray, np.ndarray | None]]
 """Pool to chances `(n, k)` of being drawn, and weights `(n, k)`, or None where all weigh 1."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..distributed import Processes
 from ..embeddings.storage import atomic_path
+from .processes import Processes
 
 logger = logging.getLogger(__name__)
 

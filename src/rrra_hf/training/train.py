@@ -20,21 +20,19 @@ from sentence_transformers.util import get_device_name
 from torch import nn
 from transformers import TrainerCallback, set_seed
 
-from ..adapter_rrra import RetrieverAdapter
+from ..candidates import CandidatePool, LabelledQueries, mine_collection
 from ..data import Collection
-from ..distributed import Processes, check_launch, joined_processes
 from ..embeddings import CollectionEmbeddings, collection_fingerprint, embed_collection, encoder_fingerprint
-from ..evaluation import best_positive_scores
+from ..fitting import cross_fit, fit_adapter, fit_model
+from ..fitting.fit_model import words_to_read
+from ..labels import best_positive_scores, rrra_strategy, set_aside_above_positive
 from ..losses import RRRALoss
-from ..mining import CandidatePool, mine_collection
-from ..modeling_rrra import RRRAModel
-from ..sampling import rrra_strategy, set_aside_above_positive
+from ..models.adapter_rrra import RetrieverAdapter
+from ..models.modeling_rrra import RRRAModel
+from ..retrieval.measure import measure
 from .contrastive import progress_bars_on_terminals_only, train_contrastive
-from .cross_fit import cross_fit
-from .examples import LabelledQueries
-from .fit import fit_adapter
-from .fit_model import fit_model, words_to_read
-from .measure import measure
+from .launch import check_launch
+from .processes import Processes, joined_processes
 from .refresh import Refresh
 from .resampler import Resampler
 from .run_folder import RESULTS_NAME, RunFolder, read_json, write_json

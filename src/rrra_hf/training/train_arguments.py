@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..sampling.rrra import MODES as SAMPLING
-from .arguments import FitArguments
+from ..fitting import FitArguments
+from ..labels.weights import MODES as SAMPLING
 
 TRAINING_MODES = ("lora", "full")
 LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from datasets import Dataset
 
+from ..candidates.labelled import pair_rows
 from ..data import Collection
-from .examples import pair_rows
 
 
 def with_development(collection: Collection, fraction: float, seed: int) -> Collection:

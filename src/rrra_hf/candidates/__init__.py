@@ -1,0 +1,19 @@
+"""Candidates of queries, and what is read of them."""
+
+from .document_features import DocumentEvidence
+from .labelled import LabelledQueries
+from .mine import mine, mine_collection, mine_embeddings
+from .pool import CandidatePool
+from .words import SharedWords, count_words, weigh_words
+
+__all__ = [
+    "CandidatePool",
+    "DocumentEvidence",
+    "LabelledQueries",
+    "SharedWords",
+    "count_words",
+    "mine",
+    "mine_collection",
+    "mine_embeddings",
+    "weigh_words",
+]

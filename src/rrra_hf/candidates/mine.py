@@ -1,0 +1,300 @@
+"""Mining candidates: the best documents of each training query, the labelled positives taken out."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import get_device_name
+from tqdm.auto import tqdm
+
+from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection, texts_fingerprint
+from ..embeddings.fingerprint import array_fingerprint
+from ..embeddings.threads import compute_threads
+from ..indexes import Index
+from .exact import ExactSearch
+from .pool import CandidatePool
+from .unfinished import Search, UnfinishedPool
+
+if TYPE_CHECKING:
+    from ..data import Collection
+
+
+def mine(
+    collection: Collection,
+    encoder: SentenceTransformer,
+    depth: int = 100,
+    *,
+    split: str = "train",
+    cache_dir: str | os.PathLike[str] | None = None,
+    batch_size: int = 64,
+    show_progress_bar: bool | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> CandidatePool:
+    """Mine the documents that an encoder ranks high for each query of a split.
+
+    Documents with the very text of one of the query's positives are no candidates either.
+
+    Args:
+        collection: The collection.
+        encoder: The encoder.
+        depth: Candidates a query.
+        split: The split whose queries and positives are used.
+        cache_dir: Folder of the cache of embeddings, see `encode`.
+        batch_size: Texts a forward pass.
+        show_progress_bar: None shows one on a terminal only.
+        folder: Folder that the pool is saved in while it grows, see `mine_embeddings`.
+
+    Returns:
+        A pool with the queries in the order of `collection.split(split).query_ids`, and fingerprints.
+
+    Raises:
+        ValueError: If there is no such split, a query has no positive, or the encoder gives NaN.
+    """
+    part = collection.split(split)
+    # Before the long part.
+    _check_depth(depth)
+    _check_every_query_has_positives(part.positive_rows, part.query_ids)
+    embeddings = embed_collection(
+        part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
+    )
+    return mine_collection(part, embeddings, depth, folder=folder, show_progress_bar=show_progress_bar)
+
+
+def mine_collection(
+    collection: Collection, embeddings: CollectionEmbeddings, depth: int = 100, **options: Any
+) -> CandidatePool:
+    """Mine candidates for all queries of a collection that is encoded already.
+
+    Args:
+        collection: The collection, with a positive for every query (take a split of it).
+        embeddings: Its embeddings.
+        depth: Candidates a query.
+        **options: `folder`, `index`, `max_memory`, ... of `mine_embeddings`.
+
+    Returns:
+        A pool with the queries in the order of `collection.query_ids`, and fingerprints.
+
+    Raises:
+        ValueError: If a query has no positive.
+    """
+    return mine_embeddings(
+        embeddings.queries,
+        embeddings.documents,
+        collection.positive_rows,
+        depth=depth,
+        query_ids=collection.query_ids,
+        document_ids=collection.document_ids,
+        excluded=_rows_of_same_text(collection.document_texts, collection.positive_rows),
+        fingerprint=embeddings.fingerprint,
+        **options,
+    )
+
+
+def mine_embeddings(
+    query_embeddings: np.ndarray,
+    document_embeddings: np.ndarray,
+    positives: Sequence[Sequence[int] | np.ndarray],
+    *,
+    depth: int = 100,
+    query_ids: Sequence[str] | None = None,
+    document_ids: Sequence[str] | None = None,
+    excluded: Sequence[Sequence[int] | np.ndarray] | None = None,
+    fingerprint: dict[str, str] | None = None,
+    block_size: int = 1024,
+    max_memory: int = 2**25,
+    index: Index | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    show_progress_bar: bool | None = None,
+) -> CandidatePool:
+    """Mine candidates from embeddings of any source.
+
+    The search is exact, unless an `index` is given. It takes a block of queries at a time, on each core one.
+
+    With `folder`, each block's candidates are kept as soon as they are found, and in the end the pool is
+    saved there, in place of another one: mining that was interrupted goes on where it stopped, and mining
+    that was finished is read. Processes that mine the same into the same folder at once divide the blocks
+    among them, and all return the pool.
+
+    Args:
+        query_embeddings: `(n_queries, dim)`, of any length; memory-mapped or not.
+        document_embeddings: `(n_documents, dim)`, likewise.
+        positives: Rows of each query's relevant documents, at least one a query.
+        depth: Candidates a query; where the corpus has fewer, the pool is padded with -1.
+        query_ids: Ids of the queries; their rows as strings if not given.
+        document_ids: Ids of the documents; their rows as strings if not given.
+        excluded: Rows of further documents that must not be a query's candidates.
+        fingerprint: What the embeddings were made from, see `CandidatePool`.
+        block_size: Queries searched at a time, the unit of resuming.
+        max_memory: Bytes that a core takes beside the embeddings and the pool.
+        index: Where the documents are in the order of their rows, to search there; its hits may be
+            approximate.
+        folder: Folder of the pool, see `CandidatePool.save`; None to keep nothing on disk.
+        device: Where to compute; None for a GPU if there is one.
+        show_progress_bar: None shows one on a terminal only.
+
+    Returns:
+        A pool with the queries in the order of their rows.
+
+    Raises:
+        ValueError: If embeddings are not finite matrices of one dimension, a query has no positive, a
+            row is not in the corpus, lengths disagree, a size is not legal, or the folder holds other
+            files; the message names the argument.
+
+    Example:
+        >>> documents = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+        >>> pool = mine_embeddings(documents[:1], documents, positives=[[0]], depth=2)
+        >>> pool.candidate_ids, pool.scores.round(2).tolist()
+        ([['1', '2']], [[0.800000011920929, 0.0]])
+    """
+    _check_depth(depth)
+    for name, size in (("block_size", block_size), ("max_memory", max_memory)):
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+    queries = check_embeddings(query_embeddings, "query_embeddings")
+    documents = check_embeddings(document_embeddings, "document_embeddings", dim=queries.shape[1])
+    if index is not None and (len(index), index.dim) != documents.shape:
+        raise ValueError(
+            f"index must hold documents of shape {documents.shape}, got {(len(index), index.dim)}."
+        )
+    query_names = _ids(query_ids, len(queries), "query_ids")
+    document_names = _ids(document_ids, len(documents), "document_ids")
+    positive_rows = _check_rows(positives, "positives", len(queries), len(documents))
+    _check_every_query_has_positives(positive_rows, query_names)
+    removed = positive_rows
+    if excluded is not None:
+        excluded_rows = _check_rows(excluded, "excluded", len(queries), len(documents))
+        removed = [np.union1d(p, e) for p, e in zip(positive_rows, excluded_rows, strict=True)]
+
+    place = torch.device(device or get_device_name())
+    search: Search = (
+        ExactSearch(queries, documents, removed, depth, max_memory, place).search
+        if index is None
+        else partial(_search_index, index, queries, removed, depth)
+    )
+    # An index has threads of its own, and a GPU is one.
+    threaded = index is None and place.type == "cpu" and torch.get_num_threads() > 1
+    blocks = [
+        slice(start, min(start + block_size, len(queries))) for start in range(0, len(queries), block_size)
+    ]
+    run = partial(_run, blocks, threaded, show_progress_bar)
+    make_pool = partial(CandidatePool, query_names, document_names, positive_rows)
+    fingerprint = dict(fingerprint or {})
+    if folder is None:
+        candidates = np.empty((len(queries), depth), dtype=np.int32)
+        scores = np.empty((len(queries), depth), dtype=np.float32)
+
+        def fill(block: slice) -> None:
+            candidates[block], scores[block] = search(block)
+
+        run(fill)
+        return make_pool(candidates, scores, fingerprint=fingerprint)
+    decisive = {
+        **fingerprint,
+        "query_embeddings": array_fingerprint(queries),
+        "document_embeddings": array_fingerprint(documents),
+        "query_ids": texts_fingerprint(query_names),
+        "document_ids": texts_fingerprint(document_names),
+        "positives": _rows_fingerprint(positive_rows),
+        "removed": _rows_fingerprint(removed),
+        "index": type(index).__name__,
+        "depth": str(depth),
+    }
+    mining = texts_fingerprint([*decisive, *decisive.values()])
+    unfinished = UnfinishedPool(Path(folder), mining, blocks, depth)
+    if unfinished.finished():
+        return unfinished.load()
+    run(partial(unfinished.mine, search))
+    return unfinished.finish(search, partial(make_pool, fingerprint={**fingerprint, "mining": mining}))
+
+
+def _run(
+    blocks: list[slice], threaded: bool, show_progress_bar: bool | None, work: Callable[[slice], None]
+) -> None:
+    """Do the work on each block, on several cores if that is wanted, under one progress bar."""
+    disable = None if show_progress_bar is None else not show_progress_bar
+    with (
+        tqdm(total=blocks[-1].stop, desc="Mining", unit="query", disable=disable) as bar,
+        compute_threads() if threaded and len(blocks) > 1 else nullcontext() as pool,
+    ):
+        done = map(work, blocks) if pool is None else pool.map(work, blocks)
+        for block, _ in zip(blocks, done, strict=True):
+            bar.update(block.stop - block.start)
+
+
+def _search_index(
+    index: Index, queries: np.ndarray, removed: list[np.ndarray], depth: int, block: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the candidates of a block of queries in an index, rows and cosines as `ExactSearch.search`."""
+    # Deep enough that `depth` candidates are left after the removal.
+    found_scores, found = index.search(queries[block], depth + max(len(rows) for rows in removed[block]))
+    candidates = np.full((len(found), depth), -1, dtype=np.int32)
+    scores = np.full((len(found), depth), -np.inf, dtype=np.float32)
+    for query, rows in enumerate(removed[block]):
+        # Approximate indexes fill up with -1.
+        kept = np.flatnonzero((found[query] >= 0) & np.isin(found[query], rows, invert=True))[:depth]
+        candidates[query, : len(kept)] = found[query, kept]
+        scores[query, : len(kept)] = found_scores[query, kept]
+    return candidates, scores
+
+
+def _rows_fingerprint(row_lists: list[np.ndarray]) -> str:
+    lengths = np.array([len(rows) for rows in row_lists], dtype=np.int64)
+    return array_fingerprint(lengths) + array_fingerprint(np.concatenate(row_lists))
+
+
+def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:
+    """Return, for each query, the rows of all documents with the text of one of its positives."""
+    rows_of = defaultdict(list)
+    for row, text in enumerate(texts):
+        rows_of[text].append(row)
+    return [np.array([same for row in rows for same in rows_of[texts[row]]]) for rows in positives]
+
+
+def _check_depth(depth: int) -> None:
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}.")
+
+
+def _ids(ids: Sequence[str] | None, count: int, name: str) -> list[str]:
+    if ids is None:
+        return [str(row) for row in range(count)]
+    if len(ids) != count:
+        raise ValueError(f"{name} must have one entry an embedding ({count}), got {len(ids)}.")
+    return list(ids)
+
+
+def _check_rows(
+    row_lists: Sequence[Sequence[int] | np.ndarray], name: str, n_queries: int, n_documents: int
+) -> list[np.ndarray]:
+    """Return each query's rows, sorted and unique, if all are rows of the corpus."""
+    if len(row_lists) != n_queries:
+        raise ValueError(f"{name} must have one entry a query ({n_queries}), got {len(row_lists)}.")
+    checked = []
+    for query, rows in enumerate(row_lists):
+        unique = np.unique(np.asarray(rows))
+        if unique.size and (unique.dtype.kind not in "iu" or unique[0] < 0 or unique[-1] >= n_documents):
+            raise ValueError(
+                f"{name} must hold rows of the {n_documents} documents, "
+                f"got {unique.tolist()} for query {query}."
+            )
+        checked.append(unique.astype(np.int32))
+    return checked
+
+
+def _check_every_query_has_positives(positives: list[np.ndarray], query_ids: list[str]) -> None:
+    without = [query_id for query_id, rows in zip(query_ids, positives, strict=True) if not len(rows)]
+    if without:
+        raise ValueError(
+            f"Every query needs a positive: {len(without)} of {len(query_ids)} have none, "
+            f"the first is {without[0]!r}."
+        )

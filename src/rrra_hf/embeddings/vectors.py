@@ -1,0 +1,297 @@
+"""Embeddings that lie in a vector database or a file: read once, fitted and reranked without re-encoding.
+
+Nothing is held in memory whole: what isn't a memory map already goes to a scratch file that has no name and
+vanishes with the array.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..evaluation import reorder
+from ..models.adapter_rrra import RetrieverAdapter
+from .checks import check_embeddings
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+# Pairs of query and document that the adapter reads at a time.
+PAIRS = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Embeddings and what they are of, row for row: `fit_adapter` takes `embeddings` as they are.
+
+    Args:
+        ids: Ids of the documents, or queries.
+        embeddings: `(n, dim)`, usually memory-mapped.
+
+    Raises:
+        ValueError: If an id repeats, the two are of different lengths, or a value is not finite.
+
+    Example:
+        >>> vectors = Vectors(["a", "b"], np.eye(2, dtype=np.float32))
+        >>> vectors.row_of["b"]
+        1
+    """
+
+    ids: list[str]
+    embeddings: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_embeddings(self.embeddings, "embeddings")
+        if len(self.ids) != len(self.embeddings):
+            raise ValueError(
+                f"ids must be one an embedding, got {len(self.ids)} of {len(self.embeddings)} embeddings."
+            )
+        if len(self.row_of) < len(self.ids):
+            repeated, count = Counter(self.ids).most_common(1)[0]
+            raise ValueError(f"ids must be unique, {repeated!r} is there {count} times.")
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Row of each id: how labels become the `positives` of `fit_adapter`, and hits become rows."""
+        return {name: row for row, name in enumerate(self.ids)}
+
+
+def read_milvus(
+    client: MilvusClient,
+    collection_name: str,
+    *,
+    id_field: str = "id",
+    vector_field: str = "vector",
+    batch_size: int = 1000,
+    scratch_dir: str | os.PathLike[str] | None = None,
+) -> Vectors:
+    """Read all embeddings of a Milvus collection, in one file or in a cluster.
+
+    Args:
+        client: The client.
+        collection_name: The collection; it must be loaded and must not be written to meanwhile.
+        id_field: Field of the ids; integers become strings.
+        vector_field: Field of the embeddings, dense floats.
+        batch_size: Entities a request.
+        scratch_dir: Where the embeddings are kept; None for the system's folder for temporary files.
+
+    Raises:
+        ValueError: If the collection lacks a field, holds nothing, or changed while it was read.
+
+    Example:
+        >>> from pymilvus import MilvusClient  # doctest: +SKIP
+        >>> vectors = read_milvus(MilvusClient("documents.db"), "documents")  # doctest: +SKIP
+    """
+    fields = client.describe_collection(collection_name)["fields"]
+    kinds = {field["name"]: field["type"].name for field in fields}
+    if id_field not in kinds:
+        raise ValueError(f"id_field must be a field of {collection_name}, {list(kinds)}, got {id_field!r}.")
+    if kinds.get(vector_field) != "FLOAT_VECTOR":
+        raise ValueError(
+            f"vector_field must be a FLOAT_VECTOR field of {collection_name}, {kinds}, got {vector_field!r}."
+        )
+    strong = {"consistency_level": "Strong"}
+    count = client.query(collection_name, filter="", output_fields=["count(*)"], **strong)[0]["count(*)"]
+
+    def batches() -> Iterator[tuple[list[str], np.ndarray]]:
+        iterator = client.query_iterator(
+            collection_name, batch_size=batch_size, output_fields=[id_field, vector_field], **strong
+        )
+        try:
+            while found := iterator.next():
+                vectors = np.array([entity[vector_field] for entity in found], dtype=np.float32)
+                yield [str(entity[id_field]) for entity in found], vectors
+        finally:
+            iterator.close()
+
+    return _gather(batches(), count, f"The collection {collection_name}", scratch_dir)
+
+
+def read_parquet(
+    path: str | os.PathLike[str],
+    *,
+    id_column: str = "id",
+    vector_column: str = "embedding",
+    batch_size: int = 4096,
+    scratch_dir: str | os.PathLike[str] | None = None,
+) -> Vectors:
+    """Read embeddings from a Parquet file, or from all `*.parquet` of a folder in the order of their names.
+
+    Args:
+        path: The file or folder.
+        id_column: Column of the ids; integers become strings.
+        vector_column: Column of the embeddings, lists of floats of one length.
+        batch_size: Rows read at a time.
+        scratch_dir: Where the embeddings are kept; None for the system's folder for temporary files.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is damaged or lacks a column, or a row holds no list of that length; the message
+            names file and row.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "vectors.parquet"
+        >>> pq.write_table(pa.table({"id": [7, 8], "embedding": [[1.0, 0.0], [0.0, 1.0]]}), path)
+        >>> read_parquet(path).ids
+        ['7', '8']
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise FileNotFoundError(f"No Parquet file at {path}.")
+    count = 0
+    for file in files:
+        with _open_parquet(file, id_column, vector_column) as parquet:
+            count += parquet.metadata.num_rows
+
+    def batches() -> Iterator[tuple[list[str], np.ndarray]]:
+        for file in files:
+            with _open_parquet(file, id_column, vector_column) as parquet:
+                row = 0
+                for batch in parquet.iter_batches(batch_size, columns=[id_column, vector_column]):
+                    names = [str(name) for name in batch.column(id_column).to_pylist()]
+                    yield names, _matrix(batch.column(vector_column), file, row)
+                    row += len(batch)
+
+    return _gather(batches(), count, str(path), scratch_dir)
+
+
+def read_npy(path: str | os.PathLike[str], ids: Sequence[str] | None = None) -> Vectors:
+    """Open an array in NumPy's own format, memory-mapped: nothing is read but to check it.
+
+    Args:
+        path: A file that `numpy.save` wrote, `(n, dim)`.
+        ids: Ids of its rows; their positions if not given.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or holds something else; pickled objects are never read.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "vectors.npy"
+        >>> np.save(path, np.eye(2))
+        >>> read_npy(path).ids
+        ['0', '1']
+    """
+    try:
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or holds no array of numbers: {error}") from error
+    if not isinstance(embeddings, np.ndarray):
+        raise ValueError(f"{path} must hold one array, got an archive of several.")
+    return Vectors([str(row) for row in range(len(embeddings))] if ids is None else list(ids), embeddings)
+
+
+def rerank_vectors(
+    adapter: RetrieverAdapter,
+    query_embeddings: np.ndarray,
+    document_embeddings: np.ndarray,
+    rows: np.ndarray | Sequence[Sequence[int]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rerank what a vector database found, given the embeddings alone.
+
+    Whatever distance the database goes by, the score is made of cosines. If the adapter has linear maps, they
+    are applied here; the database is to be searched with `adapter.map_queries(query_embeddings)`.
+
+    Args:
+        adapter: An adapter that was fitted on such embeddings.
+        query_embeddings: `(n, dim)`, as the encoder made them.
+        document_embeddings: `(m, dim)`, likewise; memory-mapped or not, only the rows found are read.
+        rows: Rows of the documents found for each query, `(n, k)`.
+
+    Returns:
+        Rows, best first, and their scores, both `(n, k)`.
+
+    Raises:
+        ValueError: If a shape is wrong, a row isn't there, a value is not finite, or the adapter reads words.
+
+    Example:
+        >>> from rrra_hf import AdapterConfig
+        >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=2, lambda_=0.1))
+        >>> rows, _ = rerank_vectors(adapter, np.array([[1.0, 0.0]]), np.eye(2), [[1, 0]])
+        >>> rows.tolist()
+        [[0, 1]]
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if rows.ndim != 2 or len(rows) != len(query_embeddings):
+        raise ValueError(f"rows must be (n, k) for {len(query_embeddings)} queries, got {rows.shape}.")
+    if rows.size and (rows.min() < 0 or rows.max() >= len(document_embeddings)):
+        raise ValueError(
+            f"rows must be in [0, {len(document_embeddings)}), got {rows.min()} to {rows.max()}."
+        )
+    scores = np.empty(rows.shape, dtype=np.float32)
+    step = max(1, PAIRS // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        found = np.asarray(document_embeddings[block.reshape(-1)])
+        documents = adapter.map_documents(found).reshape(*block.shape, -1)
+        queries = adapter.map_queries(np.asarray(query_embeddings[start : start + step]))
+        scores[start : start + step] = adapter.rerank(queries, documents)
+    return reorder(rows, scores), reorder(scores, scores)
+
+
+def _open_parquet(file: Path, id_column: str, vector_column: str) -> pq.ParquetFile:
+    try:
+        parquet = pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{file} is damaged or no Parquet file: {error}") from error
+    schema = parquet.schema_arrow
+    for argument, name in (("id_column", id_column), ("vector_column", vector_column)):
+        if name not in schema.names:
+            raise ValueError(f"{argument} must be a column of {file}, {schema.names}, got {name!r}.")
+    kind = schema.field(vector_column).type
+    if not hasattr(kind, "value_type") or not pa.types.is_floating(kind.value_type):
+        raise ValueError(f"{file} must have lists of floats as {vector_column}, got {kind}.")
+    return parquet
+
+
+def _matrix(column: pa.Array, file: Path, first_row: int) -> np.ndarray:
+    """Return lists of one length as `(n, dim)`."""
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    odd = np.flatnonzero((lengths != lengths[0]) | ~column.is_valid().to_numpy(zero_copy_only=False))
+    if len(odd):
+        raise ValueError(
+            f"{file} must hold embeddings of one dimension, row {first_row + odd[0]} holds "
+            f"{column[odd[0]].as_py()}, row {first_row} one of {lengths[0]}."
+        )
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def _gather(
+    batches: Iterator[tuple[list[str], np.ndarray]],
+    count: int,
+    source: str,
+    scratch_dir: str | os.PathLike[str] | None,
+) -> Vectors:
+    """Put batches of ids and embeddings one after the other, the embeddings in a file without a name."""
+    if count == 0:
+        raise ValueError(f"{source} holds no embeddings.")
+    ids: list[str] = []
+    embeddings = np.empty((0, 0), dtype=np.float32)
+    with tempfile.TemporaryFile(dir=scratch_dir) as scratch:
+        for names, block in batches:
+            if not ids:
+                embeddings = np.memmap(scratch, np.float32, "w+", shape=(count, block.shape[1]))
+            end = len(ids) + len(names)
+            if block.shape[1] != embeddings.shape[1]:
+                raise ValueError(
+                    f"{source} must hold embeddings of one dimension, got {block.shape[1]} in row {len(ids)} "
+                    f"and {embeddings.shape[1]} before."
+                )
+            if end <= count:
+                embeddings[len(ids) : end] = block
+            ids += names
+    if len(ids) != count:
+        raise ValueError(f"{source} changed while it was read: {len(ids)} embeddings, {count} before.")
+    return Vectors(ids, embeddings)

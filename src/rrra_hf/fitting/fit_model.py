@@ -1,0 +1,95 @@
+"""Fitting the adapter of a model on a collection, its encoder frozen."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scipy.sparse import csr_array
+from sentence_transformers import SentenceTransformer
+
+from ..candidates import CandidatePool, LabelledQueries, count_words, mine_collection
+from ..embeddings import embed_collection, encode
+from ..models.adapter_rrra import RetrieverAdapter
+from ..models.configuration_rrra import AdapterConfig
+from ..models.modeling_rrra import RRRAModel
+from .arguments import FitArguments
+from .fit import fit_adapter
+
+if TYPE_CHECKING:
+    from ..data import Collection
+
+logger = logging.getLogger(__name__)
+
+
+def fit_model(
+    model: RRRAModel,
+    collection: Collection,
+    arguments: FitArguments | None = None,
+    *,
+    pool: CandidatePool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    batch_size: int = 64,
+) -> RRRAModel:
+    """Replace the model's adapter by one fitted on the collection's training queries.
+
+    The development queries are those of the split `dev`, or a part of the training queries.
+
+    Args:
+        model: The model; its encoder stays as it is, whatever adapter it has is discarded.
+        collection: A collection with the split `train`.
+        arguments: Settings.
+        pool: Candidates mined before with this very model; mined here if not given.
+        cache_dir: Folder of the cache of embeddings.
+        batch_size: Texts a forward pass.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: If there is no split `train`, or the pool was made by another model or from other
+            texts.
+    """
+    arguments = arguments or FitArguments()
+    training = collection.split("train")
+    model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.hidden_size)).eval()
+    encoder = model.to_sentence_transformer()
+    embeddings = embed_collection(training, encoder, cache_dir=cache_dir, batch_size=batch_size)
+
+    count = partial(words_to_read, arguments, encoder)
+    development = None
+    if "dev" in collection.splits:
+        part = collection.split("dev")
+        queries = encode(encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size)
+        development = LabelledQueries(queries, part.positive_rows, count(part.query_texts))
+    if pool is None:
+        pool = mine_collection(training, embeddings, arguments.depth)
+    else:
+        pool.require(embeddings.fingerprint)
+    model.adapter = fit_adapter(
+        embeddings.queries,
+        embeddings.documents,
+        pool=pool,
+        development=development,
+        arguments=arguments,
+        query_words=count(training.query_texts),
+        document_words=count(training.document_texts),
+    )
+    model.adapter.config.fit["data"]["collection"] = collection.name
+    return model
+
+
+def words_to_read(
+    arguments: FitArguments, encoder: SentenceTransformer, texts: Sequence[str]
+) -> csr_array | None:
+    """Return the counts of the texts' words, None if the adapter to be fitted reads none.
+
+    Args:
+        arguments: Settings of the fit.
+        encoder: The encoder, whose word pieces are counted.
+        texts: The texts.
+    """
+    return count_words(encoder, texts) if arguments.reads_words else None

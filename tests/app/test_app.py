@@ -1,0 +1,368 @@
+"""The demo in a real browser: both rankings, their probabilities, and nothing of a document but its text."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+import yaml
+from packaging.version import Version
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+from sentence_transformers import SentenceTransformer
+
+from command_line import rrra
+from retriever_models import CORPUS, QUERY, make_adapter, make_retriever
+from rrra_hf.app import THEME, Comparison, PlacedHit, compare, create_demo
+from rrra_hf.app.page import EXCERPT_LENGTH, NO_ADAPTER, comparison_html
+from rrra_hf.retrieval import Retriever
+
+SPACE = Path(__file__).parents[2] / "examples" / "space"
+# What runs if it is taken for HTML, or for the JavaScript or Handlebars of Gradio's templates.
+HOSTILE = (
+    "<script>window.harmed = 1</script><img src='x' onerror='window.harmed = 2'>"
+    "${window.harmed = 3} {{value}} </p></li> files"
+)
+DOCUMENTS = {**CORPUS, "hostile": {"title": "<b onclick='harm()'>files</b>", "text": HOSTILE}}
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def retriever(tiny_bert: Path) -> Retriever:
+    return make_retriever(tiny_bert).index(DOCUMENTS)
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_bert: Path) -> Retriever:
+    return Retriever.from_pretrained(tiny_bert, device="cpu").index(CORPUS)
+
+
+# -------------------------------------------------------------------- rankings
+
+
+def test_both_rankings_are_those_of_the_retriever(retriever: Retriever) -> None:
+    found = compare(retriever, QUERY, top_k=4)
+    assert found.reranked is not None
+    ids = {document["text"]: document["id"] for document in retriever.documents.to_pylist()}
+    for ranking, rerank in ((found.encoder, False), (found.reranked, True)):
+        hits = retriever.search(QUERY, top_k=4, rerank=rerank, probabilities=True)[0]
+        assert [(ids[hit.text], hit.probability) for hit in ranking] == [
+            (hit["corpus_id"], pytest.approx(hit["probability"], abs=1e-6)) for hit in hits
+        ]
+        assert [hit.place for hit in ranking] == [1, 2, 3, 4]
+    assert [hit.place_before for hit in found.encoder] == [1, 2, 3, 4]
+    places = {
+        hit["corpus_id"]: place for place, hit in enumerate(retriever.search(QUERY, rerank=False)[0], 1)
+    }
+    assert [hit.place_before for hit in found.reranked] == [places[ids[hit.text]] for hit in found.reranked]
+    assert [hit.text for hit in found.reranked] != [hit.text for hit in found.encoder]
+
+
+def test_at_least_the_documents_shown_are_reranked(retriever: Retriever) -> None:
+    assert compare(retriever, QUERY, top_k=7, depth=1) == compare(retriever, QUERY, top_k=7, depth=7)
+
+
+def test_without_an_adapter_there_is_one_ranking_and_a_note(plain: Retriever) -> None:
+    found = compare(plain, QUERY, top_k=3)
+    assert found.reranked is None
+    assert [hit.probability for hit in found.encoder] == [None] * 3
+    html = comparison_html(found)
+    assert NO_ADAPTER in html and "%</span>" not in html
+
+
+def test_linear_maps_are_named_as_they_change_both_rankings(tiny_bert: Path) -> None:
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    for maps in ({}, {"query_map": True}, {"document_map": True}):
+        mapping = Retriever(encoder, make_adapter(**maps)).index(CORPUS)
+        assert ("with the adapter's maps" in comparison_html(compare(mapping, QUERY))) == bool(maps)
+
+
+@pytest.mark.parametrize(
+    ("query", "top_k", "message"),
+    [
+        (" \n", 3, "The query is empty"),
+        ("a" * 2001, 3, "2,000 characters at most, this one has 2,001"),
+        (QUERY, 0, "top_k must be at least 1, got 0"),
+    ],
+)
+def test_bad_queries_are_refused(retriever: Retriever, query: str, top_k: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(retriever, query, top_k)
+
+
+def moves(*places_before: int) -> list[str]:
+    hits = [PlacedHit(place, before, "", "text", 0.5) for place, before in enumerate(places_before, 1)]
+    html = comparison_html(Comparison([], hits))
+    return re.findall(r'<span class="move.*?>(.*?)</span>', html)
+
+
+def test_moves_are_told_in_words() -> None:
+    assert moves(1, 3, 2) == ["same place", "up 1", "down 1"]
+    # The fourth was not among the three that the other column shows.
+    assert moves(4, 1, 40) == ["new, up 3", "down 1", "new, up 37"]
+
+
+def test_documents_are_escaped_and_long_ones_cut() -> None:
+    hit = PlacedHit(1, 1, "<title>", HOSTILE + "\n a" * EXCERPT_LENGTH, 0.004)
+    html = comparison_html(Comparison([hit], [hit]))
+    assert "<script" not in html and "<img" not in html and "<title" not in html
+    assert "&lt;title&gt;" in html and "a a …</p>" in html and "0%" in html
+
+
+def test_a_retriever_without_an_index_is_refused(tiny_bert: Path) -> None:
+    with pytest.raises(ValueError, match="no index yet"):
+        create_demo(make_retriever(tiny_bert))
+
+
+def test_what_to_install_is_told_where_gradio_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "rrra_hf.app.blocks")
+    with pytest.raises(ImportError, match=r"pip install 'rrra-hf\[app\]'"):
+        import_module("rrra_hf.app.blocks")
+
+
+# -------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    """Chromium without a window, which reaches this machine alone."""
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    if missing:
+        reason = f"no {' and no '.join(missing)}: apt-get install chromium chromium-driver"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    options = ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"),
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):
+        options.add_argument(argument)
+    driver = Chrome(options=options, service=ChromeService(executable_path=shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def contacted() -> Iterator[list[str]]:
+    """Names of other machines that this process looked up."""
+    names: list[str] = []
+    look_up = socket.getaddrinfo
+
+    def record(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in ("127.0.0.1", "localhost"):
+            names.append(host)
+        return look_up(host, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", record)
+        yield names
+
+
+@pytest.fixture(scope="module")
+def serve(contacted: list[str]) -> Iterator[Callable[[gr.Blocks], str]]:
+    """Serve demos on this machine, and return their addresses."""
+    served: list[gr.Blocks] = []
+
+    def launch(demo: gr.Blocks) -> str:
+        _, url, _ = demo.launch(server_name="127.0.0.1", theme=THEME, quiet=True, prevent_thread_lock=True)
+        served.append(demo)
+        return url
+
+    yield launch
+    for demo in served:
+        demo.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def url(retriever: Retriever, serve: Callable[[gr.Blocks], str]) -> str:
+    return serve(create_demo(retriever, title="Commands", examples=["sort a text", QUERY]))
+
+
+def search(browser: Chrome, query: str) -> None:
+    """Type a query and press Enter."""
+    wait_for(browser, "textarea").send_keys(query, Keys.ENTER)
+
+
+def wait_for(browser: Chrome, selector: str) -> Any:
+    return WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector))[
+        0
+    ]
+
+
+def column(browser: Chrome, name: str) -> list[tuple[str, str, str]]:
+    """Return text, probability and move of each hit of a column, as they are seen."""
+    hits = browser.find_elements(By.CSS_SELECTOR, f"section[aria-label='{name}'] .hit")
+
+    def text(hit: Any, selector: str) -> str:
+        return " ".join(part.text for part in hit.find_elements(By.CSS_SELECTOR, selector))
+
+    return [(text(hit, "p"), text(hit, ".probability"), text(hit, ".move")) for hit in hits]
+
+
+@pytest.mark.slow
+def test_a_query_shows_both_rankings_with_probabilities_and_moves(
+    browser: Chrome, url: str, retriever: Retriever, contacted: list[str]
+) -> None:
+    browser.set_window_size(1280, 900)
+    browser.get(url)
+    search(browser, QUERY)
+    wait_for(browser, ".rankings")
+    found = compare(retriever, QUERY)
+    assert found.reranked is not None
+    for name, hits in (("Without adapter", found.encoder), ("With adapter", found.reranked)):
+        assert [(text, probability) for text, probability, _ in column(browser, name)] == [
+            (hit.text, f"{hit.probability:.0%}") for hit in hits
+        ]
+    said = [move for _, _, move in column(browser, "With adapter")]
+    assert said == moves(*(hit.place_before for hit in found.reranked))
+    assert {"up", "down"} <= {move.split()[0] for move in said}
+    left, right = browser.find_elements(By.CSS_SELECTOR, "section.ranking")
+    assert left.rect["y"] == right.rect["y"] and left.rect["x"] + left.rect["width"] < right.rect["x"]
+    # Neither the process nor the page asked anyone else for anything.
+    assert contacted == []
+    loaded = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
+    assert loaded and all(address.startswith(url) for address in loaded)
+
+
+@pytest.mark.slow
+def test_a_document_is_text_whatever_it_holds(browser: Chrome, url: str) -> None:
+    browser.get(url)
+    search(browser, "<img src=x onerror='window.harmed = 4'> files")
+    wait_for(browser, ".rankings")
+    assert HOSTILE in [text for text, _, _ in column(browser, "With adapter")]
+    assert browser.execute_script("return window.harmed") is None
+    assert not browser.find_elements(By.CSS_SELECTOR, ".hit img, .hit script, .hit b")
+
+
+@pytest.mark.slow
+def test_an_empty_query_is_refused_in_the_page(browser: Chrome, url: str) -> None:
+    browser.get(url)
+    search(browser, "   ")
+    message = wait_for(browser, ".message[role=alert]")
+    assert message.text == "The query is empty: type what you are looking for."
+    assert not browser.find_elements(By.CSS_SELECTOR, ".rankings")
+
+
+@pytest.mark.slow
+def test_an_example_is_searched_when_it_is_clicked(browser: Chrome, url: str, retriever: Retriever) -> None:
+    browser.get(url)
+    button = WebDriverWait(browser, SECONDS).until(
+        lambda _: browser.find_elements(By.XPATH, "//button[contains(., 'sort a text')]")
+    )[0]
+    button.click()
+    wait_for(browser, ".rankings")
+    assert column(browser, "Without adapter")[0][0] == compare(retriever, "sort a text").encoder[0].text
+
+
+@pytest.mark.slow
+def test_a_phone_shows_the_columns_below_each_other(browser: Chrome, url: str) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get(url)
+        search(browser, QUERY)
+        wait_for(browser, ".rankings")
+        first, second = browser.find_elements(By.CSS_SELECTOR, "section.ranking")
+        assert second.rect["y"] > first.rect["y"] + first.rect["height"]
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.slow
+def test_a_page_without_an_adapter_says_so(
+    browser: Chrome, plain: Retriever, serve: Callable[[gr.Blocks], str]
+) -> None:
+    browser.get(serve(create_demo(plain)))
+    search(browser, QUERY)
+    assert wait_for(browser, ".message").text == NO_ADAPTER
+    assert len(column(browser, "Without adapter")) == len(CORPUS)
+    # The examples are the first words of documents, as none were given.
+    assert browser.find_elements(By.XPATH, "//button[contains(., 'find a line of text in files')]")
+
+
+# -------------------------------------------------------------------- command and Space
+
+
+@pytest.fixture(scope="module")
+def folder(retriever: Retriever, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("app") / "retriever"
+    retriever.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT through, which a process that a shell started in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_the_command_serves_until_it_is_interrupted(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    pages: list[str] = []
+
+    def interrupt_when_it_answers() -> None:
+        for _ in range(200):
+            time.sleep(0.1)
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                    pages.append(answer.read().decode())
+                    break
+            except OSError:
+                continue
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt_when_it_answers)
+    thread.start()
+    outcome = rrra("app", folder, "--port", port, "--title", "My documents", "--json")
+    thread.join()
+    assert outcome.status == 0, outcome.message
+    assert outcome.json == {"url": f"http://127.0.0.1:{port}/", "public_url": None, "documents": 7}
+    assert "My documents" in pages[0]
+
+
+def test_the_command_asks_for_an_index(tiny_bert: Path) -> None:
+    outcome = rrra("app", tiny_bert)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert f"{tiny_bert} has no index; make one with `rrra index`." in outcome.message
+
+
+def test_the_space_shows_the_retriever_that_a_variable_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RRRA_RETRIEVER", str(folder))
+    demo = runpy.run_path(str(SPACE / "app.py"))["demo"]
+    assert isinstance(demo, gr.Blocks) and demo.title == str(folder)
+    monkeypatch.delenv("RRRA_RETRIEVER")
+    with pytest.raises(SystemExit, match="Set the variable RRRA_RETRIEVER"):
+        runpy.run_path(str(SPACE / "app.py"))
+
+
+def test_the_space_names_its_software() -> None:
+    header = yaml.safe_load((SPACE / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert (header["sdk"], header["app_file"]) == ("gradio", "app.py")
+    assert Version(header["sdk_version"]).major == Version(gr.__version__).major
+    assert (SPACE / "requirements.txt").read_text().split() == ["rrra-hf[app]"]

@@ -1,0 +1,488 @@
+"""Model cards: what they say is what a folder records, and their snippets run as printed."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard import metadata_load, metadata_save
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
+from sentence_transformers import SentenceTransformer
+
+from command_line import rrra
+from conftest import word_collection
+from retriever_models import CORPUS, make_adapter, make_retriever
+from rrra_hf import Retriever, RRRAModel, train
+from rrra_hf.data import Collection
+from rrra_hf.evaluation import reliability_bins
+from rrra_hf.fitting import FitArguments, fit_model
+from rrra_hf.hub.card import CARD_NAME, PLOT_NAME, model_card, write_model_card
+from rrra_hf.hub.citations import CITATIONS
+from rrra_hf.retrieval import evaluate
+from rrra_hf.retrieval.saved import EVALUATION_NAME, evaluate_saved, read_evaluations
+from rrra_hf.training import TrainArguments
+
+PNG = b"\x89PNG\r\n\x1a\n"
+# What is measured, without and with linear maps, and of a head of either kind.
+PRESETS = {
+    "residual": FitArguments(hidden_size=8, depth=10, max_steps=20, eval_steps=10),
+    "evidence": FitArguments.preset("evidence", depth=10),
+}
+
+
+@pytest.fixture(scope="module")
+def collection() -> Collection:
+    return replace(word_collection(30, train=40, dev=15, test=20), name="words")
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    tiny_bert: Path, collection: Collection, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Folder of a model fitted by a preset and measured on the test queries, made once."""
+    place = tmp_path_factory.mktemp("models")
+
+    def get(preset: str) -> Path:
+        folder = place / f"words-{preset}"
+        if not folder.exists():
+            model = fit_model(RRRAModel.from_encoder(tiny_bert), collection, PRESETS[preset])
+            model.save_pretrained(folder)
+            evaluate_saved(folder, collection)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_bert: Path, collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    arguments = TrainArguments(
+        stage1_max_steps=2,
+        stage3_max_steps=2,
+        batch_size=4,
+        num_negatives=2,
+        folds=2,
+        fit=PRESETS["residual"],
+    )
+    run = tmp_path_factory.mktemp("trained") / "run"
+    train(collection, tiny_bert, run, arguments)
+    return run / "model"
+
+
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / folder.name))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    return config if config["model_type"] == "rrra_adapter" else config["adapter"]
+
+
+def forget(folder: Path, *names: str) -> None:
+    """Delete what newer releases record of a fit."""
+    config = json.loads((folder / "config.json").read_text())
+    for name in names or list(config["adapter"]["fit"]):
+        del config["adapter"]["fit"][name]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / EVALUATION_NAME).unlink(missing_ok=True)
+
+
+def check_bins(bins: dict[str, list[float]], pairs: int, relevant: int) -> None:
+    """Bins are tenths, each mean in its own, and hold what there is."""
+    assert sum(bins["pairs"]) == pairs
+    assert np.dot(bins["share"], bins["pairs"]) == pytest.approx(relevant)
+    tenths = np.floor(np.multiply(bins["probability"], 10))
+    assert (np.diff(tenths) > 0).all()
+
+
+def run_snippets(card: str, place: Path, monkeypatch: pytest.MonkeyPatch, **replaced: str) -> list[dict]:
+    """Run each Python snippet of a card where the folder is found by its name."""
+    monkeypatch.chdir(place)
+    namespaces = []
+    for snippet in re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL):
+        for old, new in replaced.items():
+            snippet = snippet.replace(old.replace("_", "-"), new)
+        namespaces.append({})
+        exec(snippet, namespaces[-1])
+    return namespaces
+
+
+# -------------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_saved_model_measures_as_its_retriever_does(fitted, collection, preset):
+    [figures] = read_evaluations(fitted(preset))
+    retriever = Retriever.from_pretrained(fitted(preset)).index(collection)
+    quality = evaluate(retriever, collection.split("test")).quality
+    measured = figures["quality"]["all"]
+    searched = "maps" if "maps" in measured else "encoder"
+    assert measured[searched] == pytest.approx(quality["encoder"].mean)
+    assert measured["adapter"] == pytest.approx(quality["adapter"].mean)
+    assert (figures["collection"], figures["split"], figures["documents"]) == ("words", "test", 30)
+    assert figures["queries"]["all"] == 20
+
+
+def test_the_encoder_is_measured_without_the_adapters_maps(fitted, collection, tiny_bert):
+    [figures] = read_evaluations(fitted("evidence"))
+    assert list(figures["quality"]["all"]) == ["encoder", "maps", "adapter"]
+    bare = Retriever(SentenceTransformer(str(tiny_bert), device="cpu")).index(collection)
+    expected = evaluate(bare, collection.split("test")).quality["encoder"].mean
+    assert figures["quality"]["all"]["encoder"] == pytest.approx(expected)
+
+
+def test_groups_of_seen_and_unseen_make_up_all(tiny_bert, tmp_path):
+    collection = word_collection(50, train=10, test=50)
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5})
+    model.save_pretrained(tmp_path / "model")
+    figures = evaluate_saved(tmp_path / "model", collection)
+    queries, quality = figures["queries"], figures["quality"]
+    assert queries["seen"] + queries["unseen"] == queries["all"] == 50
+    for measure, mean in quality["all"]["encoder"].items():
+        parts = [queries[group] * quality[group]["encoder"][measure] for group in ("seen", "unseen")]
+        assert sum(parts) / 50 == pytest.approx(mean)
+
+
+def test_detection_and_calibration_are_of_the_documents_found(fitted):
+    [figures] = read_evaluations(fitted("residual"))
+    # Each query has one relevant document among all thirty, which are all found.
+    assert figures["detection"]["pairs"] == 600
+    assert figures["detection"]["base_rate"] == pytest.approx(1 / 30)
+    check_bins(figures["calibration"]["reliability"], pairs=600, relevant=20)
+
+
+def test_a_retriever_with_an_adapter_of_its_own_is_measured(tiny_bert, collection, tmp_path):
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    Retriever(encoder, make_adapter(lambda_=0.5)).save_pretrained(tmp_path / "retriever")
+    figures = evaluate_saved(tmp_path / "retriever", collection)
+    expected = evaluate(
+        Retriever(encoder, make_adapter(lambda_=0.5)).index(collection), collection.split("test")
+    )
+    assert figures["quality"]["all"]["adapter"] == pytest.approx(expected.quality["adapter"].mean)
+
+
+def test_figures_replace_those_of_the_same_split_alone(fitted, collection, tmp_path):
+    folder = copy(fitted("residual"), tmp_path)
+    for split in ("dev", "test", "dev"):
+        evaluate_saved(folder, collection, split)
+    assert [figures["split"] for figures in read_evaluations(folder)] == ["test", "dev"]
+
+
+def test_an_adapter_alone_can_not_be_measured(collection, tmp_path):
+    make_adapter().save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="folder must hold a model with its encoder and an adapter"):
+        evaluate_saved(tmp_path / "adapter", collection)
+
+
+def test_bins_of_equal_width_leave_out_what_is_empty():
+    bins = reliability_bins(
+        np.array([[0.05, 1.0], [0.19, 0.15]]), np.array([[0, 1], [0, 1]]), bins=10, equal_width=True
+    )
+    np.testing.assert_allclose(bins.mean_probability, [0.05, 0.17, 1.0])
+    assert bins.share.tolist() == [0.0, 0.5, 1.0]
+    assert bins.num_pairs.tolist() == [1, 2, 1]
+
+
+# -------------------------------------------------------------------- what a fit records
+
+
+def test_a_fit_records_its_data_and_its_bins(fitted):
+    fit = config_of(fitted("residual"))["fit"]
+    assert fit["data"] == {"queries": 40, "pairs": 40, "documents": 30, "collection": "words"}
+    found = round(sum(np.multiply(*(fit["development"]["reliability"][k] for k in ("share", "pairs")))))
+    check_bins(fit["development"]["reliability"], pairs=150, relevant=found)
+    assert 0 < found <= 15
+
+
+# -------------------------------------------------------------------- the card
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_figure_of_a_card_is_in_its_folder(fitted, preset):
+    card = model_card(fitted(preset))
+    [figures] = read_evaluations(fitted(preset))
+    fit = config_of(fitted(preset))["fit"]
+    known = [
+        value for group in figures["quality"].values() for row in group.values() for value in row.values()
+    ]
+    known += [100 * figures["detection"]["base_rate"]]
+    known += [value for value in figures["calibration"].values() if isinstance(value, float)]
+    for score in figures["detection"]["scores"].values():
+        known += [score["average_precision"], *score["interval"], score["auroc"]]
+    known += [*fit["development"]["nDCG@10"].values(), fit["development"]["expected_calibration_error"]]
+    text = card.partition("## Evaluation")[2].partition("## Training")[0]
+    shown = re.findall(r"(?<![\w.])\d+\.\d+", text)
+    assert len(shown) > 15
+    for number in shown:
+        places = len(number.partition(".")[2])
+        assert any(f"{value:.{places}f}" == number for value in known), number
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_metadata_goes_through_the_hubs_own_functions_unchanged(fitted, preset, tmp_path):
+    card = ModelCard(model_card(fitted(preset), "me/words"))
+    [figures] = read_evaluations(fitted(preset))
+    path = tmp_path / CARD_NAME
+    card.save(path)
+    metadata = metadata_load(path)
+    name, results = model_index_to_eval_results(metadata["model-index"])
+    assert name == "words"
+    assert eval_results_to_model_index(name, results) == metadata["model-index"]
+    found = {result.metric_name: result.metric_value for result in results}
+    quality = figures["quality"]["all"]
+    assert found["nDCG@10, encoder alone"] == round(quality["encoder"]["nDCG@10"], 4)
+    assert found["nDCG@10, with the adapter"] == round(quality["adapter"]["nDCG@10"], 4)
+    assert {result.dataset_name for result in results} == {"words"}
+    assert set(metadata["metrics"]) == {result.metric_type for result in results}
+    metadata_save(path, metadata)
+    assert ModelCard.load(path).data.to_dict() == card.data.to_dict()
+    assert metadata["tags"][:2] == ["sentence-transformers", "sentence-similarity"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_snippets_of_a_model_run_and_agree(fitted, preset, monkeypatch):
+    folder = fitted(preset)
+    _, by_library, by_transformers = run_snippets(model_card(folder), folder.parent, monkeypatch)
+    for side in ("queries", "documents"):
+        np.testing.assert_allclose(by_library[side], by_transformers[side].numpy(), atol=1e-5)
+
+
+def test_snippets_name_the_repository(fitted, tmp_path, monkeypatch):
+    shutil.copytree(fitted("residual"), tmp_path / "me" / "words")
+    found = run_snippets(model_card(tmp_path / "me/words", "me/words"), tmp_path, monkeypatch)
+    assert len(found) == 3
+
+
+def test_snippets_of_an_adapter_alone(tmp_path, monkeypatch, tiny_bert):
+    make_adapter(query_map=True, document_map=True).save_pretrained(tmp_path / "adapter")
+    [found] = run_snippets(model_card(tmp_path / "adapter"), tmp_path, monkeypatch)
+    assert found["scores"].shape == found["probabilities"].shape == (2, 3)
+    assert "map_queries" in model_card(tmp_path / "adapter")
+    assert "model-index" not in model_card(tmp_path / "adapter")
+
+
+def test_snippet_of_an_adapter_that_reads_words(fitted, tiny_bert, tmp_path, monkeypatch):
+    RRRAModel.from_pretrained(fitted("evidence")).adapter.save_pretrained(tmp_path / "words")
+    card = model_card(tmp_path / "words")
+    [found] = run_snippets(card, tmp_path, monkeypatch, your_encoder=str(tiny_bert))
+    assert found["hit"].keys() == {"corpus_id", "score", "probability"}
+    assert "The weights hold embeddings of training queries" in card
+
+
+def test_snippets_of_a_retriever_use_its_index(tiny_bert, tmp_path, monkeypatch, capsys):
+    make_retriever(tiny_bert).index(CORPUS).save_pretrained(tmp_path / "commands")
+    card = model_card(tmp_path / "commands")
+    assert "**Index:** 6 documents" in card
+    assert "retriever.index(" not in card
+    assert len(run_snippets(card, tmp_path, monkeypatch)) == 3
+    assert any(line.startswith("grep ") for line in capsys.readouterr().out.splitlines())
+    shutil.rmtree(tmp_path / "commands/index")
+    without = model_card(tmp_path / "commands")
+    assert "**Index:**" not in without
+    assert "retriever.index(" in without
+
+
+def test_snippets_of_a_retriever_of_another_encoder(tiny_bert, tmp_path, monkeypatch):
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    Retriever(encoder, make_adapter()).save_pretrained(tmp_path / "other")
+    card = model_card(tmp_path / "other")
+    assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
+    assert "trust_remote_code" not in card
+    Retriever(encoder).index(CORPUS).save_pretrained(tmp_path / "plain")
+    card = model_card(tmp_path / "plain")
+    assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
+    assert "adapter" not in card.partition("---\n\n# ")[2].partition("## Citation")[0]
+
+
+@pytest.mark.slow
+def test_card_of_a_trained_model(trained):
+    card = model_card(trained)
+    record = config_of(trained)["fit"]["training"]
+    assert "`lora_alpha=32`, `r=16`" in card
+    assert f"The encoder of stage {record['stages']['final']['stage']} was kept" in card
+    figure = record["stages"]["stage1"]["development"]["encoder"]["nDCG@10"]
+    assert f"| 1: encoder, in-batch negatives | 2 | encoder | {figure:.3f} |" in card
+    assert "* `num_negatives`: 2\n" in card
+    assert "hu2022lora" in card and "chernozhukov2018double" in card
+    assert "as in the base model" not in card
+    # An interrupted run is to end with the same folder.
+    assert "seconds" not in json.dumps(record)
+
+
+@pytest.mark.slow
+def test_merged_lora_is_a_finetuned_model(trained, tmp_path):
+    model = RRRAModel.from_pretrained(trained).merge_lora()
+    model.config.base_model_name = "me/base"
+    model.save_pretrained(tmp_path / "merged")
+    card = ModelCard(model_card(tmp_path / "merged"))
+    assert (card.data.base_model, card.data.base_model_relation) == ("me/base", "finetune")
+    assert "**LoRA:** merged into the weights" in card.text
+    assert "[me/base](https://huggingface.co/me/base)" in card.text
+
+
+@pytest.mark.slow
+def test_methods_used_are_cited_and_no_others(fitted, trained):
+    cited = {
+        name: {key for key, entry in CITATIONS.items() if entry in model_card(folder)}
+        for name, folder in {
+            "residual": fitted("residual"),
+            "evidence": fitted("evidence"),
+            "trained": trained,
+        }.items()
+    }
+    fit = {"rrra", "sentence-bert", "platt", "calibration"}
+    assert cited["residual"] == fit
+    assert cited["evidence"] == fit | {"infonce", "in-batch", "bm25"}
+    assert cited["trained"] == fit | {"infonce", "in-batch", "lora", "cross-fitting"}
+
+
+def test_bibtex_entries_have_names_of_their_own_and_balanced_braces():
+    keys = [re.match(r"@\w+\{(\w+),\n", entry)[1] for entry in CITATIONS.values()]
+    assert len(set(keys)) == len(keys)
+    assert all(entry.count("{") == entry.count("}") for entry in CITATIONS.values())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_old_folders_get_a_card_without_what_they_do_not_record(fitted, preset, tmp_path):
+    folder = copy(fitted(preset), tmp_path)
+    forget(folder, "data")
+    card = write_model_card(folder).read_text()
+    assert "## Evaluation" not in card and "training queries with" not in card
+    assert "## Development queries" in card
+    forget(folder)
+    (folder / PLOT_NAME).unlink(missing_ok=True)
+    card = write_model_card(folder).read_text()
+    assert "## Development queries" not in card and "## Training" not in card
+    assert not (folder / PLOT_NAME).exists()
+    assert "model-index" not in card
+    assert all("\n\n\n" not in text for text in card.split("```")[::2])
+
+
+def test_figures_of_queries_that_were_tuned_on_are_called_that(fitted, collection, tmp_path):
+    folder = copy(fitted("residual"), tmp_path)
+    assert "tuned by them, which flatters it" not in model_card(folder)
+    evaluate_saved(folder, collection, "dev")
+    assert model_card(folder).count("tuned by them, which flatters it") == 1
+
+
+def test_a_fresh_model_says_that_its_adapter_changes_nothing(tiny_bert, tmp_path):
+    RRRAModel.from_encoder(tiny_bert).save_pretrained(tmp_path / "fresh")
+    assert "the adapter changes no ranking" in model_card(tmp_path / "fresh")
+
+
+def test_hub_names_become_metadata(fitted, tmp_path):
+    folder = copy(fitted("residual"), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["base_model_name"] = "sentence-transformers/all-MiniLM-L6-v2"
+    config["adapter"]["fit"]["data"]["collection"] = "me/pairs"
+    (folder / "config.json").write_text(json.dumps(config))
+    data = ModelCard(model_card(folder)).data
+    assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert (data.base_model_relation, data.datasets) == ("adapter", ["me/pairs"])
+    ours = ModelCard(model_card(fitted("residual"))).data
+    assert ours.get("base_model") is None and ours.get("datasets") is None
+
+
+@pytest.mark.parametrize("content", [None, {"model_type": "bert"}])
+def test_other_folders_are_refused(tmp_path, content):
+    if content:
+        (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="holds no RRRAModel, RetrieverAdapter or Retriever"):
+        model_card(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", EVALUATION_NAME])
+def test_a_damaged_file_is_named(fitted, tmp_path, name):
+    folder = copy(fitted("residual"), tmp_path)
+    (folder / name).write_text("{")
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        model_card(folder)
+
+
+def test_a_damaged_adapter_is_named(tmp_path):
+    make_adapter().save_pretrained(tmp_path / "adapter")
+    config = config_of(tmp_path / "adapter")
+    (tmp_path / "adapter/config.json").write_text(json.dumps({**config, "embedding_dim": 0}))
+    with pytest.raises(
+        ValueError, match=r"adapter's configuration .* is damaged: embedding_dim must be at least 1"
+    ):
+        model_card(tmp_path / "adapter")
+
+
+# -------------------------------------------------------------------- the plot
+
+
+def test_the_reliability_plot_is_beside_the_card(fitted, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = copy(fitted("residual"), tmp_path)
+    assert f"]({PLOT_NAME})" not in model_card(folder)
+    assert f"]({PLOT_NAME})" in write_model_card(folder).read_text()
+    drawn = (folder / PLOT_NAME).read_bytes()
+    assert drawn.startswith(PNG)
+    write_model_card(folder)
+    assert (folder / PLOT_NAME).read_bytes() == drawn
+    (folder / EVALUATION_NAME).unlink()
+    write_model_card(folder)
+    assert (folder / PLOT_NAME).read_bytes() != drawn  # that of the development queries
+
+
+def test_without_matplotlib_the_plot_is_left_out(fitted, tmp_path, monkeypatch):
+    folder = copy(fitted("residual"), tmp_path)
+    original = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert PLOT_NAME not in write_model_card(folder).read_text()
+    assert not (folder / PLOT_NAME).exists()
+
+
+# -------------------------------------------------------------------- the command
+
+
+def test_the_command_measures_and_writes_the_card(fitted, collection, tmp_path):
+    collection.save(tmp_path / "words")
+    folder = copy(fitted("residual"), tmp_path / "models")
+    before = read_evaluations(folder)
+    (folder / EVALUATION_NAME).unlink()
+    found = rrra("card", folder, tmp_path / "words", "--repo-id", "me/words", "--json")
+    assert found.status == 0, found.err
+    assert found.json["card"] == str(folder / CARD_NAME)
+    assert read_evaluations(folder) == [found.json["evaluation"]]
+    measured = found.json["evaluation"]["quality"]["all"]["adapter"]
+    assert measured == pytest.approx(before[0]["quality"]["all"]["adapter"])
+    assert 'from_pretrained("me/words")' in (folder / CARD_NAME).read_text()
+    again = rrra("card", folder, tmp_path / "words", "--split", "dev")
+    assert "words, dev: 15 queries" in again.out
+    assert rrra("card", folder).out == f"card: {folder / CARD_NAME}\n"
+
+
+def test_the_command_says_what_is_no_model(tmp_path):
+    failed = rrra("card", tmp_path)
+    assert failed.status == 1
+    assert "holds no RRRAModel" in failed.message
+
+
+# -------------------------------------------------------------------- reference models
+
+
+def test_cards_of_the_reference_models_carry_what_the_hub_reads():
+    cards = sorted((Path(__file__).parents[2] / "model_cards").glob("*/README.md"))
+    assert len(cards) == 3
+    for path in cards:
+        data = ModelCard.load(path).data
+        assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+        assert data.model_name == path.parent.name
+        assert {result.dataset_split for result in data.eval_results} == {"test"}
+        assert (path.parent / PLOT_NAME).read_bytes().startswith(PNG)

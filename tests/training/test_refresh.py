@@ -1,0 +1,501 @@
+"""Pool and adapter follow the encoder; a resumed run goes on as if it had not been interrupted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from conftest import word_collection
+from rrra_hf import RetrieverAdapter, RRRAModel
+from rrra_hf.candidates import CandidatePool, LabelledQueries, mine
+from rrra_hf.data import Collection
+from rrra_hf.embeddings import embed_collection, encode
+from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter
+from rrra_hf.labels import best_positive_scores
+from rrra_hf.losses import RRRALoss
+from rrra_hf.training import Refresh, Resampler
+
+FIT = FitArguments(max_steps=4, eval_steps=2, depth=5, hidden_size=8, batch_size=16)
+DEPTH = 6
+
+
+@pytest.fixture(scope="module")
+def collection() -> Collection:
+    """30 documents of six words; 26 training and 8 development queries of three words each."""
+    return word_collection(30, train=26, dev=8)
+
+
+@pytest.fixture
+def make_model(tiny_bert: Path) -> Callable[[], RRRAModel]:
+    def make() -> RRRAModel:
+        torch.manual_seed(0)
+        return RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pool(collection: Collection, tiny_bert: Path) -> CandidatePool:
+    """What the untrained encoder finds, with probabilities that change with the rank."""
+    mined = mine(collection, SentenceTransformer(str(tiny_bert), device="cpu"), DEPTH)
+    probability = np.broadcast_to(np.linspace(0.5, 0, DEPTH), mined.candidates.shape)
+    return replace(mined, false_negative_probability=probability)
+
+
+class Run:
+    """A training of the model, with its resampler."""
+
+    def __init__(self, model: RRRAModel, collection: Collection, pool: CandidatePool, **settings: Any):
+        self.model = model
+        self.encoder = model.to_sentence_transformer()
+        self.collection = collection
+        self.resampler = Resampler(collection.split("train"), pool, num_negatives=2, **settings)
+
+    def refresh(self, folder: Path, **settings: Any) -> Refresh:
+        if "every_epochs" not in settings:
+            settings = {"every_steps": 3, **settings}
+        defaults = {"development": self.collection.split("dev"), "arguments": FIT}
+        return Refresh(self.resampler, folder / "refresh", **{**defaults, **settings})
+
+    def train(
+        self, folder: Path, *callbacks: TrainerCallback, resume: str | None = None, **settings: Any
+    ) -> SentenceTransformerTrainer:
+        loss = settings.pop("loss", None) or RRRALoss(self.encoder)
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=str(folder),
+            per_device_train_batch_size=8,
+            learning_rate=5e-3,
+            use_cpu=True,
+            disable_tqdm=True,
+            report_to="none",
+            logging_steps=1,
+            **{"num_train_epochs": 3, "batch_sampler": "no_duplicates", "save_strategy": "no", **settings},
+        )
+        trainer = SentenceTransformerTrainer(
+            model=self.encoder,
+            args=arguments,
+            train_dataset=self.resampler.dataset,
+            loss=loss,
+            callbacks=[self.resampler, *callbacks],
+        )
+        trainer.train(resume_from_checkpoint=None if resume is None else str(folder / resume))
+        return trainer
+
+
+@pytest.fixture
+def make_run(
+    make_model: Callable[[], RRRAModel], collection: Collection, pool: CandidatePool
+) -> Callable[..., Run]:
+    def make(**settings: Any) -> Run:
+        return Run(make_model(), collection, pool, **settings)
+
+    return make
+
+
+class AfterRefresh(TrainerCallback):
+    """Calls a function after the steps at which a refresh has been made."""
+
+    def __init__(self, steps: int, function: Callable[[], None]):
+        self.steps = steps
+        self.function = function
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step % self.steps == 0 and state.global_step < state.max_steps:
+            self.function()
+
+
+def losses(trainer: SentenceTransformerTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def equal_models(first: RRRAModel, second: RRRAModel) -> bool:
+    one, other = first.state_dict(), second.state_dict()
+    return all(torch.equal(one[name], other[name]) for name in one) and (
+        first.adapter.config == second.adapter.config
+    )
+
+
+# ---------------------------------------------------------------- what a refresh does
+
+
+def test_candidates_and_probabilities_are_those_of_the_encoder_as_it_stands(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = make_run()
+    before, pools = run.resampler.pool, []
+
+    def compare() -> None:
+        found = run.resampler.pool
+        training, development = run.collection.split("train"), run.collection.split("dev")
+        with torch.random.fork_rng():
+            run.encoder.eval()
+            queries, documents, fingerprint = embed_collection(training, run.encoder)
+            held_out = encode(run.encoder, development.query_texts, task="query")
+            expected = mine(run.collection, run.encoder, DEPTH)
+            adapter = fit_adapter(held_out, documents, development.positive_rows, arguments=FIT)
+            run.encoder.train()
+        assert found.fingerprint == fingerprint
+        assert_array_equal(found.candidates, expected.candidates)
+        assert_array_equal(found.scores, expected.scores)
+        probability = adapter.false_negative_probability(queries, documents[found.candidates])
+        assert found.false_negative_probability is not None
+        assert_allclose(found.false_negative_probability, probability, rtol=1e-5)
+        assert torch.equal(run.model.adapter.readout.bias, adapter.readout.bias)
+        pools.append(found)
+
+    run.train(tmp_path, run.refresh(tmp_path), AfterRefresh(3, compare))
+    assert len(pools) == 3
+    assert (pools[0].candidates != before.candidates).any()
+    assert (pools[1].candidates != pools[0].candidates).any()
+
+
+def test_draws_come_from_the_new_pool(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run(labels="rows")
+    loss = RRRALoss(run.encoder, pool=run.resampler.pool)
+    refresh = run.refresh(tmp_path, every_epochs=1, loss=loss)
+    first = [row["labels"] for row in run.resampler.dataset]
+
+    class Compare(TrainerCallback):
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            pool = run.resampler.pool
+            assert loss.pool is pool
+            rows = [row["labels"] for row in run.resampler.dataset]
+            assert all(set(negatives) <= set(pool.candidates[query]) for query, _, *negatives in rows)
+
+    trainer = SentenceTransformerTrainer(
+        model=run.encoder,
+        args=SentenceTransformerTrainingArguments(
+            output_dir=str(tmp_path), num_train_epochs=3, use_cpu=True, report_to="none", learning_rate=5e-3
+        ),
+        train_dataset=run.resampler.dataset,
+        loss=loss,
+        callbacks=[run.resampler, refresh, Compare()],
+    )
+    trainer.train()
+    assert [path.name for path in (tmp_path / "refresh").iterdir()] == ["step-8"]
+    pool = run.resampler.pool
+    assert not all(set(negatives) <= set(pool.candidates[query]) for query, _, *negatives in first)
+
+
+def test_the_adapter_is_refitted_in_place(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    adapter, weights = run.model.adapter, list(run.model.adapter.parameters())
+    pointers = [weight.data_ptr() for weight in weights]
+    trainer = run.train(tmp_path, run.refresh(tmp_path), max_steps=5)
+    assert run.model.adapter is adapter
+    assert [weight.data_ptr() for weight in adapter.parameters()] == pointers
+    assert trainer.optimizer is not None
+    trained = {id(weight) for group in trainer.optimizer.param_groups for weight in group["params"]}
+    assert trained >= set(map(id, weights))
+    fitted = RetrieverAdapter.from_pretrained(tmp_path / "refresh/step-3/adapter")
+    assert fitted.readout.weight.abs().sum() > 0
+    assert adapter.config == fitted.config
+    assert adapter.config.fit["arguments"]["hidden_size"] == 8
+    # Without a gradient, weight decay alone would move them; there is none.
+    assert all(torch.equal(value, fitted.state_dict()[name]) for name, value in adapter.state_dict().items())
+
+
+def test_cross_fitted_probabilities_and_an_adapter_of_all_training_queries(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = make_run()
+    compared = []
+
+    def compare() -> None:
+        training, development = run.collection.split("train"), run.collection.split("dev")
+        with torch.random.fork_rng():
+            run.encoder.eval()
+            queries, documents, _ = embed_collection(training, run.encoder)
+            labelled = LabelledQueries(
+                encode(run.encoder, development.query_texts, task="query"), development.positive_rows
+            )
+            run.encoder.train()
+        mined = replace(run.resampler.pool, false_negative_probability=None)
+        fit: dict[str, Any] = {"development": labelled, "arguments": FIT}
+        judged = cross_fit(mined, queries, documents, folds=2, **fit)
+        assert_array_equal(run.resampler.pool.false_negative_probability, judged.false_negative_probability)
+        adapter = fit_adapter(queries, documents, pool=mined, **fit)
+        assert torch.equal(run.model.adapter.output_layer.weight, adapter.output_layer.weight)
+        compared.append(True)
+
+    run.train(
+        tmp_path,
+        run.refresh(tmp_path, probabilities="cross_fit", folds=2),
+        AfterRefresh(3, compare),
+        max_steps=4,
+    )
+    assert compared
+
+
+def test_what_outscores_the_positives_now_is_set_aside(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run, aside = make_run(), []
+
+    def compare() -> None:
+        pool = run.resampler.pool
+        with torch.random.fork_rng():
+            run.encoder.eval()
+            queries, documents, _ = embed_collection(run.collection.split("train"), run.encoder)
+            run.encoder.train()
+        above = pool.scores > best_positive_scores(queries, documents, pool.positives)[:, None]
+        assert_array_equal(above, pool.false_negative_probability == 1)
+        aside.append(above.mean())
+
+    run.train(tmp_path, run.refresh(tmp_path, below_positive=True), AfterRefresh(3, compare))
+    assert len(aside) == 3
+    assert all(0 < share < 1 for share in aside)
+
+
+def test_an_encoder_without_an_adapter_is_refreshed_too(
+    make_run: Callable[..., Run], tiny_bert: Path, tmp_path: Path
+) -> None:
+    run = make_run()
+    run.encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    before = run.resampler.pool
+    run.train(tmp_path, run.refresh(tmp_path, refit_adapter=False), max_steps=4)
+    assert (run.resampler.pool.candidates != before.candidates).any()
+    assert not list(tmp_path.rglob("adapter"))
+
+
+def test_training_with_refreshes_that_are_discarded_is_training_without(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, refreshed = make_run(), make_run()
+    expected = losses(plain.train(tmp_path))
+    monkeypatch.setattr(Refresh, "_load", lambda *_, **__: None)
+    assert losses(refreshed.train(tmp_path, refreshed.refresh(tmp_path))) == expected
+    assert (tmp_path / "refresh/step-9").exists()
+    assert equal_models(plain.model, refreshed.model)
+
+
+def test_random_numbers_and_modes_are_left_as_they_were(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    run.encoder.train()
+    run.model.adapter.eval()
+
+    def states() -> list[Any]:
+        _, keys, *rest = np.random.get_state()  # noqa: NPY002
+        return [random.getstate(), torch.get_rng_state().tolist(), list(keys), rest]
+
+    before = states()
+    run.refresh(tmp_path).on_step_end(
+        SentenceTransformerTrainingArguments(output_dir=str(tmp_path), use_cpu=True),
+        TrainerState(global_step=3, max_steps=9),
+        TrainerControl(),
+        model=run.encoder,
+    )
+    assert (tmp_path / "refresh/step-3").exists()
+    assert states() == before
+    assert run.encoder.training
+    assert run.model.encoder.training
+    assert not run.model.adapter.training
+    assert not run.model.adapter.dropout.training
+
+
+def test_there_is_no_refresh_at_the_last_step(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    run.train(tmp_path, run.refresh(tmp_path), max_steps=3)
+    assert not (tmp_path / "refresh").exists()
+
+
+def test_a_refresh_tells_what_it_did(
+    make_run: Callable[..., Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="rrra_hf.training.refresh")
+    run = make_run()
+    before = run.resampler.pool
+    run.train(tmp_path, run.refresh(tmp_path), max_steps=4)
+    after = run.resampler.pool
+    new = [
+        candidate not in old
+        for old, row in zip(before.candidates, after.candidates, strict=True)
+        for candidate in row
+    ]
+    assert after.false_negative_probability is not None
+    [message] = (message for message in caplog.messages if message.startswith("Refresh at step 3: "))
+    assert f"{100 * np.mean(new):.1f} % of the candidates changed" in message
+    assert message.endswith(f"probability {after.false_negative_probability.mean():.3f}")
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+@pytest.mark.parametrize(
+    ("settings", "save_steps", "batch_sampler"),
+    [
+        pytest.param({"every_steps": 3}, 5, "no_duplicates", id="amid an epoch"),
+        pytest.param({"every_steps": 3}, 6, "no_duplicates", id="at the step of a refresh"),
+        pytest.param({"every_steps": 3}, 2, "no_duplicates", id="before the first"),
+        pytest.param({"every_steps": 3}, 5, "batch_sampler", id="with duplicates"),
+        pytest.param({"every_epochs": 1}, 4, "no_duplicates", id="between epochs"),
+        pytest.param({"every_epochs": 1}, 7, "no_duplicates", id="amid an epoch after a refresh"),
+    ],
+)
+def test_a_resumed_run_ends_like_an_uninterrupted_one(
+    make_run: Callable[..., Run],
+    tmp_path: Path,
+    settings: dict[str, int],
+    save_steps: int,
+    batch_sampler: str,
+) -> None:
+    common: dict[str, Any] = {
+        "save_strategy": "steps",
+        "save_steps": save_steps,
+        "batch_sampler": batch_sampler,
+    }
+    whole, resumed = make_run(), make_run()
+    expected = losses(whole.train(tmp_path, whole.refresh(tmp_path, **settings), **common))
+    assert len(expected) == 12
+    for checkpoint in tmp_path.glob("checkpoint-*"):
+        if checkpoint.name != f"checkpoint-{save_steps}":
+            shutil.rmtree(checkpoint)
+    (tmp_path / "refresh/.step-half").mkdir()
+    found = losses(
+        resumed.train(
+            tmp_path, resumed.refresh(tmp_path, **settings), resume=f"checkpoint-{save_steps}", **common
+        )
+    )
+    assert found == expected
+    assert equal_models(whole.model, resumed.model)
+    assert not (tmp_path / "refresh/.step-half").exists()
+
+
+def test_an_adapter_that_was_trained_on_since_its_refresh_is_kept(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    common: dict[str, Any] = {"save_strategy": "steps", "save_steps": 5, "max_steps": 8}
+    runs = [make_run(labels=None), make_run(labels=None)]
+    for run, resume in zip(runs, (None, "checkpoint-5"), strict=True):
+        loss = RRRALoss(run.encoder, live=True, adapter_weight=1.0)
+        run.train(tmp_path, run.refresh(tmp_path), resume=resume, loss=loss, **common)
+    assert equal_models(runs[0].model, runs[1].model)
+
+
+def test_what_no_checkpoint_goes_back_to_is_deleted(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    common: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
+    run.train(tmp_path, run.refresh(tmp_path, every_steps=2), max_steps=11, save_total_limit=2, **common)
+    # At the refresh of step 10 there are the checkpoints 4 and 8.
+    folders = sorted((tmp_path / "refresh").iterdir())
+    assert [path.name for path in folders] == ["step-10", "step-4", "step-8"]
+    again = make_run()
+    again.train(tmp_path, again.refresh(tmp_path, every_steps=100), max_steps=1)
+    assert list((tmp_path / "refresh").iterdir()) == []
+
+
+def test_resuming_without_the_refreshes_is_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    for settings in ({"every_steps": 3}, {"every_epochs": 1}):
+        run, resumed = make_run(), make_run()
+        run.train(tmp_path, run.refresh(tmp_path, **settings), save_strategy="steps", save_steps=5)
+        shutil.rmtree(tmp_path / "refresh")
+        with pytest.raises(FileNotFoundError, match=r"refresh has no refresh of the run .* at step 5"):
+            resumed.train(tmp_path, resumed.refresh(tmp_path, **settings), resume="checkpoint-5")
+
+
+def test_a_damaged_refresh_is_named(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run, resumed = make_run(), make_run()
+    run.train(tmp_path, run.refresh(tmp_path), max_steps=6, save_strategy="steps", save_steps=5)
+    meta = tmp_path / "refresh/step-3/pool/pool.json"
+    meta.write_text(json.dumps({}))
+    with pytest.raises(ValueError, match=r"step-3/pool/pool.json is missing or damaged"):
+        resumed.train(tmp_path, resumed.refresh(tmp_path), resume="checkpoint-5", max_steps=6)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every_steps": None}, "Give either every_steps or every_epochs"),
+        ({"every_steps": 1, "every_epochs": 1}, "Give either every_steps or every_epochs"),
+        ({"every_steps": 0}, "every_steps must be at least 1, got 0"),
+        ({"every_epochs": -1}, "every_epochs must be at least 1, got -1"),
+        ({"probabilities": "guessed"}, "probabilities must be one of held_out, cross_fit, got 'guessed'"),
+        ({"development": None}, "'held_out' needs development with at least two queries"),
+        ({"probabilities": "cross_fit", "folds": 1}, "folds must lie between 2 and .* 26; got 1"),
+        ({"arguments": FitArguments(stage1="query")}, "stage1 must be 'none' in a Refresh, got 'query'"),
+    ],
+)
+def test_illegal_arguments_are_refused(
+    make_run: Callable[..., Run], tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_run().refresh(tmp_path, **settings)
+
+
+def test_development_queries_that_cannot_be_fitted_on_are_refused(
+    make_run: Callable[..., Run], collection: Collection, tmp_path: Path
+) -> None:
+    run, development = make_run(), collection.split("dev")
+    few = replace(development, queries=development.queries.select([0]))
+    with pytest.raises(ValueError, match="development with at least two queries"):
+        run.refresh(tmp_path, development=few)
+    unlabelled = replace(collection, qrels_by_split={"dev": collection.qrels_by_split["dev"]})
+    with pytest.raises(ValueError, match="26 of 34 have none, the first is 'q0'"):
+        run.refresh(tmp_path, development=unlabelled)
+    other = replace(development, corpus=collection.corpus.select(range(29, -1, -1)))
+    with pytest.raises(ValueError, match="development must have the documents"):
+        run.refresh(tmp_path, development=other)
+
+
+def test_a_pool_with_other_positives_is_refused(
+    make_model: Callable[[], RRRAModel], collection: Collection, pool: CandidatePool, tmp_path: Path
+) -> None:
+    changed = replace(pool, positives=[np.array([29]), *pool.positives[1:]])
+    with pytest.raises(ValueError, match="positives of its collection"):
+        Run(make_model(), collection, changed).refresh(tmp_path)
+
+
+def test_a_loss_without_a_pool_is_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    with pytest.raises(ValueError, match="loss must have a pool"):
+        run.refresh(tmp_path, loss=RRRALoss(run.encoder))
+
+
+def test_models_whose_adapter_cannot_be_refitted_are_refused(
+    make_run: Callable[..., Run], tiny_bert: Path, tmp_path: Path
+) -> None:
+    run = make_run()
+    refresh = run.refresh(tmp_path, arguments=replace(FIT, hidden_size=9))
+    with pytest.raises(ValueError, match=r"adapter has hidden_size=8, .* hidden_size=9 is fitted"):
+        run.train(tmp_path, refresh)
+    refresh = run.refresh(tmp_path, arguments=replace(FIT, objective="four_class"))
+    with pytest.raises(ValueError, match=r"adapter has num_classes=1, .* num_classes=4 is fitted"):
+        run.train(tmp_path, refresh)
+    run.encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    with pytest.raises(ValueError, match="no adapter to refit: give refit_adapter=False"):
+        run.train(tmp_path, run.refresh(tmp_path))
+
+
+def test_workers_that_would_miss_a_refresh_are_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    with pytest.raises(ValueError, match="every_steps needs dataloader_num_workers=0"):
+        run.train(tmp_path, run.refresh(tmp_path), dataloader_num_workers=1)
+
+
+def test_workers_see_a_refresh_between_epochs(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    found = []
+    for workers in (0, 1):
+        run, folder = make_run(), tmp_path / str(workers)
+        refresh = run.refresh(folder, every_epochs=1)
+        found.append(losses(run.train(folder, refresh, dataloader_num_workers=workers, num_train_epochs=2)))
+    assert found[0] == found[1]

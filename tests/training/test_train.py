@@ -1,0 +1,560 @@
+"""Three stages make one model; interrupted anywhere, a run ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+
+from conftest import word_collection
+from rrra_hf import RetrieverAdapter, RRRAModel
+from rrra_hf.candidates import CandidatePool
+from rrra_hf.data import Collection, load_collection
+from rrra_hf.embeddings import embed_collection
+from rrra_hf.fitting import FitArguments
+from rrra_hf.training import TrainArguments, train
+from rrra_hf.training.contrastive import newest_complete_checkpoint
+from rrra_hf.training.run_folder import RunFolder, write_json
+from rrra_hf.training.train import _Stages
+from rrra_hf.training.train_data import pair_dataset, with_development
+
+FIT = FitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
+ARGUMENTS = TrainArguments(
+    batch_size=8,
+    stage1_epochs=2,
+    stage3_epochs=2,
+    learning_rate=1e-3,
+    save_steps=4,
+    folds=2,
+    fit=FIT,
+)
+
+
+def make_collection(development: bool = False) -> Collection:
+    return word_collection(40, train=50, dev=10) if development else word_collection(40, train=60)
+
+
+def without_seconds(results: Any) -> Any:
+    if isinstance(results, dict):
+        return {name: without_seconds(value) for name, value in results.items() if name != "seconds"}
+    return results
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything that two equal runs have in common."""
+    return {
+        "results": without_seconds(json.loads((run / "results.json").read_text())),
+        "history": [json.loads((run / stage / "history.json").read_text()) for stage in ("stage1", "stage3")],
+        "weights": (run / "model/model.safetensors").read_bytes(),
+        "config": json.loads((run / "model/config.json").read_text()),
+        "stage 1 weights": (run / "stage1/model/model.safetensors").read_bytes(),
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with LoRA."""
+    folder = tmp_path_factory.mktemp("train") / "run"
+    train(make_collection(), tiny_bert, folder, ARGUMENTS)
+    return folder
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_a_run_makes_a_model_that_every_loader_opens(run: Path) -> None:
+    model = RRRAModel.from_pretrained(run / "model")
+    texts = ["list files", "copy old text"]
+    expected = model.to_sentence_transformer().encode(texts)
+    assert_allclose(SentenceTransformer(str(run / "model"), device="cpu").encode(texts), expected, atol=1e-6)
+    assert model.config.lora
+    assert "development" in model.adapter.config.fit
+
+
+def test_the_encoder_learns_in_both_stages(run: Path, tiny_bert: Path) -> None:
+    stage1, stage3 = (load_file(run / stage / "model/model.safetensors") for stage in ("stage1", "stage3"))
+    lora = [name for name in stage1 if "lora_B" in name]
+    assert lora
+    # lora_B starts from zero.
+    assert all(stage1[name].abs().sum() > 0 for name in lora)
+    assert all(not torch.equal(stage1[name], stage3[name]) for name in lora)
+    frozen = [name for name in stage1 if "lora_" not in name]
+    assert all(torch.equal(stage1[name], stage3[name]) for name in frozen)
+
+
+def test_the_loss_falls(run: Path) -> None:
+    history = json.loads((run / "stage1/history.json").read_text())
+    assert [entry["step"] for entry in history] == list(range(1, 15))
+    losses = [entry["loss"] for entry in history]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+
+
+def test_the_final_encoder_is_the_better_one_with_an_adapter_of_its_own(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    quality = [results[stage]["development"]["encoder"]["nDCG@10"] for stage in ("stage1", "stage3")]
+    stage = 3 if quality[1] >= quality[0] else 1
+    assert results["final"]["stage"] == stage
+    kept, final = (load_file(run / place / "model.safetensors") for place in (f"stage{stage}/model", "model"))
+    encoder = [name for name in final if not name.startswith("adapter.")]
+    assert encoder
+    assert all(torch.equal(final[name], kept[name]) for name in encoder)
+    stage2 = RetrieverAdapter.from_pretrained(run / "stage2/adapter").state_dict()
+    assert any(not torch.equal(final[f"adapter.{name}"], weight) for name, weight in stage2.items())
+
+
+def test_what_outscores_the_positives_is_set_aside(run: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    arguments = replace(ARGUMENTS, below_positive=True, stage3_max_steps=2, refresh_steps=1)
+    train(make_collection(), tiny_bert, tmp_path / "run", arguments)
+    plain, changed = (CandidatePool.load(folder / "stage2/pool") for folder in (run, tmp_path / "run"))
+    training = with_development(make_collection(), FIT.development_fraction, 0).split("train")
+    encoder = SentenceTransformer(str(run / "stage1/model"), device="cpu")
+    queries, documents, _ = embed_collection(training, encoder)
+    best = [max(documents[rows] @ query) for query, rows in zip(queries, plain.positives, strict=True)]
+    above = plain.scores > np.array(best)[:, None]
+    assert 0 < above.mean() < 1
+    assert_array_equal(changed.candidates, plain.candidates)
+    expected = np.where(above, 1.0, plain.false_negative_probability)
+    assert_array_equal(changed.false_negative_probability, expected)
+
+
+@pytest.mark.parametrize(
+    ("after", "fall_back", "stage"), [(0.5, True, 3), (0.4, True, 1), (0.4, False, 3), (0.6, True, 3)]
+)
+def test_an_encoder_that_hard_negatives_made_worse_is_not_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, after: float, fall_back: bool, stage: int
+) -> None:
+    folder = RunFolder(tmp_path, {"seed": 0})
+    for name, quality in (("stage1", 0.5), ("stage3", after)):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "results.json", {"development": {"encoder": {"nDCG@10": quality}}})
+    stages = _Stages(
+        folder, with_development(make_collection(), 0.15, 0), TrainArguments(fall_back=fall_back)
+    )
+    assert stages._better_stage() == stage
+    assert ("Hard negatives did not pay" in caplog.text) == (stage == 1)
+
+
+def test_results_tell_quality_and_time_of_each_stage(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    assert list(results) == ["stage1", "stage2", "stage3", "final"]
+    for stage, parts in results.items():
+        assert parts == json.loads((run / stage / "results.json").read_text())
+        assert parts["seconds"] > 0
+        assert parts["development"]["queries"] == 9
+        assert set(parts["development"]["encoder"]) == {"nDCG@10", "R@1", "R@100"}
+        assert ("adapter" in parts["development"]) == (stage in ("stage2", "final"))
+    assert results["stage1"]["development"]["encoder"] == results["stage2"]["development"]["encoder"]
+    best = f"stage{results['final']['stage']}"
+    assert results["final"]["development"]["encoder"] == results[best]["development"]["encoder"]
+    # The figures of fitting come from the same queries.
+    fit = RRRAModel.from_pretrained(run / "model").adapter.config.fit["development"]
+    assert fit["nDCG@10"]["encoder"] == pytest.approx(results["final"]["development"]["encoder"]["nDCG@10"])
+
+
+def test_the_pool_has_probabilities_and_knows_its_encoder(run: Path) -> None:
+    pool = CandidatePool.load(run / "stage2/pool")
+    assert len(pool) == 51
+    assert pool.false_negative_probability is not None
+    assert np.isfinite(pool.false_negative_probability).all()
+    assert pool.fingerprint["encoder"]
+
+
+def test_nothing_half_written_and_no_checkpoint_is_left(run: Path) -> None:
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".") or path.suffix in (".pt", ".pth", ".bin")]
+    assert not list(run.rglob("checkpoints"))
+
+
+# ---------------------------------------------------------------- the same again
+
+
+def test_equal_seeds_make_equal_models(run: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    train(make_collection(), tiny_bert, tmp_path / "again", ARGUMENTS)
+    assert outcome(tmp_path / "again") == outcome(run)
+
+
+def test_a_finished_run_is_only_read(run: Path, tiny_bert: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    model = train(make_collection(), tiny_bert, run, ARGUMENTS)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")} == before
+    assert torch.equal(
+        model.adapter.readout.weight, load_file(run / "model/model.safetensors")["adapter.readout.weight"]
+    )
+
+
+def test_other_settings_in_the_same_folder_are_refused(run: Path, tiny_bert: Path) -> None:
+    changed = replace(ARGUMENTS, gamma=2.0, fit=replace(FIT, depth=9))
+    with pytest.raises(
+        ValueError, match=r"arguments\.fit\.depth was 10, now 9; arguments\.gamma was 1.0, now"
+    ):
+        train(make_collection(), tiny_bert, run, changed)
+    with pytest.raises(ValueError, match=r"collection\.qrels was .*another output_dir"):
+        train(make_collection(development=True), tiny_bert, run, ARGUMENTS)
+
+
+def test_another_encoder_in_the_same_folder_is_refused(run: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    other = RRRAModel.from_encoder(tiny_bert)
+    with torch.no_grad():
+        other.get_input_embeddings().weight.mul_(1.1)
+    other.encoder.save_pretrained(tmp_path / "other")
+    other.tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"encoder was .*, now"):
+        train(make_collection(), tmp_path / "other", run, ARGUMENTS)
+
+
+def test_foreign_folders_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="is no training run's folder"):
+        train(make_collection(), tiny_bert, tmp_path, ARGUMENTS)
+    with pytest.raises(NotADirectoryError, match=r"thesis.txt is a file"):
+        train(make_collection(), tiny_bert, tmp_path / "thesis.txt", ARGUMENTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_damaged_settings_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "arguments.json").write_text("{")
+    with pytest.raises(ValueError, match=r"arguments.json is damaged"):
+        RunFolder(tmp_path, {})
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {})
+    leftovers = [".model-x/config.json", "stage1/.model-y/config.json", "embeddings/a/.b.arrow.1.tmp"]
+    for leftover in [*leftovers, ".gitignore", "stage1/history.json"]:
+        (tmp_path / leftover).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / leftover).write_text("")
+    RunFolder(tmp_path, {})
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "arguments.json",
+        ".gitignore",
+        "history.json",
+    }
+
+
+# ---------------------------------------------------------------- variants
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        replace(
+            ARGUMENTS,
+            mode="full",
+            learning_rate=1e-4,
+            stage1_max_steps=2,
+            stage3_max_steps=3,
+            gradient_checkpointing=True,
+            sampling="sample",
+            hardness=0.5,
+            fit=replace(FIT, stage1="both"),
+        ),
+        replace(
+            ARGUMENTS,
+            lora={"r": 2, "target_modules": ["query"]},
+            stage1_max_steps=2,
+            stage3_max_steps=3,
+            bf16=True,
+            max_seq_length=8,
+            fit=replace(FIT, stage1="query"),
+        ),
+    ],
+    ids=["full", "lora"],
+)
+def test_variants(tiny_bert: Path, tmp_path: Path, arguments: TrainArguments) -> None:
+    collection = make_collection(development=True)
+    model = train(collection, tiny_bert, tmp_path / "run", arguments)
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert (results["stage1"]["steps"], results["stage3"]["steps"]) == (2, 3)
+    assert all(parts["development"]["queries"] == 10 for parts in results.values())
+    assert (model.adapter.document_map is not None) == (arguments.fit.stage1 == "both")
+    # The saved folder embeds with its maps what the results were measured with.
+    encoder = SentenceTransformer(str(tmp_path / "run/model"), device="cpu")
+    part = collection.split("dev")
+    queries, documents = encoder.encode_query(part.query_texts), encoder.encode_document(part.document_texts)
+    first = [part.document_ids[row] for row in (queries @ documents.T).argmax(axis=1)]
+    hits = np.mean([first[i] in part.qrels[name] for i, name in enumerate(part.query_ids)])
+    if model.adapter.config.lambda_ == 0:
+        assert hits == pytest.approx(results["final"]["development"]["adapter"]["R@1"])
+    assert model.config.max_seq_length == (arguments.max_seq_length or 32)
+
+
+def test_prompts_are_trained_with(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny_bert, tmp_path / "prompted")
+    (tmp_path / "prompted/config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": {"query": "query: ", "document": "passage: "}})
+    )
+    batches = []
+    collate = SentenceTransformerDataCollator.__call__
+
+    def watched(self: SentenceTransformerDataCollator, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batches.append(collate(self, rows))
+        return batches[-1]
+
+    monkeypatch.setattr(SentenceTransformerDataCollator, "__call__", watched)
+    arguments = replace(ARGUMENTS, stage1_max_steps=1, stage3_max_steps=1)
+    train(make_collection(), tmp_path / "prompted", tmp_path / "run", arguments)
+    word = RRRAModel.from_pretrained(tmp_path / "run/model").tokenizer.convert_tokens_to_ids
+    columns = ["query", "positive", *(f"negative_{i}" for i in range(1, 5))]
+    # The first word of each text, after the [CLS] token.
+    assert {
+        (column, first)
+        for batch in batches
+        for column in columns
+        if f"{column}_input_ids" in batch
+        for first in batch[f"{column}_input_ids"][:, 1].tolist()
+    } == {(column, word("query" if column == "query" else "passage")) for column in columns}
+
+
+@pytest.mark.parametrize("changes", [{"refresh_steps": 2}, {"refresh_epochs": 1}], ids=["steps", "epochs"])
+def test_refreshes_change_stage_3_and_leave_no_files(
+    tiny_bert: Path, tmp_path: Path, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="rrra_hf.training.refresh")
+    # The maps of stage 2 and of the final fit are none of a refresh's business.
+    arguments = replace(ARGUMENTS, fit=replace(FIT, stage1="query"), stage1_max_steps=2, **changes)
+    train(make_collection(), tiny_bert, tmp_path / "run", arguments)
+    steps = [message.split(":")[0] for message in caplog.messages if message.startswith("Refresh")]
+    every = changes.get("refresh_steps", 7)
+    assert steps == [f"Refresh at step {step}" for step in range(every, 14, every)]
+    assert not list((tmp_path / "run").rglob("*refresh*"))
+
+
+def test_train_says_nothing_but_to_the_log(
+    tiny_bert: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="rrra_hf")
+    arguments = replace(ARGUMENTS, stage1_max_steps=1, stage3_max_steps=1)
+    train(make_collection(), tiny_bert, tmp_path / "run", arguments)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "%|" not in captured.err
+    assert "stage3 of" in caplog.text
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_development_queries_are_those_of_dev_or_held_out() -> None:
+    given = with_development(make_collection(development=True), 0.5, seed=0)
+    assert len(given.split("dev").query_ids) == 10
+    held_out = with_development(make_collection(), 0.25, seed=0)
+    train_ids, dev_ids = (set(held_out.split(name).query_ids) for name in ("train", "dev"))
+    assert (len(train_ids), len(dev_ids)) == (45, 15)
+    assert not train_ids & dev_ids
+    again = with_development(make_collection(), 0.25, seed=0)
+    other = with_development(make_collection(), 0.25, seed=1)
+    assert set(again.split("dev").query_ids) == dev_ids != set(other.split("dev").query_ids)
+
+
+def test_collections_that_cannot_be_trained_on_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    collection = make_collection()
+    test_only = replace(collection, qrels_by_split={"test": collection.qrels})
+    with pytest.raises(ValueError, match="no split 'train'"):
+        train(test_only, tiny_bert, tmp_path / "run", ARGUMENTS)
+    two = dict(list(collection.qrels.items())[:2])
+    with pytest.raises(ValueError, match="at least three queries, tiny has 2"):
+        train(replace(collection, qrels_by_split={"train": two}), tiny_bert, tmp_path / "run", ARGUMENTS)
+    with pytest.raises(OSError, match="no-such-model"):
+        train(collection, tmp_path / "no-such-model", tmp_path / "run", ARGUMENTS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_are_all_labels() -> None:
+    collection = Collection(
+        name="small",
+        corpus=Dataset.from_dict(
+            {"id": ["a", "b", "c"], "title": ["", "", ""], "text": ["apple", "bean", "corn"]}
+        ),
+        queries=Dataset.from_dict({"id": ["q0", "q1"], "text": ["fruit", "all"]}),
+        qrels_by_split={"train": {"q0": {"a": 1}, "q1": {"a": 1, "b": 2, "c": 1}}},
+    )
+    rows = list(pair_dataset(collection))
+    assert [(row["query"], row["positive"]) for row in rows] == [
+        ("fruit", "apple"),
+        ("all", "apple"),
+        ("all", "bean"),
+        ("all", "corn"),
+    ]
+
+
+# ---------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "qlora"}, "mode must be one of lora, full, got 'qlora'"),
+        ({"sampling": "best"}, "sampling must be one of uniform, sample, got 'best'"),
+        ({"mode": "full", "lora": {"r": 2}}, "lora needs mode='lora', got mode='full'"),
+        ({"stage1_epochs": 0}, "stage1_epochs must be at least 1, got 0"),
+        ({"stage3_max_steps": 0}, "stage3_max_steps must be at least 1, got 0"),
+        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+        ({"folds": 1}, "folds must be at least 2, got 1"),
+        ({"gamma": -1.0}, "gamma must not be negative, got -1.0"),
+        ({"gamma": 0.0, "below_positive": True}, "below_positive needs gamma above 0, got 0"),
+        ({"hardness": float("nan")}, "hardness must not be negative, got nan"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"bf16": True, "fp16": True}, "bf16 and fp16 exclude each other"),
+        ({"refresh_steps": 0}, "refresh_steps must be at least 1, got 0"),
+        ({"refresh_steps": 1, "refresh_epochs": 1}, "refresh_steps and refresh_epochs exclude each other"),
+    ],
+)
+def test_illegal_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainArguments(**changes)
+
+
+def test_learning_rates_default_to_the_mode_and_to_stage_1() -> None:
+    assert TrainArguments().peak_learning_rate(1) == TrainArguments().peak_learning_rate(3) == 2e-4
+    assert TrainArguments(mode="full").peak_learning_rate(1) == 2e-5
+    both = TrainArguments(learning_rate=1e-3, stage3_learning_rate=1e-4)
+    assert (both.peak_learning_rate(1), both.peak_learning_rate(3)) == (1e-3, 1e-4)
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+def test_incomplete_checkpoints_are_deleted_and_the_newest_complete_one_found(tmp_path: Path) -> None:
+    assert newest_complete_checkpoint(tmp_path) is None
+    names = ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "modules.json"]
+    for step in (8, 12, 16, 100):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        for name in [*names, "trainer_state.json"]:
+            (tmp_path / f"checkpoint-{step}" / name).write_text("{}")
+    (tmp_path / "checkpoint-16/trainer_state.json").write_text('{"epoch": ')
+    (tmp_path / "checkpoint-100/optimizer.pt").unlink()
+    assert newest_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-8"]
+
+
+class Killed:
+    """Trains in processes of their own, which may kill themselves at the n-th call of a function."""
+
+    def __init__(self, encoder: Path, collection: Path, **changes: Any):
+        self.command = [sys.executable, __file__, str(encoder), str(collection), json.dumps(changes)]
+
+    def __call__(self, run: Path, function: str = "", call: int = 0) -> int:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        command = [*self.command, str(run), function, str(call)]
+        return subprocess.run(command, env=environment, check=False, timeout=300).returncode
+
+
+@pytest.fixture(scope="module")
+def train_process(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("killed")
+    make_collection(development=True).save(folder / "collection")
+    return Killed(tiny_bert, folder / "collection")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train_process: Killed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert train_process(folder) == 0
+    return outcome(folder)
+
+
+LOSS = (
+    "sentence_transformers.sentence_transformer.losses:"
+    "MultipleNegativesRankingLoss.compute_loss_from_embeddings"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(
+            [
+                (LOSS, 3),  # before a checkpoint
+                (LOSS, 6),  # in epoch 1, after checkpoint 4
+                ("transformers:Trainer._save_rng_state", 1),  # in the midst of checkpoint 8
+                (LOSS, 7),  # in epoch 2, at step 11
+                ("rrra_hf.training.train:write_json", 1),  # after the last step
+                ("rrra_hf.training.train:measure", 1),  # after the model was saved
+            ],
+            id="stage 1",
+        ),
+        pytest.param(
+            [
+                ("rrra_hf.training.train:cross_fit", 1),
+                ("rrra_hf:RetrieverAdapter.save_pretrained", 1),  # after the pool was saved
+                ("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10),
+                ("rrra_hf.training.train:fit_model", 1),
+                ("rrra_hf.training.run_folder:RunFolder.summarize", 1),  # after all
+            ],
+            id="later stages",
+        ),
+    ],
+)
+def test_a_run_that_is_killed_again_and_again_continues_to_the_same_result(
+    train_process: Killed, uninterrupted: dict[str, Any], tmp_path: Path, kills: list[tuple[str, int]]
+) -> None:
+    folder = tmp_path / "run"
+    for function, call in kills:
+        assert train_process(folder, function, call) == -signal.SIGKILL, function
+        assert not (folder / "results.json").exists()
+    assert train_process(folder) == 0
+    found = outcome(folder)
+    assert found["results"] == uninterrupted["results"]
+    assert found["history"] == uninterrupted["history"]
+    assert found == uninterrupted
+
+
+@pytest.mark.slow
+def test_a_run_with_refreshes_that_is_killed_twice_continues_to_the_same_result(
+    tiny_bert: Path, train_process: Killed, tmp_path: Path
+) -> None:
+    killed = Killed(tiny_bert, Path(train_process.command[3]), refresh_steps=3)
+    assert killed(tmp_path / "whole") == 0
+    folder = tmp_path / "run"
+    # Once in the midst of a refresh, and once in an epoch that has seen one.
+    assert killed(folder, "rrra_hf.training.refresh:fit_adapter", 3) == -signal.SIGKILL
+    assert list((folder / "stage3/checkpoints/refresh").glob("step-*"))
+    assert killed(folder, "rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 4) == -signal.SIGKILL
+    assert killed(folder) == 0
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def kill_at(function: str, call: int) -> None:
+    """Make the n-th call of a function, given as `module:name.name`, the last thing this process does."""
+    import importlib
+
+    module, names = function.split(":")
+    owner: Any = importlib.import_module(module)
+    *path, name = names.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    original, calls = getattr(owner, name), 0
+
+    def killing(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, killing)
+
+
+if __name__ == "__main__":
+    encoder_path, collection_path, argument_changes, run_path, function_name, at = sys.argv[1:]
+    if function_name:
+        kill_at(function_name, int(at))
+    changed_arguments = replace(ARGUMENTS, **json.loads(argument_changes))
+    train(load_collection(collection_path), encoder_path, run_path, changed_arguments)
