@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Collections of the benchmark, BEIR folders in DATA, and what is compared on them.
 DATA ?= data
 BENCHMARK ?= nl2bash worldtree-open scifact
-METHODS ?= encoder,query-map,two-sided-map,adapter,evidence,evidence-no-words,evidence-as-labelled,prf,bm25,rrf
-STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra-evidence,rrra-below,oracle
+METHODS ?= encoder,query-map,two-sided-map,adapter,features,features-no-words,features-as-labelled,prf,bm25,rrf
+STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra-features,rrra-drop-above-positive,oracle
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
 COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 

@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from common import report
 from rrra_hf import AdapterConfig, FitArguments, RetrieverAdapter
 from rrra_hf.candidates import LabelledQueries
-from rrra_hf.fitting.features import MEMORY, make_space
+from rrra_hf.fitting.features import MEMORY, fold_state
 
 QUERIES, CANDIDATES, DIM, HIDDEN, TOKENS = 16, 100, 384, 384, 100
 DOCUMENTS, VOCABULARY = 20_000, 30_000
@@ -61,14 +61,14 @@ def evidence_reranking(q: Tensor, words: bool) -> Callable[[], object]:
         F.normalize(torch.randn(MEMORY, DIM), dim=-1).numpy(),
         [rng.integers(0, DOCUMENTS, 1) for _ in range(MEMORY)],
     )
-    arguments = FitArguments.preset("evidence", stage1="none")
-    space = make_space(training, documents, None, arguments, counts if words else None)
+    arguments = FitArguments.preset("features", stage1="none")
+    space = fold_state(training, documents, None, arguments, counts if words else None)
     asked = random_counts(len(q), 10, rng) if words else None
     rows = rng.integers(0, DOCUMENTS, (len(q), CANDIDATES))
 
     def run() -> object:
-        known = space.evidence.of_candidates(space.head, q, asked, rows)
-        return space.adapter.rerank(q, torch.from_numpy(documents[rows]), evidence=known)
+        known = space.features.of_candidates(space.head, q, asked, rows)
+        return space.adapter.rerank(q, torch.from_numpy(documents[rows]), features=known)
 
     return run
 
@@ -105,8 +105,8 @@ def main() -> None:
 
     costs = {
         "adapter": milliseconds(lambda: adapter.rerank(q, c), repeats, QUERIES),
-        "evidence, embeddings alone": milliseconds(evidence_reranking(q, words=False), repeats, QUERIES),
-        "evidence, with words": milliseconds(evidence_reranking(q, words=True), repeats, QUERIES),
+        "features, embeddings alone": milliseconds(evidence_reranking(q, words=False), repeats, QUERIES),
+        "features, with words": milliseconds(evidence_reranking(q, words=True), repeats, QUERIES),
         "head of the paper, unfactored": milliseconds(lambda: unfactored(q, c), repeats, QUERIES),
         "cross-encoder, 6 layers, 100 tokens": milliseconds(
             lambda: [cross_encoder(block) for block in tokens.split(25)], 3, 1

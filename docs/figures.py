@@ -10,7 +10,7 @@ columns (methods):
 
     <!-- figures of results.md
     rows: nl2bash nDCG@10; scifact unseen
-    columns: encoder; evidence
+    columns: encoder; features
     -->
 """
 

@@ -19,7 +19,7 @@ from rrra_hf.comparison.tables import MAIN
 PICTURES = ROOT / "docs/pictures"
 RESULTS = ROOT / "docs/results.md"
 COLLECTION = "nl2bash"
-METHODS = ("encoder", "bm25", "rrf", "adapter", "query-map", "two-sided-map", "evidence")
+METHODS = ("encoder", "bm25", "rrf", "adapter", "query-map", "two-sided-map", "features")
 
 WIDTH, HEIGHT = 880, 322
 INK, LINE = "#1f2328", "#6e7781"

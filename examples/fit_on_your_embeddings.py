@@ -52,7 +52,7 @@ def main() -> None:
     query, documents = adapter.map_queries(queries[held_out[:1]]), adapter.map_documents(documents)
     [candidates] = rank(query, documents)
     [scores] = adapter.rerank(query, documents[candidates[None]])
-    [probabilities] = adapter.false_negative_probability(query, documents[candidates[None]])
+    [probabilities] = adapter.probability(query, documents[candidates[None]])
     print(f"Query {query_ids[held_out[0]]}: its first five documents, reranked")
     for place in np.argsort(-scores, kind="stable")[:5]:
         mark = "labelled" if candidates[place] in relevant[0] else ""

@@ -40,4 +40,4 @@ def make_retriever(tiny_bert: Path) -> Retriever:
 def make_reader_of_words(dim: int) -> RetrieverAdapter:
     """Return an adapter that can't judge embeddings alone."""
     sizes = {"names": ["words"], "queries": 1, "documents": 1, "pairs": 1, "vocabulary": 4}
-    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, evidence=sizes)).eval()
+    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, features=sizes)).eval()

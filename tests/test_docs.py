@@ -55,8 +55,8 @@ def docs_module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 def reader(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A folder with what the pages speak of, in small; options that make commands quick."""
     monkeypatch.chdir(tmp_path)
-    # The recipes of evidence and maps are laid out for thousands of queries.
-    monkeypatch.setattr("rrra_hf.fitting.features.RANKER_STEPS", 20)
+    # The recipes of features and maps are laid out for thousands of queries.
+    monkeypatch.setattr("rrra_hf.fitting.features.RANKING_STEPS", 20)
     monkeypatch.setattr("rrra_hf.fitting.maps.STEPS", 20)
     monkeypatch.setattr("rrra_hf.fitting.maps.STOPS", (20,))
     collection = word_collection(40, train=48, dev=12, test=12)

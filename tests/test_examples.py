@@ -136,7 +136,7 @@ def check_trained(out: Path, printed: str, encoder: Path) -> None:
     """Check what was printed and saved, and that the encoder has learnt."""
     assert re.search(r"nDCG@10 before: 0\.\d{3}\n", printed)
     assert re.search(r"nDCG@10 after:  0\.\d{3}, ", printed)
-    assert CandidatePool.load(out / "pool").false_negative_probability is not None
+    assert CandidatePool.load(out / "pool").probability is not None
     texts = ["list files in folder", "copy text"]
     trained = SentenceTransformer(str(out / "model"), device="cpu").encode(texts)
     assert np.isfinite(trained).all()

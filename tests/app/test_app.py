@@ -299,7 +299,7 @@ def test_a_page_without_an_adapter_says_so(
     assert browser.find_elements(By.XPATH, "//button[contains(., 'find a line of text in files')]")
 
 
-# -------------------------------------------------------------------- command and Space
+# -------------------------------------------------------------------- command and FoldState
 
 
 @pytest.fixture(scope="module")

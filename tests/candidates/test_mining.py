@@ -87,7 +87,7 @@ def test_a_saved_pool_loads_equal(tmp_path_factory: pytest.TempPathFactory, case
         case.queries, case.documents, case.positives, depth=depth, fingerprint={"encoder": "a", "corpus": "b"}
     )
     probability = np.where(pool.candidates < 0, np.nan, np.abs(pool.scores))
-    for given_pool in (pool, dataclasses.replace(pool, false_negative_probability=probability)):
+    for given_pool in (pool, dataclasses.replace(pool, probability=probability)):
         folder = tmp_path_factory.mktemp("pools") / "deeper" / "pool"
         given_pool.save(folder)
         assert_same(CandidatePool.load(folder), given_pool)
@@ -101,10 +101,10 @@ def assert_same(ours: CandidatePool, theirs: CandidatePool) -> None:
     assert ours.fingerprint == theirs.fingerprint
     assert_array_equal(ours.candidates, theirs.candidates)
     assert_array_equal(ours.scores, theirs.scores)
-    assert (ours.false_negative_probability is None) == (theirs.false_negative_probability is None)
-    if ours.false_negative_probability is not None and theirs.false_negative_probability is not None:
-        assert_array_equal(ours.false_negative_probability, theirs.false_negative_probability)
-    for name in ("candidates", "scores", "false_negative_probability"):
+    assert (ours.probability is None) == (theirs.probability is None)
+    if ours.probability is not None and theirs.probability is not None:
+        assert_array_equal(ours.probability, theirs.probability)
+    for name in ("candidates", "scores", "probability"):
         values = [getattr(pool, name) for pool in (ours, theirs)]
         assert values[0] is None or values[0].dtype == values[1].dtype
 
@@ -399,7 +399,7 @@ def make_pool(**changes: Any) -> CandidatePool:
         "positives": [np.array([0]), np.array([1, 2])],
         "candidates": np.array([[2, 1], [0, -1]]),
         "scores": np.array([[0.9, 0.5], [0.7, -np.inf]]),
-        "false_negative_probability": np.array([[0.25, 0.5], [0.125, np.nan]]),
+        "probability": np.array([[0.25, 0.5], [0.125, np.nan]]),
         "fingerprint": {"encoder": "e", "corpus": "c", "queries": "q"},
     }
     return CandidatePool(**{**fields, **changes})
@@ -416,7 +416,7 @@ def test_some_queries_can_be_selected() -> None:
     pool = make_pool().select([1])
     assert (pool.query_ids, pool.candidate_ids, pool.positive_ids) == (["q1"], [["a"]], [["b", "c"]])
     assert_array_equal(pool.scores, np.array([[0.7, -np.inf]], dtype=np.float32))
-    assert_array_equal(pool.false_negative_probability, np.array([[0.125, np.nan]], dtype=np.float32))
+    assert_array_equal(pool.probability, np.array([[0.125, np.nan]], dtype=np.float32))
     assert pool.fingerprint == {"encoder": "e", "corpus": "c"}
     assert len(make_pool().select([])) == 0
     for rows in ([2], [-1]):
@@ -441,7 +441,7 @@ def test_a_pool_without_fingerprints_is_not_refused() -> None:
         ({"candidates": np.array([[3, 1], [0, -1]])}, "candidates must hold rows .* got -1 to 3"),
         ({"candidates": np.array([[2, 1], [-1, 0]])}, "candidates must have -1 only at the end"),
         ({"scores": np.ones((2, 3))}, r"scores must have shape \(2, 2\), got \(2, 3\)"),
-        ({"false_negative_probability": np.ones(2)}, r"false_negative_probability must have shape \(2, 2\)"),
+        ({"probability": np.ones(2)}, r"probability must have shape \(2, 2\)"),
     ],
 )
 def test_an_inconsistent_pool_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -456,14 +456,14 @@ def test_the_files_of_a_pool_can_be_read_by_others(tmp_path: Path) -> None:
         "positive_ids": ["a"],
         "candidate_ids": ["c", "b"],
         "scores": [np.float32(0.9), 0.5],
-        "false_negative_probability": [0.25, 0.5],
+        "probability": [0.25, 0.5],
     }
     assert pq.read_table(tmp_path / "pool" / "documents.parquet")["document_id"].to_pylist() == list("abc")
     assert json.loads((tmp_path / "pool" / "pool.json").read_text())["depth"] == 2
 
 
 def test_an_empty_pool_can_be_saved(tmp_path: Path) -> None:
-    make_pool(false_negative_probability=None).select([]).save(tmp_path / "pool")
+    make_pool(probability=None).select([]).save(tmp_path / "pool")
     assert len(CandidatePool.load(tmp_path / "pool")) == 0
 
 

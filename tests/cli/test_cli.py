@@ -89,7 +89,7 @@ def fitted(mined: Outcome, beir: Path, tiny_bert: Path, place: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def indexed(fitted: Outcome, beir: Path, place: Path) -> Outcome:
+def corpus_index(fitted: Outcome, beir: Path, place: Path) -> Outcome:
     return succeed("index", place / "model", beir, "--out", place / "retriever", "--json")
 
 
@@ -103,13 +103,13 @@ def trained(beir: Path, tiny_bert: Path, place: Path) -> Outcome:
 
 def test_mine_writes_a_pool_with_probabilities(mined: Outcome, place: Path) -> None:
     pool = CandidatePool.load(place / "pool")
-    assert pool.false_negative_probability is not None
+    assert pool.probability is not None
     assert mined.json == {
         "pool": str(place / "pool"),
         "queries": 36,
         "documents": 40,
         "candidates": 360,
-        "probable_false_negatives": int((pool.false_negative_probability >= 0.5).sum()),
+        "probable_false_negatives": int((pool.probability >= 0.5).sum()),
     }
     assert (len(pool), pool.depth) == (36, 10)
 
@@ -117,7 +117,7 @@ def test_mine_writes_a_pool_with_probabilities(mined: Outcome, place: Path) -> N
 def test_mine_without_probabilities_says_so_in_words(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:
     found = succeed("mine", beir, "--out", tmp_path / "pool", "--model", tiny_bert, "--split", "dev")
     assert found.out.splitlines()[1:] == ["queries: 10", "documents: 40", "candidates: 390"]
-    assert CandidatePool.load(tmp_path / "pool").false_negative_probability is None
+    assert CandidatePool.load(tmp_path / "pool").probability is None
 
 
 def test_fit_writes_a_model_that_every_loader_opens(fitted: Outcome, place: Path) -> None:
@@ -324,7 +324,7 @@ def test_help_lists_every_command() -> None:
         ("index model data -o out --kind x", "--kind must be one of auto, flat, hnsw, "),
         ("fit data -o out --stage1 x", "--stage1 must be one of none, query, both, got 'x'"),
         ("fit data -o out --objective x", "--objective must be one of listwise, bce, four_class, got 'x'"),
-        ("fit data -o out --preset x", "--preset must be one of default, evidence, paper, got 'x'"),
+        ("fit data -o out --preset x", "--preset must be one of default, features, paper, got 'x'"),
         ("fit data -o out --max-steps 0", "--max-steps must be at least 1, got 0"),
         ("train data -o out --mode x", "--mode must be one of lora, full, got 'x'"),
         ("train data -o out --maps x", "--maps must be one of none, query, both, got 'x'"),
@@ -333,7 +333,10 @@ def test_help_lists_every_command() -> None:
         ("train data -o out --stage1-steps 0", "--stage1-steps must be at least 1, got 0"),
         ("train data -o out --stage3-steps 0", "--stage3-steps must be at least 1, got 0"),
         ("train data -o out --gamma -1", "--gamma must not be negative, got -1.0"),
-        ("train data -o out --below-positive --gamma 0", "--below-positive needs gamma above 0, got 0"),
+        (
+            "train data -o out --drop-above-positive --gamma 0",
+            "--drop-above-positive needs gamma above 0, got 0",
+        ),
         ("train data -o out --learning-rate 0", "--learning-rate must be positive, got 0.0"),
         ("train data -o out --seed -1", "--seed"),
         ("evaluate model data --measure R", "--measure must be one such as nDCG@10"),
@@ -439,7 +442,7 @@ def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path) -> None:
     assert list(result["systems"]) == [
         "encoder alone",
         "+ adapter",
-        "+ evidence",
+        "+ features",
         "LoRA in three stages",
     ]
     for row in result["systems"].values():

@@ -164,7 +164,7 @@ def test_draws_take_only_what_weighs_something(name: str, x: Inputs, seed: int) 
 @every_strategy
 def test_scores_of_another_shape_are_refused(name: str) -> None:
     # RRRA's weights are shaped by the probabilities, which come first.
-    message = "false_negative_probability must be" if name == "rrra" else r"scores must have shape \(n, k\)"
+    message = "probability must be" if name == "rrra" else r"scores must have shape \(n, k\)"
     flat = Inputs(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2))
     with pytest.raises(ValueError, match=message):
         STRATEGIES[name](flat)

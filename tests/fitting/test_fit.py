@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rrra_hf import AdapterConfig, RetrieverAdapter
 from rrra_hf.candidates import LabelledQueries, mine_embeddings
-from rrra_hf.candidates.labelled import CandidateSampler, DevelopmentSet, KnownPositives
+from rrra_hf.candidates.labelled import CandidateSampler, KnownPositives, RetrievedCandidates
 from rrra_hf.candidates.reading import read_candidates
 from rrra_hf.evaluation import ndcg_per_query, reorder
 from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter
@@ -52,7 +52,7 @@ def quality(adapter, documents, test, depth=50):
     """nDCG@10 of test queries: searched (with the adapter's maps), and reranked."""
     mapped_documents = adapter.map_documents(documents)
     mapped = LabelledQueries(adapter.map_queries(test.embeddings), test.positives)
-    found = DevelopmentSet.retrieve(mapped, mapped_documents, depth)
+    found = RetrievedCandidates.retrieve(mapped, mapped_documents, depth)
     logits = read_candidates(adapter, found.queries, found.rows, mapped_documents).logits.numpy()
     scores = adapter.combine(torch.from_numpy(found.cosines), torch.from_numpy(logits)).numpy()
     rankings = found.relevant, reorder(found.relevant, scores)
@@ -209,7 +209,7 @@ def test_the_papers_preset():
         1.0,
     )
     assert arguments.seed == 3
-    with pytest.raises(ValueError, match="default, evidence, paper, got 'papers'"):
+    with pytest.raises(ValueError, match="default, features, paper, got 'papers'"):
         FitArguments.preset("papers")
 
 
@@ -227,7 +227,7 @@ def test_cross_fitting_finds_hidden_positives_that_fitting_on_all_labels_denies(
     pool = mine_embeddings(queries, documents, [[row] for row in rows], depth=200)
     pool = cross_fit(pool, queries, documents, arguments=QUICK, folds=3)
     hidden = pool.candidates == (rows + DOCUMENTS)[:, None]
-    probability = pool.false_negative_probability
+    probability = pool.probability
     assert hidden.sum() > 100
     assert probability[hidden].mean() > 10 * probability[~hidden].mean()
 
@@ -238,8 +238,8 @@ def test_cross_fitted_probabilities_cover_exactly_the_candidates(task):
     judged = cross_fit(
         short, training.embeddings[:40], documents[:30], arguments=replace(QUICK, max_steps=5), folds=2
     )
-    assert np.array_equal(np.isnan(judged.false_negative_probability), judged.candidates < 0)
-    assert short.false_negative_probability is None
+    assert np.array_equal(np.isnan(judged.probability), judged.candidates < 0)
+    assert short.probability is None
     with pytest.raises(ValueError, match="folds must lie between 2 and the number of queries, 40; got 1"):
         cross_fit(short, training.embeddings[:40], documents[:30], folds=1)
 
@@ -249,7 +249,7 @@ def test_cross_fitted_probabilities_cover_exactly_the_candidates(task):
 
 def development_set(relevant, cosines):
     n, depth = relevant.shape
-    return DevelopmentSet(
+    return RetrievedCandidates(
         queries=normalized(np.random.default_rng(0).normal(size=(n, DIM))),
         rows=np.tile(np.arange(depth), (n, 1)),
         cosines=cosines,
@@ -263,7 +263,7 @@ def test_calibrated_probabilities_have_the_share_of_labels_as_their_mean(task, n
     documents, _, test = task
     torch.manual_seed(0)
     adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, num_classes=num_classes))
-    found = DevelopmentSet.retrieve(test, documents, 50)
+    found = RetrievedCandidates.retrieve(test, documents, 50)
     calibrate(adapter, found, documents)
     logits = read_candidates(adapter, found.queries, found.rows, documents).logits.numpy()
     # A property of maximum likelihood with an intercept.
@@ -273,7 +273,7 @@ def test_calibrated_probabilities_have_the_share_of_labels_as_their_mean(task, n
 def test_logits_that_fall_with_relevance_become_the_share_of_labels(task, caplog):
     documents, _, test = task
     adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM))
-    found = DevelopmentSet.retrieve(test, documents, 50)
+    found = RetrievedCandidates.retrieve(test, documents, 50)
     cosines = found.cosines
     backwards = replace(found, relevant=cosines <= np.sort(cosines, axis=1)[:, :1])
     calibrate(adapter, backwards, documents)

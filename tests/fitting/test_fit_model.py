@@ -48,11 +48,9 @@ def test_folder_and_package_agree_on_mapped_embeddings(tiny_bert, collection, tm
 
     adapter = RetrieverAdapter.from_pretrained(tmp_path / "model")
     pairs = expected_queries[:3], np.stack([expected_documents[:5]] * 3)
-    assert np.array_equal(
-        adapter.false_negative_probability(*pairs), model.adapter.false_negative_probability(*pairs)
-    )
+    assert np.array_equal(adapter.probability(*pairs), model.adapter.probability(*pairs))
     retriever = Retriever.from_pretrained(tmp_path / "model").index(collection)
-    rows = retriever.indexed.index.search(expected_queries[:1], 40)[1]
+    rows = retriever.corpus_index.index.search(expected_queries[:1], 40)[1]
     searched = retriever.search([queries[0]], top_k=40, rerank=False)[0]
     assert [hit["corpus_id"] for hit in searched] == [f"d{row}" for row in rows[0]]
 

@@ -35,7 +35,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 # What is measured, without and with linear maps, and of a head of either kind.
 PRESETS = {
     "residual": FitArguments(hidden_size=8, depth=10, max_steps=20, eval_steps=10),
-    "evidence": FitArguments.preset("evidence", depth=10),
+    "features": FitArguments.preset("features", depth=10),
 }
 
 
@@ -132,7 +132,7 @@ def test_a_saved_model_measures_as_its_retriever_does(fitted, collection, preset
 
 
 def test_the_encoder_is_measured_without_the_adapters_maps(fitted, collection, tiny_bert):
-    [figures] = read_evaluations(fitted("evidence"))
+    [figures] = read_evaluations(fitted("features"))
     assert list(figures["quality"]["all"]) == ["encoder", "maps", "adapter"]
     bare = Retriever(SentenceTransformer(str(tiny_bert), device="cpu")).index(collection)
     expected = evaluate(bare, collection.split("test")).quality["encoder"].mean
@@ -270,7 +270,7 @@ def test_snippets_of_an_adapter_alone(tmp_path, monkeypatch, tiny_bert):
 
 
 def test_snippet_of_an_adapter_that_reads_words(fitted, tiny_bert, tmp_path, monkeypatch):
-    RRRAModel.from_pretrained(fitted("evidence")).adapter.save_pretrained(tmp_path / "words")
+    RRRAModel.from_pretrained(fitted("features")).adapter.save_pretrained(tmp_path / "words")
     card = model_card(tmp_path / "words")
     [found] = run_snippets(card, tmp_path, monkeypatch, your_encoder=str(tiny_bert))
     assert found["hit"].keys() == {"corpus_id", "score", "probability"}
@@ -334,13 +334,13 @@ def test_methods_used_are_cited_and_no_others(fitted, trained):
         name: {key for key, entry in CITATIONS.items() if entry in model_card(folder)}
         for name, folder in {
             "residual": fitted("residual"),
-            "evidence": fitted("evidence"),
+            "features": fitted("features"),
             "trained": trained,
         }.items()
     }
     fit = {"rrra", "sentence-bert", "platt", "calibration"}
     assert cited["residual"] == fit
-    assert cited["evidence"] == fit | {"infonce", "in-batch", "bm25"}
+    assert cited["features"] == fit | {"infonce", "in-batch", "bm25"}
     assert cited["trained"] == fit | {"infonce", "in-batch", "lora", "cross-fitting"}
 
 

@@ -38,7 +38,7 @@ BASE = "me/tiny-bert"
 MODEL = "me/model"
 CODE = {
     f"{name}_rrra.py"
-    for name in ("adapter", "base", "configuration", "download", "evidence", "layout", "modeling")
+    for name in ("adapter", "base", "configuration", "download", "features", "layout", "modeling")
 }
 
 

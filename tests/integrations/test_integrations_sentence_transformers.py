@@ -112,9 +112,9 @@ def test_evaluator_of_an_adapter_that_reads_evidence(
 ) -> None:
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
     queries, documents, _ = embed_collection(collection, encoder)
-    evidence = ("mapped", "base", "memory", "hubness", "agreement")
+    features = ("mapped", "base", "memory", "hubness", "agreement")
     arguments = FitArguments(
-        stage1=stage1, evidence=evidence, max_steps=20, eval_steps=10, batch_size=8, depth=30
+        stage1=stage1, features=features, max_steps=20, eval_steps=10, batch_size=8, depth=30
     )
     adapter = fit_adapter(queries, documents, collection.positive_rows, arguments=arguments)
     adapter.config.lambda_ = 3.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rrra_hf.candidates import CandidatePool
-from rrra_hf.labels import draw_negatives, rrra_strategy, rrra_weights, set_aside_above_positive
+from rrra_hf.labels import draw_negatives, drop_above_positive, rrra_strategy, rrra_weights
 
 NAN = float("nan")
 
@@ -27,7 +27,7 @@ def make_pool(probabilities: list[list[float]], scores: list[list[float]] | None
         positives=[np.array([k])] * n,
         candidates=np.where(present, np.arange(k), -1),
         scores=np.where(present, 0.5 if scores is None else np.array(scores), -np.inf),
-        false_negative_probability=p,
+        probability=p,
     )
 
 
@@ -177,8 +177,8 @@ def test_illegal_draws_are_refused() -> None:
         draw_negatives(pool, 1, rng=rng, mode="best")
     with pytest.raises(ValueError, match="num_negatives must be at least 1, got 0"):
         draw_negatives(pool, 0, rng=rng)
-    with pytest.raises(ValueError, match="pool has no false_negative_probability"):
-        draw_negatives(replace(pool, false_negative_probability=None), 1, rng=rng)
+    with pytest.raises(ValueError, match="pool has no probability"):
+        draw_negatives(replace(pool, probability=None), 1, rng=rng)
 
 
 # ---------------------------------------------------------------- what outscores the positive
@@ -191,16 +191,16 @@ def scored_pool(probability: list[list[float]] | None) -> CandidatePool:
         positives=[np.array([0]), np.array([1])],
         candidates=np.array([[1, 2, 3], [0, -1, -1]]),
         scores=np.array([[0.75, 0.5, 0.25], [0.5, -np.inf, -np.inf]]),
-        false_negative_probability=None if probability is None else np.array(probability),
+        probability=None if probability is None else np.array(probability),
     )
 
 
 def test_what_outscores_the_positive_weighs_nothing() -> None:
     pool = scored_pool([[0.5, 0.25, 0.0], [0.5, np.nan, np.nan]])
-    changed = set_aside_above_positive(pool, np.array([0.5, 0.25]))
+    changed = drop_above_positive(pool, np.array([0.5, 0.25]))
     # As high as the positive is not above it.
-    assert_array_equal(changed.false_negative_probability, [[1.0, 0.25, 0.0], [1.0, np.nan, np.nan]])
-    assert_array_equal(pool.false_negative_probability, [[0.5, 0.25, 0.0], [0.5, np.nan, np.nan]])
+    assert_array_equal(changed.probability, [[1.0, 0.25, 0.0], [1.0, np.nan, np.nan]])
+    assert_array_equal(pool.probability, [[0.5, 0.25, 0.0], [0.5, np.nan, np.nan]])
     chances, weights = rrra_strategy(changed)
     assert_array_equal(chances, [[1, 1, 1], [1, 0, 0]])
     assert_array_equal(weights, [[0.0, 0.75, 1.0], [0.0, 0.0, 0.0]])
@@ -210,7 +210,7 @@ def test_what_outscores_the_positive_weighs_nothing() -> None:
 @pytest.mark.parametrize(
     ("probability", "positive_scores", "message"),
     [
-        (None, [0.5, 0.5], "pool has no false_negative_probability"),
+        (None, [0.5, 0.5], "pool has no probability"),
         ([[0.0] * 3] * 2, [0.5], r"positive_scores must have shape \(2,\)"),
         ([[0.0] * 3] * 2, [0.5, np.nan], "positive_scores must be finite"),
     ],
@@ -219,4 +219,4 @@ def test_pools_and_scores_that_cannot_be_compared_are_refused(
     probability: list[list[float]] | None, positive_scores: list[float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        set_aside_above_positive(scored_pool(probability), np.array(positive_scores))
+        drop_above_positive(scored_pool(probability), np.array(positive_scores))

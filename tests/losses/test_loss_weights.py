@@ -59,7 +59,7 @@ def make_pool(**changes: Any) -> CandidatePool:
                 [[1, 2, 4, 5], *([3 * i + 1, 3 * i + 2, -1, -1] for i in range(1, BATCH))]
             ),
             "scores": np.zeros((BATCH, 4)),
-            "false_negative_probability": np.array(
+            "probability": np.array(
                 [[0.1, 0.5, 0.9, 1.0], *([0.2 * i, 0.3 * i, np.nan, np.nan] for i in range(1, BATCH))]
             ),
             **changes,
@@ -138,7 +138,7 @@ def test_labelled_documents_of_others_are_masked() -> None:
 def test_another_pool_can_be_set() -> None:
     loss = RRRALoss(None, pool=make_pool())
     before = value_of(loss, pool_rows())
-    loss.pool = make_pool(false_negative_probability=np.where(make_pool().candidates >= 0, 0.0, np.nan))
+    loss.pool = make_pool(probability=np.where(make_pool().candidates >= 0, 0.0, np.nan))
     after = value_of(loss, pool_rows())
     torch.testing.assert_close(after, value_of(RRRALoss(None), None))
     assert after > before
@@ -161,15 +161,15 @@ def test_labels_that_are_no_rows_of_the_pool_are_refused(labels: Tensor | None, 
 
 def test_a_pool_without_any_candidate_weighs_nothing() -> None:
     nobody = np.full((BATCH, 1), -1)
-    pool = make_pool(candidates=nobody, scores=nobody * np.inf, false_negative_probability=nobody * np.nan)
+    pool = make_pool(candidates=nobody, scores=nobody * np.inf, probability=nobody * np.nan)
     torch.testing.assert_close(
         value_of(RRRALoss(None, pool=pool), pool_rows()), value_of(RRRALoss(None), None)
     )
 
 
 def test_a_pool_without_probabilities_is_refused() -> None:
-    with pytest.raises(ValueError, match="no false_negative_probability"):
-        RRRALoss(None, pool=make_pool(false_negative_probability=None))
+    with pytest.raises(ValueError, match="no probability"):
+        RRRALoss(None, pool=make_pool(probability=None))
 
 
 # -------------------------------------------------------------------- from the adapter
@@ -180,7 +180,7 @@ def adapter_probabilities(model: SentenceTransformer) -> Tensor:
     queries, *columns = (e.detach() for e in make_embeddings())
     candidates = torch.cat(columns).expand(BATCH, -1, -1)
     adapter = RRRAModel.from_sentence_transformer(model).adapter
-    return adapter.false_negative_probability(queries, candidates)
+    return adapter.probability(queries, candidates)
 
 
 def own_probabilities(model: SentenceTransformer) -> Tensor:

@@ -143,7 +143,7 @@ def test_probability_is_the_sigmoid_of_the_logits() -> None:
     adapter = make(temperature=0.5)
     queries, candidates = embeddings(2, DIM), embeddings(2, 3, DIM)
     logits = adapter(torch.from_numpy(queries)[:, None], torch.from_numpy(candidates)).logits
-    p = adapter.false_negative_probability(queries, candidates)
+    p = adapter.probability(queries, candidates)
     np.testing.assert_allclose(p, 1 / (1 + np.exp(-logits.detach().numpy())), rtol=1e-5)
 
 
@@ -203,7 +203,7 @@ def test_adapted_document_at_the_origin_gives_finite_gradients() -> None:
 def test_numpy_gives_numpy_and_torch_gives_torch() -> None:
     adapter = make(query_map=True)
     queries, candidates = embeddings(2, DIM), embeddings(2, 3, DIM)
-    for method in (adapter.rerank, adapter.false_negative_probability):
+    for method in (adapter.rerank, adapter.probability):
         from_numpy = method(queries, candidates)
         from_torch = method(torch.from_numpy(queries), torch.from_numpy(candidates))
         assert isinstance(from_numpy, np.ndarray)
@@ -245,7 +245,7 @@ def test_no_query_is_no_error() -> None:
     ],
 )
 def test_wrong_shapes_are_named(queries: tuple[int, ...], candidates: tuple[int, ...], match: str) -> None:
-    for method in (make().rerank, make().false_negative_probability):
+    for method in (make().rerank, make().probability):
         with pytest.raises(ValueError, match=match):
             method(embeddings(*queries), embeddings(*candidates))
 

@@ -131,11 +131,11 @@ def test_approximate_index_finds_scores_and_loads_as_the_exact_one(
     adapter = make_adapter(lambda_=0.5, document_map=document_map)
     exact = Retriever(encoder, adapter).index(CORPUS, kind="flat")
     built = Retriever(encoder, adapter).index(CORPUS, kind=kind)
-    assert isinstance(built.indexed.index, ApproximateIndex)
+    assert isinstance(built.corpus_index.index, ApproximateIndex)
     built.save_pretrained(tmp_path / "model")
     loaded = Retriever.from_pretrained(tmp_path / "model", device="cpu")
-    assert isinstance(loaded.indexed.index, ApproximateIndex)
-    assert loaded.indexed.index.kind == kind
+    assert isinstance(loaded.corpus_index.index, ApproximateIndex)
+    assert loaded.corpus_index.index.kind == kind
     loaded.save_pretrained(tmp_path / "model")  # over the files that it has mapped
     again = Retriever.from_pretrained(tmp_path / "model", device="cpu")
     for options in ({}, {"rerank": False}, {"top_k": 3, "probabilities": True}):
@@ -149,9 +149,9 @@ def test_approximate_index_finds_scores_and_loads_as_the_exact_one(
 def test_kind_of_index_depends_on_the_number_of_documents(
     encoder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert isinstance(Retriever(encoder).index(CORPUS).indexed.index, FlatIndex)
+    assert isinstance(Retriever(encoder).index(CORPUS).corpus_index.index, FlatIndex)
     monkeypatch.setattr("rrra_hf.indexes.choose.RULES", [(5, "flat", "few"), (None, "hnsw", "many")])
-    assert isinstance(Retriever(encoder).index(CORPUS).indexed.index, ApproximateIndex)
+    assert isinstance(Retriever(encoder).index(CORPUS).corpus_index.index, ApproximateIndex)
     with pytest.raises(ValueError, match=r"kind must be one of auto, flat, hnsw, .*, got 'tree'"):
         Retriever(encoder).index(CORPUS, kind="tree")
 
@@ -505,12 +505,12 @@ def test_truncated_weights_are_refused(encoder: SentenceTransformer, tmp_path: P
 
 def test_index_of_another_model_is_refused(retriever: Retriever, tiny_bert: Path, tmp_path: Path) -> None:
     retriever.save_pretrained(tmp_path / "model")
-    mine = retriever.indexed.encoder
+    mine = retriever.corpus_index.encoder
     other = RRRAModel.from_encoder(tiny_bert)
     with torch.no_grad():
         next(other.encoder.parameters()).mul_(1.01)
     other.save_pretrained(tmp_path / "model")
-    theirs = Retriever(other).index(["a"]).indexed.encoder
+    theirs = Retriever(other).index(["a"]).corpus_index.encoder
     with pytest.raises(
         ValueError, match=rf"index was made by another model \(fingerprint {mine}, .*{theirs}\).*again"
     ):
@@ -574,7 +574,7 @@ def test_files_of_different_indexes_are_refused(
     retriever.save_pretrained(tmp_path / "model")
     folder = tmp_path / "model" / "index"
     vectors, documents = (folder / "vectors.faiss").read_bytes(), (folder / "documents.parquet").read_bytes()
-    Retriever(encoder).index(TEXTS[:2]).indexed.index.save(folder / "vectors.faiss")
+    Retriever(encoder).index(TEXTS[:2]).corpus_index.index.save(folder / "vectors.faiss")
     with pytest.raises(ValueError, match=r"vectors\.faiss holds 2 embeddings of dimension 32, not 6 of 32"):
         Retriever.from_pretrained(tmp_path / "model", device="cpu")
     (folder / "vectors.faiss").write_bytes(vectors)

@@ -56,7 +56,7 @@ def pool(collection: Collection, tiny_bert: Path) -> CandidatePool:
     """What the untrained encoder finds, with probabilities that change with the rank."""
     mined = mine(collection, SentenceTransformer(str(tiny_bert), device="cpu"), DEPTH)
     probability = np.broadcast_to(np.linspace(0.5, 0, DEPTH), mined.candidates.shape)
-    return replace(mined, false_negative_probability=probability)
+    return replace(mined, probability=probability)
 
 
 class Run:
@@ -156,9 +156,9 @@ def test_candidates_and_probabilities_are_those_of_the_encoder_as_it_stands(
         assert found.fingerprint == fingerprint
         assert_array_equal(found.candidates, expected.candidates)
         assert_array_equal(found.scores, expected.scores)
-        probability = adapter.false_negative_probability(queries, documents[found.candidates])
-        assert found.false_negative_probability is not None
-        assert_allclose(found.false_negative_probability, probability, rtol=1e-5)
+        probability = adapter.probability(queries, documents[found.candidates])
+        assert found.probability is not None
+        assert_allclose(found.probability, probability, rtol=1e-5)
         assert torch.equal(run.model.adapter.readout.bias, adapter.readout.bias)
         pools.append(found)
 
@@ -229,10 +229,10 @@ def test_cross_fitted_probabilities_and_an_adapter_of_all_training_queries(
                 encode(run.encoder, development.query_texts, task="query"), development.positive_rows
             )
             run.encoder.train()
-        mined = replace(run.resampler.pool, false_negative_probability=None)
+        mined = replace(run.resampler.pool, probability=None)
         fit: dict[str, Any] = {"development": labelled, "arguments": FIT}
         judged = cross_fit(mined, queries, documents, folds=2, **fit)
-        assert_array_equal(run.resampler.pool.false_negative_probability, judged.false_negative_probability)
+        assert_array_equal(run.resampler.pool.probability, judged.probability)
         adapter = fit_adapter(queries, documents, pool=mined, **fit)
         assert torch.equal(run.model.adapter.output_layer.weight, adapter.output_layer.weight)
         compared.append(True)
@@ -256,10 +256,10 @@ def test_what_outscores_the_positives_now_is_set_aside(make_run: Callable[..., R
             queries, documents, _ = embed_collection(run.collection.split("train"), run.encoder)
             run.encoder.train()
         above = pool.scores > best_positive_scores(queries, documents, pool.positives)[:, None]
-        assert_array_equal(above, pool.false_negative_probability == 1)
+        assert_array_equal(above, pool.probability == 1)
         aside.append(above.mean())
 
-    run.train(tmp_path, run.refresh(tmp_path, below_positive=True), AfterRefresh(3, compare))
+    run.train(tmp_path, run.refresh(tmp_path, drop_above_positive=True), AfterRefresh(3, compare))
     assert len(aside) == 3
     assert all(0 < share < 1 for share in aside)
 
@@ -329,10 +329,10 @@ def test_a_refresh_tells_what_it_did(
         for old, row in zip(before.candidates, after.candidates, strict=True)
         for candidate in row
     ]
-    assert after.false_negative_probability is not None
+    assert after.probability is not None
     [message] = (message for message in caplog.messages if message.startswith("Refresh at step 3: "))
     assert f"{100 * np.mean(new):.1f} % of the candidates changed" in message
-    assert message.endswith(f"probability {after.false_negative_probability.mean():.3f}")
+    assert message.endswith(f"probability {after.probability.mean():.3f}")
 
 
 # ---------------------------------------------------------------- interruptions

@@ -63,7 +63,7 @@ def make_pool(collection: Collection, depth: int = 10, seed: int = 0) -> Candida
         positives=collection.positive_rows,
         candidates=candidates,
         scores=-np.sort(-rng.random((n, depth)), axis=1),
-        false_negative_probability=rng.random((n, depth)),
+        probability=rng.random((n, depth)),
     )
 
 
@@ -73,8 +73,8 @@ def make(num_negatives: int = 4, **settings: Any) -> Resampler:
 
 
 def probabilities(pool: CandidatePool) -> np.ndarray:
-    assert pool.false_negative_probability is not None
-    return pool.false_negative_probability
+    assert pool.probability is not None
+    return pool.probability
 
 
 def negatives(rows: Rows) -> list[list[int]]:

@@ -119,7 +119,7 @@ def test_the_final_encoder_is_the_better_one_with_an_adapter_of_its_own(run: Pat
 
 
 def test_what_outscores_the_positives_is_set_aside(run: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    arguments = replace(ARGUMENTS, below_positive=True, stage3_max_steps=2, refresh_steps=1)
+    arguments = replace(ARGUMENTS, drop_above_positive=True, stage3_max_steps=2, refresh_steps=1)
     train(make_collection(), tiny_bert, tmp_path / "run", arguments)
     plain, changed = (CandidatePool.load(folder / "stage2/pool") for folder in (run, tmp_path / "run"))
     training = with_development(make_collection(), FIT.development_fraction, 0).split("train")
@@ -129,8 +129,8 @@ def test_what_outscores_the_positives_is_set_aside(run: Path, tiny_bert: Path, t
     above = plain.scores > np.array(best)[:, None]
     assert 0 < above.mean() < 1
     assert_array_equal(changed.candidates, plain.candidates)
-    expected = np.where(above, 1.0, plain.false_negative_probability)
-    assert_array_equal(changed.false_negative_probability, expected)
+    expected = np.where(above, 1.0, plain.probability)
+    assert_array_equal(changed.probability, expected)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_results_tell_quality_and_time_of_each_stage(run: Path) -> None:
 def test_the_pool_has_probabilities_and_knows_its_encoder(run: Path) -> None:
     pool = CandidatePool.load(run / "stage2/pool")
     assert len(pool) == 51
-    assert pool.false_negative_probability is not None
-    assert np.isfinite(pool.false_negative_probability).all()
+    assert pool.probability is not None
+    assert np.isfinite(pool.probability).all()
     assert pool.fingerprint["encoder"]
 
 
@@ -407,7 +407,7 @@ def test_pairs_are_all_labels() -> None:
         ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
         ({"folds": 1}, "folds must be at least 2, got 1"),
         ({"gamma": -1.0}, "gamma must not be negative, got -1.0"),
-        ({"gamma": 0.0, "below_positive": True}, "below_positive needs gamma above 0, got 0"),
+        ({"gamma": 0.0, "drop_above_positive": True}, "drop_above_positive needs gamma above 0, got 0"),
         ({"hardness": float("nan")}, "hardness must not be negative, got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"bf16": True, "fp16": True}, "bf16 and fp16 exclude each other"),

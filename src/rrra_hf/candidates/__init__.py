@@ -1,6 +1,6 @@
 """Candidates of queries, and what is read of them."""
 
-from .document_features import DocumentEvidence
+from .document_features import DocumentFeatures
 from .labelled import LabelledQueries
 from .mine import mine, mine_collection, mine_embeddings
 from .pool import CandidatePool
@@ -8,7 +8,7 @@ from .words import SharedWords, count_words, weigh_words
 
 __all__ = [
     "CandidatePool",
-    "DocumentEvidence",
+    "DocumentFeatures",
     "LabelledQueries",
     "SharedWords",
     "count_words",

@@ -1,4 +1,4 @@
-"""What an adapter's evidence needs of each document of a corpus: made once, kept beside the index."""
+"""What an adapter's features needs of each document of a corpus: made once, kept beside the index."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
 from ..embeddings.storage import atomic_path
-from ..models.features_rrra import CandidateEvidence, EvidenceHead
+from ..models.features_rrra import CandidateFeatures, FeatureReader
 from .words import SharedWords, lengths, weigh_words
 
 
 @dataclass(eq=False)
-class DocumentEvidence:
-    """Static evidence and weighted words of each document.
+class DocumentFeatures:
+    """Static features and weighted words of each document.
 
     Args:
-        statics: As `EvidenceHead.document_statics` makes it, `(m, 2)` float32.
+        statics: As `FeatureReader.document_statics` makes it, `(m, 2)` float32.
         words: BM25 weights, `(m, vocabulary)`; None where the head reads no words.
     """
 
@@ -33,8 +33,8 @@ class DocumentEvidence:
 
     @classmethod
     def of(
-        cls, head: EvidenceHead, blocks: Iterable[np.ndarray], words: csr_array | None
-    ) -> DocumentEvidence:
+        cls, head: FeatureReader, blocks: Iterable[np.ndarray], words: csr_array | None
+    ) -> DocumentFeatures:
         """Make it for the documents of a corpus.
 
         Args:
@@ -59,8 +59,8 @@ class DocumentEvidence:
         return cls(torch.cat(statics).numpy(), weights)
 
     def of_candidates(
-        self, head: EvidenceHead, q: Tensor, queries: csr_array | None, rows: np.ndarray
-    ) -> CandidateEvidence:
+        self, head: FeatureReader, q: Tensor, queries: csr_array | None, rows: np.ndarray
+    ) -> CandidateFeatures:
         """Return what is known of each query's candidates.
 
         Args:
@@ -74,7 +74,7 @@ class DocumentEvidence:
         """
         statics = torch.from_numpy(self.statics[rows])
         if self.words is None:
-            return CandidateEvidence(statics)
+            return CandidateFeatures(statics)
         if queries is None:
             raise ValueError("The adapter reads words: give the queries' texts, not embeddings alone.")
         if self._shared is None:
@@ -83,7 +83,7 @@ class DocumentEvidence:
         recalled = head.recall(q)
         weights, remembered = (values.cpu().numpy() for values in recalled)
         direct, expanded = self._shared.with_candidates(queries, weights, remembered, rows)
-        return CandidateEvidence(statics, torch.from_numpy(direct), torch.from_numpy(expanded), recalled)
+        return CandidateFeatures(statics, torch.from_numpy(direct), torch.from_numpy(expanded), recalled)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a safetensors file, complete or not at all."""
@@ -97,7 +97,7 @@ class DocumentEvidence:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> DocumentEvidence:
+    def load(cls, path: str | os.PathLike[str]) -> DocumentFeatures:
         """Read what `save` wrote.
 
         Raises:
@@ -116,7 +116,7 @@ class DocumentEvidence:
         return cls(statics, words)
 
 
-def _answers(head: EvidenceHead, idf: np.ndarray) -> csr_array:
+def _answers(head: FeatureReader, idf: np.ndarray) -> csr_array:
     """Return the mean of the weights of each remembered query's documents, each divided by its length."""
     parts = (head.memory_counts.float(), head.memory_words, head.memory_ends)
     counts = csr_array(

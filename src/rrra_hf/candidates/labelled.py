@@ -90,7 +90,7 @@ class KnownPositives:
 
 
 @dataclass(frozen=True)
-class DevelopmentSet:
+class RetrievedCandidates:
     """What the retriever ranks for the development queries: what there is to rerank.
 
     Args:
@@ -110,7 +110,7 @@ class DevelopmentSet:
     words: csr_array | None = None
 
     @classmethod
-    def retrieve(cls, labelled: LabelledQueries, documents: np.ndarray, depth: int) -> DevelopmentSet:
+    def retrieve(cls, labelled: LabelledQueries, documents: np.ndarray, depth: int) -> RetrievedCandidates:
         """Search the documents for each development query."""
         index = FlatIndex(documents.shape[1])
         index.add(documents)

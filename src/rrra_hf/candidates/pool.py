@@ -29,7 +29,7 @@ QUERIES_SCHEMA = pa.schema(
         "positive_ids": pa.large_list(pa.large_string()),
         "candidate_ids": pa.large_list(pa.large_string()),
         "scores": pa.large_list(pa.float32()),
-        "false_negative_probability": pa.large_list(pa.float32()),
+        "probability": pa.large_list(pa.float32()),
     }
 )
 # Queries written at a time.
@@ -41,7 +41,7 @@ class CandidatePool:
     """Candidates of each query: high-ranking documents that are unlabelled, hard or false negatives.
 
     A row is a document's position in `document_ids` and in the documents' embeddings. To add
-    probabilities, use `dataclasses.replace(pool, false_negative_probability=...)`.
+    probabilities, use `dataclasses.replace(pool, probability=...)`.
 
     Args:
         query_ids: Ids of the queries, `n`.
@@ -50,7 +50,7 @@ class CandidatePool:
         candidates: Rows of each query's candidates, best first, `(n, depth)` int32; -1 where there are
             none left, always at the end.
         scores: Cosines of the candidates, `(n, depth)` float32; -inf where `candidates` is -1.
-        false_negative_probability: Probability that the candidate is relevant after all, `(n, depth)`
+        probability: Probability that the candidate is relevant after all, `(n, depth)`
             float32; NaN where `candidates` is -1.
         fingerprint: Fingerprints of the `encoder`, `corpus` and `queries` that the pool was mined
             with; empty for embeddings from elsewhere.
@@ -75,7 +75,7 @@ class CandidatePool:
     positives: list[np.ndarray]
     candidates: np.ndarray
     scores: np.ndarray
-    false_negative_probability: np.ndarray | None = None
+    probability: np.ndarray | None = None
     fingerprint: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,15 +101,12 @@ class CandidatePool:
             raise ValueError(f"candidates must have shape ({len(self)}, depth), got {self.candidates.shape}.")
         if self.scores.shape != self.candidates.shape:
             raise ValueError(f"scores must have shape {self.candidates.shape}, got {self.scores.shape}.")
-        if self.false_negative_probability is None:
+        if self.probability is None:
             return
-        probability = np.asarray(self.false_negative_probability, dtype=np.float32)
+        probability = np.asarray(self.probability, dtype=np.float32)
         if probability.shape != self.candidates.shape:
-            raise ValueError(
-                f"false_negative_probability must have shape {self.candidates.shape}, "
-                f"got {probability.shape}."
-            )
-        self.false_negative_probability = probability
+            raise ValueError(f"probability must have shape {self.candidates.shape}, got {probability.shape}.")
+        self.probability = probability
 
     def _check_rows(self) -> None:
         count = len(self.document_ids)
@@ -155,14 +152,14 @@ class CandidatePool:
         rows = np.asarray(query_rows, dtype=np.int64).reshape(-1)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise ValueError(f"query_rows must be in [0, {len(self)}), got {rows.min()} to {rows.max()}.")
-        probability = self.false_negative_probability
+        probability = self.probability
         return CandidatePool(
             query_ids=[self.query_ids[row] for row in rows],
             document_ids=self.document_ids,
             positives=[self.positives[row] for row in rows],
             candidates=self.candidates[rows],
             scores=self.scores[rows],
-            false_negative_probability=None if probability is None else probability[rows],
+            probability=None if probability is None else probability[rows],
             # The queries are no longer those that were fingerprinted.
             fingerprint={name: value for name, value in self.fingerprint.items() if name != "queries"},
         )
@@ -194,7 +191,7 @@ class CandidatePool:
         """Write the pool to a folder of Parquet and JSON, complete or not at all.
 
         `queries.parquet` has the columns `query_id`, `positive_ids`, `candidate_ids`, `scores` and
-        `false_negative_probability`; `documents.parquet` the ids of the corpus in order.
+        `probability`; `documents.parquet` the ids of the corpus in order.
 
         Args:
             directory: Made if it isn't there; a pool in it is replaced.
@@ -245,7 +242,7 @@ class CandidatePool:
         kept = self.candidates[block] >= 0
         offsets = _offsets(kept.sum(axis=1))
         positives = self.positives[block]
-        probability = self.false_negative_probability
+        probability = self.probability
         positive_offsets = _offsets(np.array([len(rows) for rows in positives], dtype=np.int64))
         columns = [
             _strings(self.query_ids[block]),
@@ -291,14 +288,14 @@ class CandidatePool:
         positives = np.split(
             _rows(lists["positive_ids"], document_ids), np.cumsum(_lengths(lists["positive_ids"]))[:-1]
         )
-        probabilities = lists["false_negative_probability"]
+        probabilities = lists["probability"]
         return cls(
             query_ids=lists["query_id"].to_pylist(),
             document_ids=document_ids.to_pylist(),
             positives=positives[: shape[0]],
             candidates=_scatter(_rows(lists["candidate_ids"], document_ids), filled, -1),
             scores=_scatter(lists["scores"].flatten().to_numpy(), filled, -np.inf),
-            false_negative_probability=None
+            probability=None
             if probabilities.null_count == len(probabilities)
             else _scatter(probabilities.flatten().to_numpy(), filled, np.nan),
             fingerprint=meta["fingerprint"],

@@ -9,7 +9,7 @@ from scipy.special import expit
 from torch.nn import functional as F
 
 from ..models.adapter_rrra import Reading, RetrieverAdapter
-from .document_features import DocumentEvidence
+from .document_features import DocumentFeatures
 from .labelled import gather
 
 # Pairs that pass through the adapter at a time: bounds memory at d = 384 to about 100 MB.
@@ -21,7 +21,7 @@ def read_candidates(
     queries: np.ndarray,
     rows: np.ndarray,
     documents: np.ndarray,
-    evidence: DocumentEvidence | None = None,
+    features: DocumentFeatures | None = None,
     words: csr_array | None = None,
 ) -> Reading:
     """Return what the adapter makes of each query's candidates, in blocks.
@@ -31,7 +31,7 @@ def read_candidates(
         queries: Embeddings as searched with, `(n, dim)`.
         rows: Rows of the candidates among the documents, `(n, k)`; -1 is read as any document.
         documents: Embeddings as indexed, `(m, dim)`.
-        evidence: Evidence of the documents, if the adapter reads evidence.
+        features: Features of the documents, if the adapter reads features.
         words: Counts of the queries' words, if it reads words.
 
     Returns:
@@ -43,10 +43,10 @@ def read_candidates(
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
         q, known = gather(queries, np.arange(len(queries))[part]), None
-        if evidence is not None and adapter.evidence is not None:
+        if features is not None and adapter.features is not None:
             asked = None if words is None else words[part]
-            known = evidence.of_candidates(adapter.evidence, F.normalize(q, dim=-1), asked, rows[part])
-        parts.append(adapter.read(q, gather(documents, rows[part]), evidence=known))
+            known = features.of_candidates(adapter.features, F.normalize(q, dim=-1), asked, rows[part])
+        parts.append(adapter.read(q, gather(documents, rows[part]), features=known))
     return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
@@ -72,8 +72,8 @@ def candidate_probabilities(
         `(n, k)`, float32, NaN where there is no candidate.
     """
     mapped = adapter.map_documents(documents)
-    evidence = None
-    if adapter.evidence is not None:
-        evidence = DocumentEvidence.of(adapter.evidence, [mapped], document_words)
-    reading = read_candidates(adapter, adapter.map_queries(queries), candidates, mapped, evidence, words)
+    features = None
+    if adapter.features is not None:
+        features = DocumentFeatures.of(adapter.features, [mapped], document_words)
+    reading = read_candidates(adapter, adapter.map_queries(queries), candidates, mapped, features, words)
     return np.where(candidates >= 0, expit(reading.logits.numpy()), np.float32(np.nan))

@@ -86,7 +86,7 @@ def demo(
     retrievers = {}
     systems = {
         "+ adapter": arguments,
-        "+ evidence": FitArguments.preset("evidence", stage1="none", seed=seed),
+        "+ features": FitArguments.preset("features", stage1="none", seed=seed),
     }
     document_words = count_words(encoder, collection.document_texts)
     words = {name: count_words(encoder, collection.split(name).query_texts) for name in ("train", "dev")}
@@ -107,7 +107,7 @@ def demo(
         seconds = time.perf_counter() - start
         retrievers[name] = Retriever(encoder, adapter)
         job.measure(name, retrievers[name], cache, seconds)
-    best = retrievers["+ evidence"]
+    best = retrievers["+ features"]
     best.save_pretrained(out / "retriever")
 
     _say("Training the encoder with LoRA, in three stages")
@@ -169,8 +169,8 @@ def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any
     from ..candidates import CandidatePool
 
     pool = CandidatePool.load(folder)
-    assert pool.false_negative_probability is not None
-    probabilities = np.nan_to_num(pool.false_negative_probability)
+    assert pool.probability is not None
+    probabilities = np.nan_to_num(pool.probability)
     best = probabilities.argmax(axis=1)
     texts = dict(zip(collection.query_ids, collection.query_texts, strict=True))
     found = []
@@ -246,7 +246,7 @@ def _verdict(systems: dict[str, dict[str, float]]) -> str:
     """Say which system ranks best, and whether training the encoder paid."""
     scores = {name: row["nDCG@10"] for name, row in systems.items()}
     best = max(scores, key=lambda name: scores[name])
-    lora, frozen = scores["LoRA in three stages"], max(scores["+ adapter"], scores["+ evidence"])
+    lora, frozen = scores["LoRA in three stages"], max(scores["+ adapter"], scores["+ features"])
     verdict = "helped" if lora > frozen else "did not help"
     return (
         f"\nBest by nDCG@10: {best}. The short LoRA run {verdict}: {lora:.3f}, "

@@ -41,9 +41,9 @@ def fit(
     preset: Annotated[
         str,
         typer.Option(
-            help="evidence: two-sided maps and all evidence; default: a residual head; paper: as published."
+            help="features: two-sided maps and all features; default: a residual head; paper: as published."
         ),
-    ] = "evidence",
+    ] = "features",
     objective: Annotated[str | None, typer.Option(help="listwise, bce or four_class.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Budget of training steps.")] = None,
     pool: Annotated[Path | None, typer.Option(help="Candidate pool mined before with this model.")] = None,
@@ -58,7 +58,7 @@ def fit(
 ) -> None:
     """Fit an adapter on a frozen encoder; a minute or two on one core.
 
-    The preset `evidence` ranks best. `default` makes a residual head, which training can go on with, and to
+    The preset `features` ranks best. `default` makes a residual head, which training can go on with, and to
     which --objective and --max-steps belong.
 
     Example: `rrra fit data/scifact --out models/scifact --stage1 query`
@@ -73,7 +73,7 @@ def fit(
             seed=seed,
             **{name: value for name, value in changes.items() if value is not None},
         )
-        if arguments.evidence and max_steps is not None:
+        if arguments.features and max_steps is not None:
             raise ValueError("max_steps belongs to a residual head; add --preset default.")
     check_out(out, "modules.json", "a model's")
     loaded = load_collection(collection, pairs, column, skip_bad)

@@ -73,8 +73,8 @@ def mine(
         "documents": len(pool.document_ids),
         "candidates": int((pool.candidates >= 0).sum()),
     }
-    if pool.false_negative_probability is not None:
-        likely = (pool.false_negative_probability >= 0.5).sum()
+    if pool.probability is not None:
+        likely = (pool.probability >= 0.5).sum()
         summary["probable_false_negatives"] = int(likely)
     if json:
         print_json(summary)

@@ -49,10 +49,11 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="2e-4 with LoRA, 2e-5 without.")] = None,
     num_negatives: Annotated[int, typer.Option(help="Mined negatives a pair in stage 3.")] = 4,
     gamma: Annotated[float, typer.Option(help="How much a probable false negative loses.")] = 1.0,
-    below_positive: Annotated[
+    drop_above_positive: Annotated[
         bool,
         typer.Option(
-            "--below-positive", help="Set aside, too, what the encoder scores above the query's positives."
+            "--drop-above-positive",
+            help="Set aside, too, what the encoder scores above the query's positives.",
         ),
     ] = False,
     maps: Annotated[
@@ -99,7 +100,7 @@ def train(
             learning_rate=learning_rate,
             num_negatives=num_negatives,
             gamma=gamma,
-            below_positive=below_positive,
+            drop_above_positive=drop_above_positive,
             folds=folds,
             refresh_steps=refresh_steps,
             refresh_epochs=refresh_epochs,

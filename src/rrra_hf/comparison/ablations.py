@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from ..candidates import mine_embeddings
-from ..candidates.labelled import DevelopmentSet
+from ..candidates.labelled import RetrievedCandidates
 from ..fitting.residual import fit_head
 from ..fitting.tuning import calibrate, choose_lambda
 from ..models.adapter_rrra import AdapterOutput, RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
-from ..models.features_rrra import EVIDENCE
+from ..models.features_rrra import FEATURES
 from .methods import Method, register
 from .ranking import Rank, ranked_by, searcher
 from .systems import (
-    by_evidence,
+    by_features,
     encoder,
-    evidence,
+    features,
     reranked,
     two_sided_map,
     two_sided_map_adapter,
-    without_evidence,
+    without_features,
 )
 from .trial import Trial
 
@@ -82,7 +82,7 @@ def fit_variant(trial: Trial, make: Callable[[AdapterConfig], RetrieverAdapter])
     mined = mine_embeddings(
         training.embeddings, documents, training.positives, depth=arguments.depth
     ).candidates
-    retrieved = DevelopmentSet.retrieve(trial.development.labelled, documents, arguments.depth)
+    retrieved = RetrievedCandidates.retrieve(trial.development.labelled, documents, arguments.depth)
     adapter = fit_head(training, mined, documents, retrieved, arguments, make)
     calibrate(adapter, retrieved, documents)
     choose_lambda(adapter, retrieved, documents)
@@ -102,7 +102,7 @@ def _built(make: Callable[[AdapterConfig], RetrieverAdapter]) -> Callable[[Trial
 
 
 def _without(name: str) -> Callable[[Trial], Rank]:
-    return lambda trial: by_evidence(trial, without_evidence(name))
+    return lambda trial: by_features(trial, without_features(name))
 
 
 _add("full", "the adapter as it is", _changed())
@@ -133,6 +133,6 @@ _add(
     _changed(objective="bce", class_prior=0.05),
 )
 _add("score-product", "the published product of score and probability", _changed(scoring="product"))
-_add("evidence", "maps, and a head that reads all evidence", evidence)
-for _piece in EVIDENCE:
-    _add(f"evidence-without-{_piece}", f"the same without {_piece}", _without(_piece))
+_add("features", "maps, and a head that reads all features", features)
+for _piece in FEATURES:
+    _add(f"features-without-{_piece}", f"the same without {_piece}", _without(_piece))

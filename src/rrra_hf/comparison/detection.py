@@ -17,7 +17,7 @@ from .trial import Trial
 from .truth import (
     GroundTruth,
     cross_encoder_probabilities,
-    evidence_probabilities,
+    feature_probabilities,
     ground_truth,
     in_sample_probabilities,
     probabilities,
@@ -60,10 +60,10 @@ def adapter(trial: Trial) -> np.ndarray:
     return probabilities(trial)
 
 
-@detector("evidence", "false-negative probability from all evidence, cross-fitted", "folds", probability=True)
-def evidence(trial: Trial) -> np.ndarray:
-    """Ask heads that read evidence and never saw the query's labels."""
-    return evidence_probabilities(trial)
+@detector("features", "false-negative probability from all features, cross-fitted", "folds", probability=True)
+def features(trial: Trial) -> np.ndarray:
+    """Ask heads that read features and never saw the query's labels."""
+    return feature_probabilities(trial)
 
 
 @detector("adapter-in-sample", "the same by an adapter that saw the labels", probability=True)

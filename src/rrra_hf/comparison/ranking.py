@@ -14,7 +14,7 @@ import torch
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from ..candidates import DocumentEvidence
+from ..candidates import DocumentFeatures
 from ..evaluation import named_rankings, ranking_quality
 from ..indexes import FlatIndex
 from ..models.adapter_rrra import RetrieverAdapter
@@ -53,16 +53,16 @@ def searcher(
     """
     index = FlatIndex(documents.shape[1])
     index.add(documents)
-    evidence = None
-    if adapter is not None and adapter.evidence is not None:
-        evidence = DocumentEvidence.of(adapter.evidence, [documents], document_words)
+    features = None
+    if adapter is not None and adapter.features is not None:
+        features = DocumentFeatures.of(adapter.features, [documents], document_words)
 
     def rank(queries: Queries) -> np.ndarray:
         embeddings = map_queries(queries.embeddings)
         cosines, rows = index.search(embeddings, max(depth, RANKED))
         if adapter is None:
             return rows
-        return rerank(adapter, index, embeddings, rows, cosines, depth, evidence, queries.words)[0]
+        return rerank(adapter, index, embeddings, rows, cosines, depth, features, queries.words)[0]
 
     return rank
 

@@ -34,7 +34,7 @@ from .trial import Trial
 from .truth import (
     GroundTruth,
     cross_encoder_probabilities,
-    evidence_probabilities,
+    feature_probabilities,
     ground_truth,
     in_sample_probabilities,
     probabilities,
@@ -111,7 +111,7 @@ def _best(chances: np.ndarray, truth: GroundTruth) -> np.ndarray:
     return top_k_weights(np.where(chances > 0, truth.pool.scores, -np.inf), top_k=TOP_K)
 
 
-def _not_above(truth: GroundTruth) -> np.ndarray:
+def _not_above_positive(truth: GroundTruth) -> np.ndarray:
     """Return 1 for candidates that the frozen encoder doesn't score above the positive, 0 for the others."""
     return (truth.pool.scores <= truth.positive_scores[:, None]).astype(np.float64)
 
@@ -189,19 +189,24 @@ def rrra(trial: Trial) -> Chances:
     return (candidates >= 0).astype(np.float64), weights
 
 
-@drawn("rrra-evidence", "the same weights, from all evidence", "gamma", "folds")
-def rrra_evidence(trial: Trial) -> Chances:
-    """Weigh each candidate by how probably it is a true negative, as a head that reads evidence says."""
+@drawn("rrra-features", "the same weights, from all features", "gamma", "folds")
+def rrra_features(trial: Trial) -> Chances:
+    """Weigh each candidate by how probably it is a true negative, as a head that reads features says."""
     candidates = ground_truth(trial).pool.candidates
-    weights = rrra_weights(evidence_probabilities(trial), gamma=trial.arguments.gamma)
+    weights = rrra_weights(feature_probabilities(trial), gamma=trial.arguments.gamma)
     return (candidates >= 0).astype(np.float64), weights
 
 
-@drawn("rrra-below", "the same, and what scores above the positive weighs nothing", "gamma", "folds")
-def rrra_below(trial: Trial) -> Chances:
+@drawn(
+    "rrra-drop-above-positive",
+    "the same, and what scores above the positive weighs nothing",
+    "gamma",
+    "folds",
+)
+def rrra_drop_above_positive(trial: Trial) -> Chances:
     """Set aside, too, what the frozen encoder prefers to the positive."""
-    chances, weights = rrra_evidence(trial)
-    return chances, weights * _not_above(ground_truth(trial))
+    chances, weights = rrra_features(trial)
+    return chances, weights * _not_above_positive(ground_truth(trial))
 
 
 @drawn("rrra-in-sample", "the same by an adapter that saw the labels: no cross-fitting", "gamma")
@@ -222,7 +227,7 @@ def rrra_sample(trial: Trial) -> Chances:
 def gist(trial: Trial) -> Chances:
     """Mask what a guide, here the frozen encoder, ranks above the positive."""
     chances, _ = top_k(trial)
-    return chances, _not_above(ground_truth(trial))
+    return chances, _not_above_positive(ground_truth(trial))
 
 
 @drawn("oracle", "uniform over the candidates that are no known false negatives: the ceiling")

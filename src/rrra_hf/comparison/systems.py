@@ -14,9 +14,9 @@ import torch
 
 from ..evaluation import membership, ndcg_per_query
 from ..fitting import FitArguments, fit_adapter
-from ..fitting.features import fit_evidence, gather_evidence
+from ..fitting.features import fit_features, gather_features
 from ..fitting.maps import MapRecipe, Maps, choose_maps
-from ..models.features_rrra import EVIDENCE, OF_WORDS
+from ..models.features_rrra import FEATURES, OF_WORDS
 from .methods import Method, register
 from .ranking import RANKED, Rank, ranked_by, searcher
 from .task import Queries
@@ -87,37 +87,37 @@ def two_sided_map_adapter(trial: Trial) -> Rank:
     return reranked(trial, trial.arguments.fit, "both")
 
 
-@system("evidence", "candidates of the two-sided map, reranked by all evidence")
-def evidence(trial: Trial) -> Rank:
-    """Rerank what the two-sided map finds by evidence beside the two embeddings."""
-    return by_evidence(trial, FitArguments.preset("evidence"))
+@system("features", "candidates of the two-sided map, reranked by all features")
+def features(trial: Trial) -> Rank:
+    """Rerank what the two-sided map finds by features beside the two embeddings."""
+    return by_features(trial, FitArguments.preset("features"))
 
 
-@system("evidence-no-words", "the same from embeddings alone")
-def evidence_no_words(trial: Trial) -> Rank:
-    """Rerank what the two-sided map finds by the evidence that embeddings hold."""
-    return by_evidence(trial, without_evidence(*OF_WORDS))
+@system("features-no-words", "the same from embeddings alone")
+def features_no_words(trial: Trial) -> Rank:
+    """Rerank what the two-sided map finds by the features that embeddings hold."""
+    return by_features(trial, without_features(*OF_WORDS))
 
 
-@system("evidence-as-labelled", "all evidence, fitted to the labels as they are: without even odds")
-def evidence_as_labelled(trial: Trial) -> Rank:
+@system("features-as-labelled", "all features, fitted to the labels as they are: without even odds")
+def features_as_labelled(trial: Trial) -> Rank:
     """Rerank by a head that may take an unlabelled document for irrelevant as another query asked for it."""
-    return by_evidence(trial, FitArguments.preset("evidence", even_odds=False))
+    return by_features(trial, FitArguments.preset("features", even_odds=False))
 
 
-@system("query-map+evidence", "candidates of the query-side map, reranked by all evidence")
-def query_map_evidence(trial: Trial) -> Rank:
+@system("query-map+features", "candidates of the query-side map, reranked by all features")
+def query_map_features(trial: Trial) -> Rank:
     """Rerank what the query-side map finds: the documents stay as they are indexed."""
-    return by_evidence(trial, FitArguments.preset("evidence", stage1="query"))
+    return by_features(trial, FitArguments.preset("features", stage1="query"))
 
 
-def without_evidence(*names: str) -> FitArguments:
-    """Return the settings of the evidence head without some pieces of evidence."""
-    return FitArguments.preset("evidence", evidence=tuple(name for name in EVIDENCE if name not in names))
+def without_features(*names: str) -> FitArguments:
+    """Return the settings of the features head without some pieces of features."""
+    return FitArguments.preset("features", features=tuple(name for name in FEATURES if name not in names))
 
 
-def by_evidence(trial: Trial, arguments: FitArguments) -> Rank:
-    """Return the search of maps, reranked by an adapter that reads evidence.
+def by_features(trial: Trial, arguments: FitArguments) -> Rank:
+    """Return the search of maps, reranked by an adapter that reads features.
 
     Args:
         trial: The trial.
@@ -126,12 +126,12 @@ def by_evidence(trial: Trial, arguments: FitArguments) -> Rank:
     task, fit = trial.task, trial.arguments.fit
     parts = trial.training.labelled, task.documents, trial.development.labelled
     arguments = replace(arguments, seed=trial.seed, tau=fit.tau, depth=fit.depth)
-    everything = replace(arguments, evidence=EVIDENCE)
+    everything = replace(arguments, features=FEATURES)
     gathered = trial.once(
-        ("evidence", arguments.stage1),
-        lambda: gather_evidence(*parts, everything, task.document_words, stage1_of(trial, arguments.stage1)),
+        ("features", arguments.stage1),
+        lambda: gather_features(*parts, everything, task.document_words, stage1_of(trial, arguments.stage1)),
     )
-    fitted = fit_evidence(*parts, arguments, task.document_words, gathered)
+    fitted = fit_features(*parts, arguments, task.document_words, gathered)
     documents = fitted.map_documents(task.documents)
     return searcher(documents, fit.depth, fitted.map_queries, fitted, task.document_words)
 

@@ -76,10 +76,10 @@ def probabilities(trial: Trial) -> np.ndarray:
     return _cross_fitted(trial, trial.arguments.fit)
 
 
-def evidence_probabilities(trial: Trial) -> np.ndarray:
-    """Return the same probabilities by a head that reads evidence, made once."""
+def feature_probabilities(trial: Trial) -> np.ndarray:
+    """Return the same probabilities by a head that reads features, made once."""
     fit = trial.arguments.fit
-    return _cross_fitted(trial, FitArguments.preset("evidence", tau=fit.tau, depth=fit.depth))
+    return _cross_fitted(trial, FitArguments.preset("features", tau=fit.tau, depth=fit.depth))
 
 
 def _cross_fitted(trial: Trial, arguments: FitArguments) -> np.ndarray:
@@ -94,7 +94,7 @@ def _cross_fitted(trial: Trial, arguments: FitArguments) -> np.ndarray:
             folds=trial.arguments.folds,
             query_words=truth.training.words,
             document_words=truth.document_words,
-        ).false_negative_probability
+        ).probability
         assert fitted is not None
         return fitted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..models.features_rrra import EVIDENCE, OF_WORDS
+from ..models.features_rrra import FEATURES, OF_WORDS
 
 OBJECTIVES = ("listwise", "bce", "four_class")
 STAGE1 = ("none", "query", "both")
@@ -20,12 +20,12 @@ class FitArguments:
             binary cross-entropy) or `"four_class"` (the retriever's outcomes TP / FN / FP / TN).
         stage1: Linear maps fitted before the adapter: `"none"`, on the `"query"` side (the index stays
             as it is) or on `"both"` sides (documents are to be indexed again).
-        evidence: Pieces of evidence for a head that reads evidence instead of a residual one, of
-            `EVIDENCE`; `"words"` and `"expansion"` are left out where no words are given. Of the other
+        features: Pieces of features for a head that reads features instead of a residual one, of
+            `FEATURES`; `"words"` and `"expansion"` are left out where no words are given. Of the other
             settings it uses `stage1`, `tau`, `depth`, `development_fraction` and `seed`.
         even_odds: A document that another training query is labelled with shall not be less probable for
             that: where such documents are labelled more seldom than others, as they are if most documents
-            have one query, they count less as negatives of an evidence head. Without, it learns from the
+            have one query, they count less as negatives of an features head. Without, it learns from the
             labels as they are, and will rank last what past queries asked for.
         hidden_size: Hidden units of the adapter.
         linear_skip: Add a linear path beside the MLP.
@@ -60,7 +60,7 @@ class FitArguments:
 
     objective: str = "listwise"
     stage1: str = "none"
-    evidence: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     even_odds: bool = True
     hidden_size: int = 384
     linear_skip: bool = False
@@ -105,27 +105,27 @@ class FitArguments:
         if self.class_prior is not None and self.objective != "bce":
             raise ValueError(f"class_prior needs objective='bce', got objective={self.objective!r}.")
         # JSON has lists only.
-        object.__setattr__(self, "evidence", tuple(self.evidence))
-        unknown = sorted(set(self.evidence) - set(EVIDENCE))
+        object.__setattr__(self, "features", tuple(self.features))
+        unknown = sorted(set(self.features) - set(FEATURES))
         if unknown:
-            raise ValueError(f"evidence must be among {', '.join(EVIDENCE)}; got {', '.join(unknown)}.")
-        if self.evidence and (self.objective, self.scoring) != ("listwise", "log_odds"):
+            raise ValueError(f"features must be among {', '.join(FEATURES)}; got {', '.join(unknown)}.")
+        if self.features and (self.objective, self.scoring) != ("listwise", "log_odds"):
             raise ValueError(
-                "evidence needs objective='listwise' and scoring='log_odds', "
+                "features needs objective='listwise' and scoring='log_odds', "
                 f"got {self.objective!r} and {self.scoring!r}."
             )
 
     @property
     def reads_words(self) -> bool:
-        """Whether words are among the evidence, if they are given."""
-        return any(name in OF_WORDS for name in self.evidence)
+        """Whether words are among the features, if they are given."""
+        return any(name in OF_WORDS for name in self.features)
 
     @classmethod
     def preset(cls, name: str = "default", **changes: Any) -> FitArguments:
         """Return a named set of arguments, with changes.
 
         Args:
-            name: `"default"`; `"evidence"`: two-sided maps and a head that reads all evidence; or
+            name: `"default"`; `"features"`: two-sided maps and a head that reads all features; or
                 `"paper"`: the published form (four classes, segment constraint, product score).
             **changes: Fields to set otherwise.
 
@@ -138,7 +138,7 @@ class FitArguments:
         """
         presets = {
             "default": cls(),
-            "evidence": cls(stage1="both", evidence=EVIDENCE),
+            "features": cls(stage1="both", features=FEATURES),
             "paper": cls(objective="four_class", scoring="product", segment_weight=1.0),
         }
         if name not in presets:
@@ -147,4 +147,4 @@ class FitArguments:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments as a JSON object."""
-        return {**asdict(self), "evidence": list(self.evidence)}
+        return {**asdict(self), "features": list(self.features)}

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from ..candidates import CandidatePool, LabelledQueries
 from ..candidates.reading import candidate_probabilities
 from .arguments import FitArguments
-from .features import cross_fit_evidence
+from .features import cross_fit_features
 from .fit import check_pool, check_words, fit_adapter
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def cross_fit(
         document_words: Counts of the documents' words.
 
     Returns:
-        A copy of the pool with `false_negative_probability`.
+        A copy of the pool with `probability`.
 
     Raises:
         ValueError: If there are fewer queries than folds, or fewer than two folds.
@@ -56,14 +56,14 @@ def cross_fit(
     arguments = arguments or FitArguments()
     if not 2 <= folds <= len(pool):
         raise ValueError(f"folds must lie between 2 and the number of queries, {len(pool)}; got {folds}.")
-    if arguments.evidence:
+    if arguments.features:
         check_pool(pool, query_embeddings, document_embeddings)
         check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
         training = LabelledQueries(query_embeddings, pool.positives, query_words)
-        judged_by_evidence = cross_fit_evidence(
+        judged_by_features = cross_fit_features(
             training, pool.candidates, document_embeddings, development, arguments, document_words, folds
         )
-        return replace(pool, false_negative_probability=judged_by_evidence)
+        return replace(pool, probability=judged_by_features)
     probabilities = np.empty(pool.candidates.shape, dtype=np.float32)
     dealt = np.random.default_rng(arguments.seed).permutation(len(pool)) % folds
     for fold in range(folds):
@@ -79,4 +79,4 @@ def cross_fit(
             adapter, query_embeddings[judged], pool.candidates[judged], document_embeddings
         )
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
-    return replace(pool, false_negative_probability=probabilities)
+    return replace(pool, probability=probabilities)

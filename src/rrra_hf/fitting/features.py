@@ -1,4 +1,4 @@
-"""Fitting an adapter that reads evidence, and cross-fitting its false-negative probabilities."""
+"""Fitting an adapter that reads features, and cross-fitting its false-negative probabilities."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..candidates import DocumentEvidence, LabelledQueries
-from ..candidates.labelled import DevelopmentSet, gather, hold_out, shuffled_batches
+from ..candidates import DocumentFeatures, LabelledQueries
+from ..candidates.labelled import RetrievedCandidates, gather, hold_out, shuffled_batches
 from ..candidates.reading import PAIRS_PER_BLOCK
 from ..candidates.words import word_statistics
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
-from ..models.features_rrra import JUDGE_UNITS, OF_WORDS, RANKER_UNITS, EvidenceHead, Reader
+from ..models.features_rrra import OF_WORDS, RANKING_UNITS, RELEVANCE_UNITS, FeatureReader, Reader
 from .arguments import FitArguments
 from .maps import MapRecipe, Maps, choose_maps, refit_maps
 from .tuning import calibrate, choose_lambda
 
 logger = logging.getLogger(__name__)
 
-# Parts that the training queries are dealt into: the evidence of each is gathered with the maps and the
+# Parts that the training queries are dealt into: the features of each is gathered with the maps and the
 # memory of the others, as it will be for unseen queries.
 FOLDS = 3
 # Training queries that are remembered.
@@ -35,40 +35,40 @@ MEMORY = 10_000
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 # Many steps overfit the judge, whose labels are noisy by nature; the ranker gains from them.
-RANKER_STEPS = 800
-JUDGE_STEPS = 80
+RANKING_STEPS = 800
+RELEVANCE_STEPS = 80
 # Slope with which the judge starts to follow the retriever's score.
-JUDGE_SLOPE = 0.2
+RELEVANCE_SLOPE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Space:
-    """What some training queries make of the documents: their maps, their memory, and the evidence.
+class FoldState:
+    """What some training queries make of the documents: their maps, their memory, and the features.
 
     Args:
         adapter: An adapter with the maps and an unfitted head that remembers the queries.
         documents: The documents' embeddings, mapped, `(m, dim)`.
-        evidence: Evidence of each document.
+        features: Features of each document.
         remembered: Rows of the documents that the queries are labelled with, ascending.
     """
 
     adapter: RetrieverAdapter
     documents: np.ndarray
-    evidence: DocumentEvidence
+    features: DocumentFeatures
     remembered: np.ndarray
 
     @property
-    def head(self) -> EvidenceHead:
+    def head(self) -> FeatureReader:
         """The adapter's head."""
-        assert self.adapter.evidence is not None
-        return self.adapter.evidence
+        assert self.adapter.features is not None
+        return self.adapter.features
 
     def mapped(self, queries: LabelledQueries) -> LabelledQueries:
         """Return queries as they are searched with."""
         return queries._replace(embeddings=self.adapter.map_queries(queries.embeddings))
 
     def gather(self, queries: LabelledQueries, rows: np.ndarray) -> Tensor:
-        """Return the evidence of candidates, `(n, k, evidence)`.
+        """Return the features of candidates, `(n, k, features)`.
 
         Args:
             queries: The queries, mapped.
@@ -81,19 +81,19 @@ class Space:
     def _gather_block(self, queries: LabelledQueries, rows: np.ndarray) -> Tensor:
         q = F.normalize(torch.from_numpy(np.array(queries.embeddings, dtype=np.float32)), dim=-1)
         c = gather(self.documents, rows)
-        known = self.evidence.of_candidates(self.head, q, queries.words, rows)
-        return self.head.evidence(q, c, torch.einsum("nd,nkd->nk", q, c), known)
+        known = self.features.of_candidates(self.head, q, queries.words, rows)
+        return self.head.features(q, c, torch.einsum("nd,nkd->nk", q, c), known)
 
 
 class Gathered(NamedTuple):
-    """The evidence that readers are fitted on, and the maps it is for.
+    """The features that readers are fitted on, and the maps it is for.
 
     Args:
         maps: The maps fitted on all training queries; None without a stage 1.
         recipe: How they were trained.
-        names: Names of the evidence.
-        evidence: Evidence of what each training query retrieves with the maps and the memory of other
-            folds, `(n, depth, evidence)`.
+        names: Names of the features.
+        features: Features of what each training query retrieves with the maps and the memory of other
+            folds, `(n, depth, features)`.
         cosines: Its cosines, `(n, depth)`.
         relevant: Whether it is labelled, `(n, depth)`.
         remembered: Whether a query of the other folds is labelled with it, `(n, depth)`.
@@ -102,13 +102,13 @@ class Gathered(NamedTuple):
     maps: Maps | None
     recipe: MapRecipe
     names: list[str]
-    evidence: Tensor
+    features: Tensor
     cosines: Tensor
     relevant: np.ndarray
     remembered: np.ndarray
 
 
-def gather_evidence(
+def gather_features(
     training: LabelledQueries,
     documents: np.ndarray,
     development: LabelledQueries,
@@ -116,7 +116,7 @@ def gather_evidence(
     words: csr_array | None,
     stage1: tuple[Maps, MapRecipe] | None = None,
 ) -> Gathered:
-    """Fit the maps, and gather the evidence of what unseen training queries retrieve.
+    """Fit the maps, and gather the features of what unseen training queries retrieve.
 
     Args:
         training: Training queries.
@@ -127,20 +127,20 @@ def gather_evidence(
         stage1: What `choose_maps` returned for these arguments, if it was asked before.
     """
     maps, recipe = stage1 or _stage1(training, documents, development, arguments)
-    evidence, cosines, relevant, remembered, names = [], [], [], [], []
+    features, cosines, relevant, remembered, names = [], [], [], [], []
     for space, part in _out_of_fold(training, documents, recipe, arguments, words, FOLDS):
         queries = space.mapped(training.select(part))
-        found = DevelopmentSet.retrieve(queries, space.documents, arguments.depth)
-        evidence.append(space.gather(queries, found.rows))
+        found = RetrievedCandidates.retrieve(queries, space.documents, arguments.depth)
+        features.append(space.gather(queries, found.rows))
         cosines.append(torch.from_numpy(found.cosines))
         relevant.append(found.relevant)
         remembered.append(np.isin(found.rows, space.remembered))
         names = space.head.names
     labels = np.concatenate(relevant), np.concatenate(remembered)
-    return Gathered(maps, recipe, names, torch.cat(evidence), torch.cat(cosines), *labels)
+    return Gathered(maps, recipe, names, torch.cat(features), torch.cat(cosines), *labels)
 
 
-def fit_evidence(
+def fit_features(
     training: LabelledQueries,
     documents: np.ndarray,
     development: LabelledQueries,
@@ -148,7 +148,7 @@ def fit_evidence(
     words: csr_array | None,
     gathered: Gathered | None = None,
 ) -> RetrieverAdapter:
-    """Fit maps, memory and an evidence head; the arguments are those of `fit_adapter`, checked.
+    """Fit maps, memory and an features head; the arguments are those of `fit_adapter`, checked.
 
     Args:
         training: Training queries.
@@ -156,28 +156,28 @@ def fit_evidence(
         development: Development queries.
         arguments: Settings.
         words: Counts of the documents' words, `(m, vocabulary)`.
-        gathered: What `gather_evidence` returned for these arguments, or for more evidence.
+        gathered: What `gather_features` returned for these arguments, or for more features.
     """
     if gathered is None:
-        gathered = gather_evidence(training, documents, development, arguments, words)
-    space = make_space(training, documents, gathered.maps, arguments, words)
-    evidence = gathered.evidence[..., [gathered.names.index(name) for name in space.head.names]]
+        gathered = gather_features(training, documents, development, arguments, words)
+    space = fold_state(training, documents, gathered.maps, arguments, words)
+    features = gathered.features[..., [gathered.names.index(name) for name in space.head.names]]
     weights = candidate_weights(gathered.relevant, gathered.remembered, arguments)
-    of_candidates = evidence, gathered.relevant, weights
-    space.head.ranker = fit_ranker(*of_candidates, gathered.cosines, arguments)
-    space.head.judge = fit_judge(*of_candidates, space.head.names, arguments)
+    of_candidates = features, gathered.relevant, weights
+    space.head.ranking_head = fit_ranking_head(*of_candidates, gathered.cosines, arguments)
+    space.head.relevance_head = fit_relevance_head(*of_candidates, space.head.names, arguments)
 
     adapter = space.adapter.eval()
-    retrieved = DevelopmentSet.retrieve(space.mapped(development), space.documents, arguments.depth)
+    retrieved = RetrievedCandidates.retrieve(space.mapped(development), space.documents, arguments.depth)
     remembered = np.isin(retrieved.rows, space.remembered)
     weights = candidate_weights(retrieved.relevant, remembered, arguments)
-    calibrate(adapter, retrieved, space.documents, space.evidence, weights.numpy())
-    choose_lambda(adapter, retrieved, space.documents, space.evidence)
+    calibrate(adapter, retrieved, space.documents, space.features, weights.numpy())
+    choose_lambda(adapter, retrieved, space.documents, space.features)
     adapter.config.fit["maps"] = gathered.recipe._asdict()
     return adapter
 
 
-def cross_fit_evidence(
+def cross_fit_features(
     training: LabelledQueries,
     candidates: np.ndarray,
     documents: np.ndarray,
@@ -188,9 +188,9 @@ def cross_fit_evidence(
 ) -> np.ndarray:
     """Return the false-negative probability of each candidate, by a judge that never saw its query's label.
 
-    The evidence of a query is gathered with the maps and the memory of the other folds, among its candidates
+    The features of a query is gathered with the maps and the memory of the other folds, among its candidates
     and one of its labelled positives, which is known where false negatives are looked for; the judge is
-    then fitted on the other folds' evidence.
+    then fitted on the other folds' features.
 
     Args:
         training: The queries.
@@ -223,11 +223,11 @@ def cross_fit_evidence(
     probabilities = np.empty(candidates.shape, dtype=np.float32)
     for fold, part in enumerate(judged):
         others = [other for other in range(len(judged)) if other != fold]
-        evidence = torch.cat([gathered[other] for other in others])
+        features = torch.cat([gathered[other] for other in others])
         labels = np.concatenate([relevant[judged[other]] for other in others])
         known = np.concatenate([remembered[other] for other in others])
         weights = candidate_weights(labels, known, arguments)
-        judge = fit_judge(evidence, labels, weights, space.head.names, arguments)
+        judge = fit_relevance_head(features, labels, weights, space.head.names, arguments)
         with torch.no_grad():
             probabilities[part] = expit(judge(gathered[fold])[:, :-1].numpy())
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
@@ -252,26 +252,26 @@ def _out_of_fold(
     arguments: FitArguments,
     words: csr_array | None,
     folds: int,
-) -> Iterator[tuple[Space, np.ndarray]]:
+) -> Iterator[tuple[FoldState, np.ndarray]]:
     """Yield the space that the other folds make, and the rows of the training queries of each fold."""
     count = len(training.positives)
     if count < 2:
-        raise ValueError(f"Evidence needs at least two training queries beside those held out, got {count}.")
+        raise ValueError(f"Features needs at least two training queries beside those held out, got {count}.")
     folds = min(folds, count)
     dealt = np.random.default_rng(arguments.seed).permutation(count) % folds
     for fold in range(folds):
         others = training.select(np.flatnonzero(dealt != fold))
         maps = None if arguments.stage1 == "none" else refit_maps(others, documents, arguments, recipe)
-        yield make_space(others, documents, maps, arguments, words), np.flatnonzero(dealt == fold)
+        yield fold_state(others, documents, maps, arguments, words), np.flatnonzero(dealt == fold)
 
 
-def make_space(
+def fold_state(
     training: LabelledQueries,
     documents: np.ndarray,
     maps: Maps | None,
     arguments: FitArguments,
     words: csr_array | None,
-) -> Space:
+) -> FoldState:
     """Return what training queries make of the documents.
 
     Args:
@@ -287,7 +287,7 @@ def make_space(
     labelled, columns = np.unique(np.concatenate(training.positives), return_inverse=True)
     lengths = [len(rows) for rows in training.positives]
     pairs = np.column_stack([np.repeat(np.arange(len(lengths)), lengths), columns])
-    names = [name for name in arguments.evidence if name not in OF_WORDS or words is not None]
+    names = [name for name in arguments.features if name not in OF_WORDS or words is not None]
     reads_words = any(name in OF_WORDS for name in names)
     answers = words[labelled] if words is not None and reads_words else None
     sizes = {
@@ -301,8 +301,8 @@ def make_space(
     dim = documents.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(arguments.seed)
-        adapter = RetrieverAdapter(AdapterConfig(embedding_dim=dim, tau=arguments.tau, evidence=sizes))
-    head = adapter.evidence
+        adapter = RetrieverAdapter(AdapterConfig(embedding_dim=dim, tau=arguments.tau, features=sizes))
+    head = adapter.features
     assert head is not None
     if maps is not None:
         maps.install(adapter)
@@ -325,14 +325,14 @@ def make_space(
         torch.from_numpy(mapped[labelled]),
         torch.from_numpy(pairs),
     )
-    return Space(adapter, mapped, DocumentEvidence.of(head, [mapped], words), labelled)
+    return FoldState(adapter, mapped, DocumentFeatures.of(head, [mapped], words), labelled)
 
 
 # -------------------------------------------------------------------- readers
 
 
 def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: FitArguments) -> Tensor:
-    """Return what each candidate counts in a fit, so that to be remembered is no evidence against it.
+    """Return what each candidate counts in a fit, so that to be remembered is no features against it.
 
     Where each document has the label of one query, a document that is remembered, from another query, never
     has the label of this one. That is how such collections are made, and says nothing of its relevance; but a
@@ -364,13 +364,13 @@ def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: F
     return torch.from_numpy(np.where(remembered & ~relevant, weight, 1.0).astype(np.float32))
 
 
-def fit_ranker(
-    evidence: Tensor, relevant: np.ndarray, weights: Tensor, cosines: Tensor, arguments: FitArguments
+def fit_ranking_head(
+    features: Tensor, relevant: np.ndarray, weights: Tensor, cosines: Tensor, arguments: FitArguments
 ) -> Reader:
     """Fit what corrects the retriever's score, by the softmax of each positive against the others.
 
     Args:
-        evidence: `(n, k, evidence)`.
+        features: `(n, k, features)`.
         relevant: Whether each candidate is labelled, `(n, k)`.
         weights: What each candidate counts, `(n, k)`.
         cosines: `(n, k)`.
@@ -378,52 +378,52 @@ def fit_ranker(
     """
     usable = torch.from_numpy(relevant.any(axis=1) & ~relevant.all(axis=1))
     labels = torch.from_numpy(relevant).float()[usable]
-    evidence, scores, logs = evidence[usable], cosines[usable] / arguments.tau, weights[usable].log()
+    features, scores, logs = features[usable], cosines[usable] / arguments.tau, weights[usable].log()
 
     def loss(reader: Reader, batch: np.ndarray) -> Tensor:
-        z, y = scores[batch] + reader(evidence[batch]), labels[batch]
+        z, y = scores[batch] + reader(features[batch]), labels[batch]
         others = (z + logs[batch]).masked_fill(y > 0, -torch.inf).logsumexp(-1, keepdim=True)
         return (((torch.logaddexp(z, others) - z) * y).sum(-1) / y.sum(-1)).mean()
 
-    return _fit(_reader(evidence, RANKER_UNITS, arguments.seed), len(labels), loss, RANKER_STEPS, arguments)
+    return _fit(_reader(features, RANKING_UNITS, arguments.seed), len(labels), loss, RANKING_STEPS, arguments)
 
 
-def fit_judge(
-    evidence: Tensor, relevant: np.ndarray, weights: Tensor, names: list[str], arguments: FitArguments
+def fit_relevance_head(
+    features: Tensor, relevant: np.ndarray, weights: Tensor, names: list[str], arguments: FitArguments
 ) -> Reader:
     """Fit what estimates the probability of relevance, by the log loss of each candidate.
 
     Args:
-        evidence: `(n, k, evidence)`.
+        features: `(n, k, features)`.
         relevant: Whether each candidate is labelled, `(n, k)`.
         weights: What each candidate counts, `(n, k)`.
-        names: Names of the evidence.
+        names: Names of the features.
         arguments: `tau` and `seed` are used.
     """
     labels = torch.from_numpy(relevant).float()
-    judge = _reader(evidence, JUDGE_UNITS, arguments.seed)
+    judge = _reader(features, RELEVANCE_UNITS, arguments.seed)
     share = (labels.sum() + 0.5) / (weights.sum() + 1)
     with torch.no_grad():
         judge.linear.bias.fill_(torch.logit(share))
         if "mapped" in names:
             place = names.index("mapped")
-            judge.linear.weight[0, place] = JUDGE_SLOPE * judge.deviation[place] / arguments.tau
+            judge.linear.weight[0, place] = RELEVANCE_SLOPE * judge.deviation[place] / arguments.tau
 
     def loss(reader: Reader, batch: np.ndarray) -> Tensor:
         losses = F.binary_cross_entropy_with_logits(
-            reader(evidence[batch]), labels[batch], weights[batch], reduction="sum"
+            reader(features[batch]), labels[batch], weights[batch], reduction="sum"
         )
         return losses / len(batch)
 
-    return _fit(judge, len(labels), loss, JUDGE_STEPS, arguments)
+    return _fit(judge, len(labels), loss, RELEVANCE_STEPS, arguments)
 
 
-def _reader(evidence: Tensor, units: int, seed: int) -> Reader:
+def _reader(features: Tensor, units: int, seed: int) -> Reader:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reader = Reader(evidence.shape[-1], units)
-    if len(evidence):
-        reader.standardize(evidence)
+        reader = Reader(features.shape[-1], units)
+    if len(features):
+        reader.standardize(features)
     return reader
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..candidates import CandidatePool, LabelledQueries, mine_embeddings
-from ..candidates.labelled import DevelopmentSet, hold_out
+from ..candidates.labelled import RetrievedCandidates, hold_out
 from ..embeddings import check_embeddings
 from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import FitArguments
-from .features import fit_evidence
+from .features import fit_features
 from .maps import Maps, choose_maps
 from .residual import fit_head
 from .tuning import calibrate, choose_lambda
@@ -34,7 +34,7 @@ def fit_adapter(
     The steps: maps of a frozen stage 1, if asked for; the head; calibration of its probabilities and
     choice of `lambda`, on development queries. A residual head learns from mined candidates, the step's
     other documents and random ones, and is stopped early on the development queries; a head that reads
-    evidence (`arguments.evidence`) learns from what unseen training queries retrieve. The adapter never
+    features (`arguments.features`) learns from what unseen training queries retrieve. The adapter never
     ranks the development queries worse than the retriever alone: 0 is among the choices for `lambda`.
 
     Args:
@@ -64,7 +64,7 @@ def fit_adapter(
         >>> documents = rng.normal(size=(50, 16)).astype(np.float32)
         >>> queries = documents[:40] + rng.normal(size=(40, 16)).astype(np.float32)
         >>> adapter = fit_adapter(queries, documents, [[row] for row in range(40)])
-        >>> adapter.false_negative_probability(queries[:1], documents[None, :3]).shape
+        >>> adapter.probability(queries[:1], documents[None, :3]).shape
         (1, 3)
     """
     arguments = arguments or FitArguments()
@@ -82,8 +82,8 @@ def fit_adapter(
         development, training = training.select(held_out), training.select(kept)
         mined = mined[kept]
 
-    if arguments.evidence:
-        adapter = fit_evidence(training, document_embeddings, development, arguments, document_words)
+    if arguments.features:
+        adapter = fit_features(training, document_embeddings, development, arguments, document_words)
         return _recorded(adapter, training, len(document_embeddings), arguments)
     maps = None
     if arguments.stage1 != "none":
@@ -92,7 +92,7 @@ def fit_adapter(
         mined = mine_embeddings(
             training.embeddings, document_embeddings, training.positives, depth=arguments.depth
         ).candidates
-    retrieved = DevelopmentSet.retrieve(development, document_embeddings, arguments.depth)
+    retrieved = RetrievedCandidates.retrieve(development, document_embeddings, arguments.depth)
     adapter = fit_head(training, mined, document_embeddings, retrieved, arguments)
     calibrate(adapter, retrieved, document_embeddings)
     choose_lambda(adapter, retrieved, document_embeddings)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..candidates import LabelledQueries
-from ..candidates.labelled import Candidates, CandidateSampler, DevelopmentSet, gather, shuffled_batches
+from ..candidates.labelled import Candidates, CandidateSampler, RetrievedCandidates, gather, shuffled_batches
 from ..models.adapter_rrra import AdapterOutput, RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
 from .arguments import FitArguments
@@ -27,7 +27,7 @@ def fit_head(
     training: LabelledQueries,
     mined: np.ndarray,
     documents: np.ndarray,
-    development: DevelopmentSet,
+    development: RetrievedCandidates,
     arguments: FitArguments,
     make: Callable[[AdapterConfig], RetrieverAdapter] = RetrieverAdapter,
 ) -> RetrieverAdapter:
@@ -74,7 +74,7 @@ def _train(
     mined: np.ndarray,
     documents: np.ndarray,
     sampler: CandidateSampler,
-    development: DevelopmentSet,
+    development: RetrievedCandidates,
     arguments: FitArguments,
     rng: np.random.Generator,
 ) -> RetrieverAdapter:

@@ -9,8 +9,8 @@ import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from ..candidates import DocumentEvidence
-from ..candidates.labelled import DevelopmentSet
+from ..candidates import DocumentFeatures
+from ..candidates.labelled import RetrievedCandidates
 from ..candidates.reading import read_candidates
 from ..evaluation import expected_calibration_error, ndcg_per_query, reliability_bins, reorder
 from ..models.adapter_rrra import RetrieverAdapter
@@ -28,18 +28,18 @@ MIN_SLOPE = 1e-4
 
 def lambdas(adapter: RetrieverAdapter) -> tuple[float, ...]:
     """Return the weights to choose from; a correction is on the scale of the retriever's score already."""
-    return LAMBDAS if adapter.evidence is None else CORRECTION_LAMBDAS
+    return LAMBDAS if adapter.features is None else CORRECTION_LAMBDAS
 
 
 def quality_by_lambda(
     adapter: RetrieverAdapter,
-    development: DevelopmentSet,
+    development: RetrievedCandidates,
     documents: np.ndarray,
-    evidence: DocumentEvidence | None = None,
+    features: DocumentFeatures | None = None,
 ) -> np.ndarray:
     """Return nDCG@10 of each development query under each lambda, `(len(lambdas(adapter)), n)`."""
     reading = read_candidates(
-        adapter, development.queries, development.rows, documents, evidence, development.words
+        adapter, development.queries, development.rows, documents, features, development.words
     )
     cosines = torch.from_numpy(development.cosines)
     rankings = [
@@ -51,12 +51,12 @@ def quality_by_lambda(
 
 def choose_lambda(
     adapter: RetrieverAdapter,
-    development: DevelopmentSet,
+    development: RetrievedCandidates,
     documents: np.ndarray,
-    evidence: DocumentEvidence | None = None,
+    features: DocumentFeatures | None = None,
 ) -> None:
     """Set the weight of the adapter in the reranking score, by the one-standard-error rule, 0 allowed."""
-    qualities, strengths = quality_by_lambda(adapter, development, documents, evidence), lambdas(adapter)
+    qualities, strengths = quality_by_lambda(adapter, development, documents, features), lambdas(adapter)
     row = smallest_within_one_standard_error(strengths, qualities)
     adapter.config.lambda_ = strengths[row]
     adapter.config.fit["development"] = {
@@ -75,9 +75,9 @@ def choose_lambda(
 
 def calibrate(
     adapter: RetrieverAdapter,
-    development: DevelopmentSet,
+    development: RetrievedCandidates,
     documents: np.ndarray,
-    evidence: DocumentEvidence | None = None,
+    features: DocumentFeatures | None = None,
     weights: np.ndarray | None = None,
 ) -> None:
     """Set temperature and bias so that probabilities match the share of labelled development candidates.
@@ -89,7 +89,7 @@ def calibrate(
     share of labelled ones as its probability.
     """
     reading = read_candidates(
-        adapter, development.queries, development.rows, documents, evidence, development.words
+        adapter, development.queries, development.rows, documents, features, development.words
     )
     logits, labels = reading.logits.numpy().ravel(), development.relevant.ravel()
     slope, intercept = _platt(logits, labels, np.ones(labels.shape) if weights is None else weights.ravel())

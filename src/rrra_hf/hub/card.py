@@ -46,8 +46,8 @@ STAGES = {
     "stage3": "3: encoder, weighted hard negatives",
     "final": "final: adapter on the encoder that was kept",
 }
-# Of its settings, a fit of an evidence head uses these.
-EVIDENCE_SETTINGS = ("stage1", "evidence", "tau", "depth", "development_fraction", "seed")
+# Of its settings, a fit of an features head uses these.
+FEATURE_SETTINGS = ("stage1", "features", "tau", "depth", "development_fraction", "seed")
 
 
 def model_card(folder: Path, repo_id: str | None = None) -> str:
@@ -153,8 +153,8 @@ class _Saved:
 
     @property
     def head(self) -> dict[str, Any]:
-        """Sizes of the adapter's evidence head, empty if it has none."""
-        return {} if self.adapter is None else self.adapter.evidence or {}
+        """Sizes of the adapter's features head, empty if it has none."""
+        return {} if self.adapter is None else self.adapter.features or {}
 
     @property
     def maps(self) -> str | None:
@@ -164,14 +164,14 @@ class _Saved:
         return "both sides" if self.adapter.document_map else "the query side"
 
     @property
-    def evidence(self) -> list[str]:
-        """Names of the evidence that the adapter reads."""
+    def features(self) -> list[str]:
+        """Names of the features that the adapter reads."""
         return list(self.head.get("names", []))
 
     @property
     def reads_words(self) -> bool:
         """Whether the adapter reads words."""
-        return any(name in OF_WORDS for name in self.evidence)
+        return any(name in OF_WORDS for name in self.features)
 
     @property
     def remembers(self) -> bool:
@@ -278,7 +278,7 @@ def _eval_results(figures: dict[str, Any]) -> list[EvalResult]:
 def _settings(saved: _Saved) -> dict[str, str]:
     """Return the settings that the adapter was fitted with, by name."""
     arguments = saved.fit.get("arguments", {})
-    return _rows({k: v for k, v in arguments.items() if not saved.evidence or k in EVIDENCE_SETTINGS})
+    return _rows({k: v for k, v in arguments.items() if not saved.features or k in FEATURE_SETTINGS})
 
 
 def _rows(values: dict[str, Any]) -> dict[str, str]:
@@ -366,7 +366,7 @@ def _methods(saved: _Saved) -> list[str]:
         "in-batch": trained or saved.maps is not None,
         "lora": saved.trained == "lora",
         "cross-fitting": trained,
-        "bm25": "words" in saved.evidence,
+        "bm25": "words" in saved.features,
         "positive-unlabelled": saved.fit.get("arguments", {}).get("class_prior") is not None,
         "platt": fitted,
         "calibration": fitted,

@@ -13,7 +13,7 @@ from .hits import rank_texts
 try:
     from rerankers.documents import Document
     from rerankers.models import AVAILABLE_RANKERS
-    from rerankers.models.ranker import BaseRanker
+    from rerankers.models.ranking_head import BaseRanker
     from rerankers.results import RankedResults, Result
     from rerankers.utils import prep_docs
 except ImportError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..candidates import CandidatePool
 
 
-def set_aside_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> CandidatePool:
+def drop_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> CandidatePool:
     """Return the pool with probability 1 for candidates that score above the query's best positive.
 
     As negatives of the query they weigh nothing then, and in a loss with this pool not even those that were
@@ -39,16 +39,16 @@ def set_aside_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -
         >>> pool = CandidatePool(
         ...     query_ids=["q"], document_ids=["a", "b", "c"], positives=[np.array([0])],
         ...     candidates=np.array([[1, 2]]), scores=np.array([[0.75, 0.25]]),
-        ...     false_negative_probability=np.array([[0.5, 0.25]]),
+        ...     probability=np.array([[0.5, 0.25]]),
         ... )
-        >>> set_aside_above_positive(pool, np.array([0.5])).false_negative_probability.tolist()
+        >>> drop_above_positive(pool, np.array([0.5])).probability.tolist()
         [[1.0, 0.25]]
     """
-    if pool.false_negative_probability is None:
-        raise ValueError("pool has no false_negative_probability; cross_fit gives it one.")
+    if pool.probability is None:
+        raise ValueError("pool has no probability; cross_fit gives it one.")
     scores = check_scores(pool.scores)
     above = scores > check_positive_scores(positive_scores, scores)
-    return replace(pool, false_negative_probability=np.where(above, 1.0, pool.false_negative_probability))
+    return replace(pool, probability=np.where(above, 1.0, pool.probability))
 
 
 def best_positive_scores(

@@ -15,7 +15,7 @@ MODES = ("uniform", "sample")
 
 
 def rrra_weights(
-    false_negative_probability: np.ndarray,
+    probability: np.ndarray,
     *,
     gamma: float = 1.0,
     hardness: float = 0.0,
@@ -28,7 +28,7 @@ def rrra_weights(
     stay in [0, 1]; the proportions within a row are those of the formula.
 
     Args:
-        false_negative_probability: `p`, `(n, k)`, in [0, 1]; NaN where there is no candidate.
+        probability: `p`, `(n, k)`, in [0, 1]; NaN where there is no candidate.
         gamma: How much a probable false negative loses; 0 for nothing.
         hardness: How much a high-ranking candidate gains; 0 for nothing.
         scores: Cosines of the candidates, `(n, k)`; needed for `hardness`.
@@ -47,12 +47,12 @@ def rrra_weights(
         >>> rrra_weights(np.array([[0.0, 0.5, np.nan]]), gamma=2.0).tolist()
         [[1.0, 0.25, 0.0]]
     """
-    p = np.asarray(false_negative_probability, dtype=np.float64)
+    p = np.asarray(probability, dtype=np.float64)
     check_settings(gamma, hardness, tau)
     outside = (p < 0) | (p > 1)
     if p.ndim != 2 or outside.any():
         raise ValueError(
-            "false_negative_probability must be (n, k) in [0, 1], or NaN where there is no candidate; "
+            "probability must be (n, k) in [0, 1], or NaN where there is no candidate; "
             f"got shape {p.shape} with {int(outside.sum())} values outside."
         )
     weights = np.where(np.isnan(p), 0.0, (1.0 - p) ** gamma)
@@ -91,18 +91,16 @@ def rrra_strategy(
         >>> pool = CandidatePool(
         ...     query_ids=["q"], document_ids=["a", "b"], positives=[np.array([0])],
         ...     candidates=np.array([[1, -1]]), scores=np.array([[0.5, -np.inf]]),
-        ...     false_negative_probability=np.array([[0.25, np.nan]]),
+        ...     probability=np.array([[0.25, np.nan]]),
         ... )
         >>> [values.tolist() for values in rrra_strategy(pool)]
         [[[1.0, 0.0]], [[0.75, 0.0]]]
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}.")
-    if pool.false_negative_probability is None:
-        raise ValueError("pool has no false_negative_probability; cross_fit gives it one.")
-    weights = rrra_weights(
-        pool.false_negative_probability, gamma=gamma, hardness=hardness, scores=pool.scores, tau=tau
-    )
+    if pool.probability is None:
+        raise ValueError("pool has no probability; cross_fit gives it one.")
+    weights = rrra_weights(pool.probability, gamma=gamma, hardness=hardness, scores=pool.scores, tau=tau)
     if mode == "sample":
         return weights, None
     return (pool.candidates >= 0).astype(np.float32), weights
@@ -147,7 +145,7 @@ def draw_negatives(
         >>> pool = CandidatePool(
         ...     query_ids=["q"], document_ids=["a", "b"], positives=[np.array([0])],
         ...     candidates=np.array([[1, -1]]), scores=np.array([[0.5, -np.inf]]),
-        ...     false_negative_probability=np.array([[0.25, np.nan]]),
+        ...     probability=np.array([[0.25, np.nan]]),
         ... )
         >>> rows, weights = draw_negatives(pool, 2, rng=np.random.default_rng(0))
         >>> rows.tolist(), weights.tolist()

@@ -26,7 +26,7 @@ class PoolPairs(nn.Module):
         >>> pool = CandidatePool(
         ...     query_ids=["q"], document_ids=["a", "b", "c"], positives=[np.array([0])],
         ...     candidates=np.array([[2]]), scores=np.array([[0.5]]),
-        ...     false_negative_probability=np.array([[0.75]]),
+        ...     probability=np.array([[0.75]]),
         ... )
         >>> pairs, query, documents = PoolPairs(pool, gamma=1.0), torch.tensor([[0]]), torch.tensor([0, 1, 2])
         >>> pairs.labelled(query, documents).tolist()
@@ -41,8 +41,8 @@ class PoolPairs(nn.Module):
 
     def __init__(self, pool: CandidatePool, gamma: float):
         super().__init__()
-        if pool.false_negative_probability is None:
-            raise ValueError("pool has no false_negative_probability; cross_fit gives it one.")
+        if pool.probability is None:
+            raise ValueError("pool has no probability; cross_fit gives it one.")
         self.pool = pool
         self.num_documents = len(pool.document_ids)
         rows = np.arange(len(pool))
@@ -52,7 +52,7 @@ class PoolPairs(nn.Module):
         candidates = self._keys(query, pool.candidates[query, place])
         order = np.argsort(candidates)
         with np.errstate(divide="ignore"):
-            logs = np.log((1.0 - pool.false_negative_probability[query, place][order]) ** gamma)
+            logs = np.log((1.0 - pool.probability[query, place][order]) ** gamma)
         # Not persistent: they are the pool's, and no weights.
         for name, values in (
             ("labelled_keys", np.sort(labelled)),

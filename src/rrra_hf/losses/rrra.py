@@ -201,9 +201,9 @@ class RRRALoss(MultipleNegativesRankingLoss):
         self.pairs: PoolPairs | None = None
         self.pool = pool
         if live or adapter_weight:
-            if self.adapter.evidence is not None:
+            if self.adapter.features is not None:
                 raise ValueError(
-                    "live weights and adapter_weight need a residual adapter, this one reads evidence of "
+                    "live weights and adapter_weight need a residual adapter, this one reads features of "
                     "candidates; give a pool with its probabilities instead."
                 )
             trainable = any(parameter.requires_grad for parameter in self.adapter.parameters())

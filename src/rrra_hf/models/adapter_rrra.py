@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .configuration_rrra import AdapterConfig
 from .download_rrra import checked_downloads
-from .features_rrra import CandidateEvidence, EvidenceHead
+from .features_rrra import CandidateFeatures, FeatureReader
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -70,8 +70,8 @@ class RetrieverAdapter(nn.Module):
     are read out: `logit = (w . [cos(q, a), cos(a, c), cos(q, c)] + b) / temperature`. The last layer
     of the MLP starts at zero, so that an unfitted adapter has `a = c` and changes no ranking.
 
-    Instead of the residual, the adapter may hold an `EvidenceHead`, which reads further evidence beside the
-    two embeddings: `config.evidence` has its sizes. It is fitted by `fit_adapter`.
+    Instead of the residual, the adapter may hold an `FeatureReader`, which reads further features beside the
+    two embeddings: `config.features` has its sizes. It is fitted by `fit_adapter`.
 
     The adapter may hold the linear maps of a frozen stage 1, which move query (and document)
     embeddings before search. `map_queries` and `map_documents` apply them; every other method takes
@@ -91,8 +91,8 @@ class RetrieverAdapter(nn.Module):
         super().__init__()
         self.config = config
         dim = config.embedding_dim
-        self.evidence = None if config.evidence is None else EvidenceHead(dim, config.tau, **config.evidence)
-        if self.evidence is None:
+        self.features = None if config.features is None else FeatureReader(dim, config.tau, **config.features)
+        if self.features is None:
             self._make_residual(dim, config.hidden_size)
         self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map else None
         self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map else None
@@ -114,7 +114,7 @@ class RetrieverAdapter(nn.Module):
         for linear_map in (self.query_map, self.document_map):
             if linear_map is not None:
                 nn.init.eye_(linear_map.weight)
-        if self.evidence is not None:
+        if self.features is not None:
             return
         nn.init.zeros_(self.output_layer.weight)
         nn.init.zeros_(self.output_layer.bias)
@@ -154,11 +154,11 @@ class RetrieverAdapter(nn.Module):
             c: Document embeddings, `(..., dim)`, broadcastable against `q`.
 
         Raises:
-            ValueError: If the adapter holds an `EvidenceHead`, which is read by the methods below.
+            ValueError: If the adapter holds an `FeatureReader`, which is read by the methods below.
         """
-        if self.evidence is not None:
+        if self.features is not None:
             raise ValueError(
-                "forward needs a residual adapter; this one reads evidence, call rerank instead."
+                "forward needs a residual adapter; this one reads features, call rerank instead."
             )
         q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
         product = q * c
@@ -207,8 +207,8 @@ class RetrieverAdapter(nn.Module):
         return AdapterOutput(adapted, class_logits, log_odds / self.config.temperature)
 
     @torch.no_grad()
-    def false_negative_probability(
-        self, queries: Array, candidates: Array, evidence: CandidateEvidence | None = None
+    def probability(
+        self, queries: Array, candidates: Array, features: CandidateFeatures | None = None
     ) -> Array:
         """Return the probability that each candidate is relevant to its query.
 
@@ -217,16 +217,16 @@ class RetrieverAdapter(nn.Module):
         Args:
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
-            evidence: What an `EvidenceHead` reads beside the embeddings.
+            features: What an `FeatureReader` reads beside the embeddings.
 
         Returns:
             Probabilities in [0, 1], `(n, k)`, of the type of `queries`.
 
         Raises:
-            ValueError: If a shape is wrong, a value is not finite, or evidence is missing.
+            ValueError: If a shape is wrong, a value is not finite, or features is missing.
         """
         q, c = self._check_pair(queries, candidates)
-        return self._like(torch.sigmoid(self.read(q, c, evidence=evidence).logits), queries)
+        return self._like(torch.sigmoid(self.read(q, c, features=features).logits), queries)
 
     @torch.no_grad()
     def rerank(
@@ -234,25 +234,25 @@ class RetrieverAdapter(nn.Module):
         queries: Array,
         candidates: Array,
         scores: Array | None = None,
-        evidence: CandidateEvidence | None = None,
+        features: CandidateFeatures | None = None,
     ) -> Array:
         """Return the reranking score of each candidate; sort by it, descending.
 
         The score is `scores / tau + lambda * logit` (`scoring="log_odds"`) or
         `(scores + 1) / 2 * probability ** lambda` (`scoring="product"`, the form of the paper). With an
-        `EvidenceHead`, its correction stands for the logit.
+        `FeatureReader`, its correction stands for the logit.
 
         Args:
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
             scores: Cosines of the candidates, `(n, k)`; computed from the embeddings if not given.
-            evidence: What an `EvidenceHead` reads beside the embeddings.
+            features: What an `FeatureReader` reads beside the embeddings.
 
         Returns:
             Reranking scores, `(n, k)`, of the type of `queries`.
 
         Raises:
-            ValueError: If a shape is wrong, a value is not finite, or evidence is missing.
+            ValueError: If a shape is wrong, a value is not finite, or features is missing.
 
         Example:
             >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=2, lambda_=0.1))
@@ -268,7 +268,7 @@ class RetrieverAdapter(nn.Module):
                 raise ValueError(
                     f"scores must be {tuple(c.shape[:2])} as candidates are, got {tuple(cosines.shape)}."
                 )
-        reading = self.read(q, c, cosines, evidence)
+        reading = self.read(q, c, cosines, features)
         return self._like(self.combine(reading.cosines, reading.corrections), queries)
 
     @torch.no_grad()
@@ -277,7 +277,7 @@ class RetrieverAdapter(nn.Module):
         q: Tensor,
         c: Tensor,
         cosines: Tensor | None = None,
-        evidence: CandidateEvidence | None = None,
+        features: CandidateFeatures | None = None,
     ) -> Reading:
         """Return what the adapter makes of each query's candidates, for ranking and as log-odds.
 
@@ -285,24 +285,26 @@ class RetrieverAdapter(nn.Module):
             q: Query embeddings, `(n, dim)`.
             c: Embeddings of each query's candidates, `(n, k, dim)`.
             cosines: Cosines of the candidates, `(n, k)`; computed if not given.
-            evidence: What an `EvidenceHead` reads beside the embeddings.
+            features: What an `FeatureReader` reads beside the embeddings.
         """
         q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
         if cosines is None:
             cosines = (q[:, None] * c).sum(-1)
-        if self.evidence is None:
+        if self.features is None:
             logits = self._adapt_candidates(q, c).logits
             return Reading(cosines, logits, logits)
-        found = self.evidence.evidence(q, c, cosines, evidence or CandidateEvidence())
+        found = self.features.features(q, c, cosines, features or CandidateFeatures())
         return Reading(
-            cosines, self.evidence.ranker(found), self.evidence.judge(found) / self.config.temperature
+            cosines,
+            self.features.ranking_head(found),
+            self.features.relevance_head(found) / self.config.temperature,
         )
 
     @torch.no_grad()
     def shift_log_odds(self, amount: float) -> None:
         """Add to the log-odds of every pair, before the temperature divides them."""
-        if self.evidence is not None:
-            self.evidence.judge.linear.bias.add_(amount)
+        if self.features is not None:
+            self.features.relevance_head.linear.bias.add_(amount)
             return
         # Half up on the labelled classes and half down on the others moves the log-odds by the whole.
         direction = [1.0] if self.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5]

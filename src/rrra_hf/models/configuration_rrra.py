@@ -28,7 +28,7 @@ class AdapterConfig:
         tau: Temperature of the retriever's cosines, as in its contrastive loss; positive.
         lambda_: Weight of the adapter in the reranking score; 0 leaves the retriever's ranking alone.
         temperature: Divides the logits so that `probability` is calibrated; positive.
-        evidence: Arguments of the `EvidenceHead` that the adapter holds instead of the residual MLP, but for
+        features: Arguments of the `FeatureReader` that the adapter holds instead of the residual MLP, but for
             `dim` and `tau`; None for the MLP.
         fit: What was recorded about the fitting: settings, sizes of the data, development figures; of a
             model made by `train`, those of its stages too.
@@ -52,7 +52,7 @@ class AdapterConfig:
     tau: float = 0.05
     lambda_: float = 0.0
     temperature: float = 1.0
-    evidence: dict[str, Any] | None = None
+    features: dict[str, Any] | None = None
     fit: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,8 +70,8 @@ class AdapterConfig:
             raise ValueError(f"num_classes must be 1 or 4, got {self.num_classes}.")
         if self.scoring not in ("log_odds", "product"):
             raise ValueError(f"scoring must be 'log_odds' or 'product', got {self.scoring!r}.")
-        if self.evidence is not None and self.scoring != "log_odds":
-            raise ValueError(f"evidence needs scoring='log_odds', got {self.scoring!r}.")
+        if self.features is not None and self.scoring != "log_odds":
+            raise ValueError(f"features needs scoring='log_odds', got {self.scoring!r}.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AdapterConfig:

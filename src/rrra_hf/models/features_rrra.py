@@ -1,4 +1,4 @@
-"""Evidence of relevance beyond one cosine: what training pairs, words and the other candidates say."""
+"""Features of relevance beyond one cosine: what training pairs, words and the other candidates say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-EVIDENCE = ("mapped", "base", "memory", "hubness", "agreement", "words", "expansion")
+FEATURES = ("mapped", "base", "memory", "hubness", "agreement", "words", "expansion")
 # What needs the words of queries and documents.
 OF_WORDS = ("words", "expansion")
 # Training queries that are remembered for a query, and the temperature of their weights.
@@ -19,21 +19,21 @@ AGREEMENT_TAU = 0.03
 HUB_QUERIES = 10
 # Cosine from which on a document is taken for a labelled one: half precision keeps that much.
 SAME = 0.9995
-RANKER_UNITS = 32
-JUDGE_UNITS = 8
-# Documents whose static evidence is computed at a time.
+RANKING_UNITS = 32
+RELEVANCE_UNITS = 8
+# Documents whose static features is computed at a time.
 BLOCK = 256
 
 
-class CandidateEvidence(NamedTuple):
+class CandidateFeatures(NamedTuple):
     """What is known of candidates beside their embeddings.
 
     Args:
-        statics: Static evidence of each candidate, `(n, k, 2)`, as `EvidenceHead.document_statics` makes
+        statics: Static features of each candidate, `(n, k, 2)`, as `FeatureReader.document_statics` makes
             it; None to compute it, which takes long.
         words: Words shared with the query, `(n, k)`; None where the head reads no words.
         expansion: Words shared with what the query makes remember, `(n, k)`; likewise.
-        recalled: What `EvidenceHead.recall` returns for the queries; None to compute it.
+        recalled: What `FeatureReader.recall` returns for the queries; None to compute it.
     """
 
     statics: Tensor | None = None
@@ -42,8 +42,8 @@ class CandidateEvidence(NamedTuple):
     recalled: tuple[Tensor, Tensor] | None = None
 
 
-class EvidenceHead(nn.Module):
-    """Ranks candidates, and estimates their relevance, by several pieces of cheap evidence.
+class FeatureReader(nn.Module):
+    """Ranks candidates, and estimates their relevance, by several pieces of cheap features.
 
     All of it is read from the embeddings that were searched with, a memory of the training pairs, and the
     words (if given):
@@ -56,14 +56,14 @@ class EvidenceHead(nn.Module):
     * `words`: the query's share of rare words that the document has, by BM25;
     * `expansion`: the words it shares with what was relevant to the most similar training queries.
 
-    Two small networks read the evidence, and how each piece stands to that of the other candidates. The
+    Two small networks read the features, and how each piece stands to that of the other candidates. The
     *ranker* gives what to add to the retriever's `cosine / tau`, the *judge* the log-odds of relevance: the
     first is best fitted by listwise, the second by pointwise loss. Both start at zero.
 
     Args:
         dim: Dimension of the embeddings.
         tau: Temperature of the retriever's cosines.
-        names: Pieces of evidence to read, of `EVIDENCE`.
+        names: Pieces of features to read, of `FEATURES`.
         queries: Training queries remembered.
         documents: Labelled documents remembered.
         pairs: Labelled pairs of them.
@@ -98,9 +98,9 @@ class EvidenceHead(nn.Module):
         entries: int = 0,
     ):
         super().__init__()
-        unknown = sorted(set(names) - set(EVIDENCE))
+        unknown = sorted(set(names) - set(FEATURES))
         if unknown or not names:
-            raise ValueError(f"evidence must be among {', '.join(EVIDENCE)}; got {', '.join(names) or None}.")
+            raise ValueError(f"features must be among {', '.join(FEATURES)}; got {', '.join(names) or None}.")
         if any(name in OF_WORDS for name in names) != (vocabulary > 0):
             raise ValueError(f"vocabulary must be positive with words and 0 without, got {vocabulary}.")
         self.tau = tau
@@ -122,12 +122,12 @@ class EvidenceHead(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name, value)
         self._single: tuple[Tensor, int, Tensor] | None = None
-        self.ranker = Reader(len(names), RANKER_UNITS)
-        self.judge = Reader(len(names), JUDGE_UNITS)
+        self.ranking_head = Reader(len(names), RANKING_UNITS)
+        self.relevance_head = Reader(len(names), RELEVANCE_UNITS)
 
     @property
     def reads_words(self) -> bool:
-        """Whether words are among the evidence."""
+        """Whether words are among the features."""
         return any(name in OF_WORDS for name in self.names)
 
     def sizes(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class EvidenceHead(nn.Module):
         self.memory_documents.copy_(documents)
         self.memory_pairs.copy_(pairs)
 
-    # ---------------------------------------------------------------- evidence
+    # ---------------------------------------------------------------- features
 
     @torch.no_grad()
     def document_statics(self, documents: Tensor) -> Tensor:
@@ -187,8 +187,8 @@ class EvidenceHead(nn.Module):
         return torch.cat(statics)
 
     @torch.no_grad()
-    def evidence(self, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateEvidence) -> Tensor:
-        """Return the evidence of each candidate.
+    def features(self, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateFeatures) -> Tensor:
+        """Return the features of each candidate.
 
         Args:
             q: Normalised query embeddings, as searched with, `(n, dim)`.
@@ -255,10 +255,10 @@ class EvidenceHead(nn.Module):
 
 
 class Reader(nn.Module):
-    """A linear reading of standardised evidence, and a small network beside it that sees the context.
+    """A linear reading of standardised features, and a small network beside it that sees the context.
 
     Args:
-        inputs: Pieces of evidence.
+        inputs: Pieces of features.
         units: Hidden units.
     """
 
@@ -277,21 +277,21 @@ class Reader(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     @torch.no_grad()
-    def standardize(self, evidence: Tensor) -> None:
-        """Set mean and deviation to those of some evidence, `(..., inputs)`."""
-        rows = evidence.flatten(0, -2)
+    def standardize(self, features: Tensor) -> None:
+        """Set mean and deviation to those of some features, `(..., inputs)`."""
+        rows = features.flatten(0, -2)
         self.mean.copy_(rows.mean(0))
         self.deviation.copy_(rows.std(0, unbiased=False).clamp_min(1e-6))
 
-    def forward(self, evidence: Tensor) -> Tensor:
-        """Read the evidence of the candidates of each query: `(n, k, inputs)` to `(n, k)`."""
-        x = (evidence - self.mean) / self.deviation
+    def forward(self, features: Tensor) -> Tensor:
+        """Read the features of the candidates of each query: `(n, k, inputs)` to `(n, k)`."""
+        x = (features - self.mean) / self.deviation
         hidden = torch.relu(self.hidden(in_context(x)))
         return (self.linear(x) + self.output(hidden)).squeeze(-1)
 
 
 def in_context(x: Tensor) -> Tensor:
-    """Return evidence beside how it stands to that of the query's other candidates.
+    """Return features beside how it stands to that of the query's other candidates.
 
     Args:
         x: `(n, k, inputs)`, the first input being what the candidates were found by.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..candidates import DocumentEvidence
+from ..candidates import DocumentFeatures
 from ..embeddings import texts_fingerprint
 from ..embeddings.storage import read_meta
 from ..indexes import Index, load_index
@@ -18,7 +18,7 @@ from .documents import SCHEMA, document_texts
 
 VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
-EVIDENCE_NAME = "evidence.safetensors"
+FEATURES_NAME = "features.safetensors"
 META_NAME = "meta.json"
 FORMAT_VERSION = 2
 
@@ -32,14 +32,14 @@ class CorpusIndex:
         documents: Columns `id`, `title` and `text`.
         encoder: Fingerprint of the model that made the embeddings.
         corpus: Fingerprint of the documents' texts.
-        evidence: What the adapter needs of each document beside its embedding, if it reads evidence.
+        features: What the adapter needs of each document beside its embedding, if it reads features.
     """
 
     index: Index
     documents: pa.Table
     encoder: str
     corpus: str
-    evidence: DocumentEvidence | None = None
+    features: DocumentFeatures | None = None
 
     @cached_property
     def ids(self) -> list[str]:
@@ -66,15 +66,15 @@ class CorpusIndex:
         directory.mkdir()
         self.index.save(directory / VECTORS_NAME)
         pq.write_table(self.documents, directory / DOCUMENTS_NAME)
-        if self.evidence is not None:
-            self.evidence.save(directory / EVIDENCE_NAME)
+        if self.features is not None:
+            self.features.save(directory / FEATURES_NAME)
         meta = {
             "format_version": FORMAT_VERSION,
             "documents": len(self.index),
             "dim": self.index.dim,
             "encoder": self.encoder,
             "corpus": self.corpus,
-            "evidence": self.evidence is not None,
+            "features": self.features is not None,
         }
         (directory / META_NAME).write_text(json.dumps(meta, indent=2) + "\n")
 
@@ -91,7 +91,7 @@ class CorpusIndex:
                 to the others; the message names the file.
         """
         meta = read_meta(
-            directory / META_NAME, FORMAT_VERSION, ("documents", "dim", "encoder", "corpus", "evidence")
+            directory / META_NAME, FORMAT_VERSION, ("documents", "dim", "encoder", "corpus", "features")
         )
         if meta["encoder"] != encoder:
             raise ValueError(
@@ -111,13 +111,13 @@ class CorpusIndex:
                 f"{directory / VECTORS_NAME} holds {len(index)} embeddings of dimension {index.dim}, "
                 f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
-        evidence = DocumentEvidence.load(directory / EVIDENCE_NAME) if meta["evidence"] else None
-        if evidence is not None and len(evidence.statics) != len(index):
+        features = DocumentFeatures.load(directory / FEATURES_NAME) if meta["features"] else None
+        if features is not None and len(features.statics) != len(index):
             raise ValueError(
-                f"{directory / EVIDENCE_NAME} is of {len(evidence.statics)} documents, not {len(index)}; "
+                f"{directory / FEATURES_NAME} is of {len(features.statics)} documents, not {len(index)}; "
                 "index the corpus again."
             )
-        return cls(index, documents, encoder, corpus, evidence)
+        return cls(index, documents, encoder, corpus, features)
 
 
 def _read_documents(path: Path) -> pa.Table:

@@ -56,7 +56,7 @@ def evaluate(
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}.")
-    corpus = retriever.indexed
+    corpus = retriever.corpus_index
     _check_same_corpus(corpus, collection)
     queries = _judged_queries(collection)
     milliseconds: dict[str, float] = {}
@@ -84,7 +84,7 @@ def evaluate(
         with timed("rerank"):
             words = retriever.count_words(list(queries.values()))
             rankings["adapter"], _ = rerank(
-                retriever.adapter, corpus.index, embeddings, rows, cosines, depth, corpus.evidence, words
+                retriever.adapter, corpus.index, embeddings, rows, cosines, depth, corpus.features, words
             )
     quality = {
         name: ranking_quality(named_rankings(queries, corpus.ids, ranking), collection.qrels, measures)

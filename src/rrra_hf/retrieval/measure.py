@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from ..candidates import DocumentEvidence
+from ..candidates import DocumentFeatures
 from ..candidates.reading import read_candidates
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings
@@ -48,11 +48,11 @@ def measure(
     index.add(documents)
     cosines, rows = index.search(queries, max(depth, DEPTH))
     if adapter is not None:
-        evidence = None
-        if adapter.evidence is not None:
-            evidence = DocumentEvidence.of(adapter.evidence, [documents], document_words)
+        features = None
+        if adapter.features is not None:
+            features = DocumentFeatures.of(adapter.features, [documents], document_words)
         first = rows[:, :depth]
-        reading = read_candidates(adapter, queries, first, documents, evidence, query_words)
+        reading = read_candidates(adapter, queries, first, documents, features, query_words)
         scores = adapter.combine(torch.from_numpy(cosines[:, :depth]), reading.corrections)
         rows = np.concatenate([reorder(first, scores.numpy()), rows[:, depth:]], axis=1)
     results = named_rankings(collection.query_ids, collection.document_ids, rows)

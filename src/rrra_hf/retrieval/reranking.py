@@ -9,11 +9,11 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn import functional as F
 
-from ..candidates import DocumentEvidence
+from ..candidates import DocumentFeatures
 from ..evaluation import reorder
 from ..indexes import Index
 from ..models.adapter_rrra import RetrieverAdapter
-from ..models.features_rrra import CandidateEvidence
+from ..models.features_rrra import CandidateFeatures
 
 # Pairs of query and document that the adapter reads at a time: its activations are a few MB then.
 PAIRS = 2048
@@ -26,7 +26,7 @@ def rerank(
     rows: np.ndarray,
     cosines: np.ndarray,
     depth: int,
-    evidence: DocumentEvidence | None = None,
+    features: DocumentFeatures | None = None,
     words: csr_array | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reorder the first `depth` documents of each query by their reranking score.
@@ -40,7 +40,7 @@ def rerank(
         rows: Rows of the documents found, best first, `(n, k)`.
         cosines: Their cosines, `(n, k)`.
         depth: Documents a query to reorder.
-        evidence: Evidence of the documents, if the adapter reads evidence.
+        features: Features of the documents, if the adapter reads features.
         words: Counts of the queries' words, `(n, vocabulary)`, if it reads words.
 
     Returns:
@@ -52,8 +52,8 @@ def rerank(
     head, rest = np.s_[:, :depth], np.s_[:, depth:]
     scores = np.empty(rows[head].shape, dtype=np.float32)
     with torch.inference_mode():
-        for block in _blocks(scores.shape, whole_rows=evidence is not None):
-            candidates, known = _known(adapter, index, queries, rows[head][block], evidence, words, block[0])
+        for block in _blocks(scores.shape, whole_rows=features is not None):
+            candidates, known = _known(adapter, index, queries, rows[head][block], features, words, block[0])
             scores[block] = adapter.eval().rerank(queries[block[0]], candidates, cosines[head][block], known)
     if not np.isfinite(scores).all():
         raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
@@ -68,7 +68,7 @@ def relevance(
     index: Index,
     queries: np.ndarray,
     rows: np.ndarray,
-    evidence: DocumentEvidence | None = None,
+    features: DocumentFeatures | None = None,
     words: csr_array | None = None,
 ) -> np.ndarray:
     """Return the probability that each document found is relevant to its query.
@@ -78,7 +78,7 @@ def relevance(
         index: The index that was searched.
         queries: Embeddings of the queries, `(n, dim)`.
         rows: Rows of documents, `(n, k)`.
-        evidence: Evidence of the documents, if the adapter reads evidence.
+        features: Features of the documents, if the adapter reads features.
         words: Counts of the queries' words, `(n, vocabulary)`, if it reads words.
 
     Returns:
@@ -86,11 +86,9 @@ def relevance(
     """
     probability = np.empty(rows.shape, dtype=np.float32)
     with torch.inference_mode():
-        for block in _blocks(rows.shape, whole_rows=evidence is not None):
-            candidates, known = _known(adapter, index, queries, rows[block], evidence, words, block[0])
-            probability[block] = adapter.eval().false_negative_probability(
-                queries[block[0]], candidates, known
-            )
+        for block in _blocks(rows.shape, whole_rows=features is not None):
+            candidates, known = _known(adapter, index, queries, rows[block], features, words, block[0])
+            probability[block] = adapter.eval().probability(queries[block[0]], candidates, known)
     return probability
 
 
@@ -99,17 +97,17 @@ def _known(
     index: Index,
     queries: np.ndarray,
     rows: np.ndarray,
-    evidence: DocumentEvidence | None,
+    features: DocumentFeatures | None,
     words: csr_array | None,
     block: slice,
-) -> tuple[np.ndarray, CandidateEvidence | None]:
+) -> tuple[np.ndarray, CandidateFeatures | None]:
     """Return the embeddings of candidates of a block of queries, and what is known of them beside."""
     candidates = index.reconstruct(rows)
-    if evidence is None or adapter.evidence is None:
+    if features is None or adapter.features is None:
         return candidates, None
-    q = torch.from_numpy(np.array(queries[block], dtype=np.float32)).to(adapter.evidence.idf.device)
+    q = torch.from_numpy(np.array(queries[block], dtype=np.float32)).to(adapter.features.idf.device)
     asked = None if words is None else words[block]
-    return candidates, evidence.of_candidates(adapter.evidence, F.normalize(q, dim=-1), asked, rows)
+    return candidates, features.of_candidates(adapter.features, F.normalize(q, dim=-1), asked, rows)
 
 
 def _blocks(shape: tuple[int, ...], whole_rows: bool) -> Iterator[tuple[slice, slice]]:

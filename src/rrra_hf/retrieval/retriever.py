@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
-from ..candidates import DocumentEvidence, count_words
+from ..candidates import DocumentFeatures, count_words
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
 from ..indexes import Index, make_index
 from ..indexes.choose import check_kind
@@ -83,7 +83,7 @@ class Retriever:
     @property
     def documents(self) -> pa.Table:
         """The documents indexed: columns `id`, `title` and `text`."""
-        return self.indexed.documents
+        return self.corpus_index.documents
 
     def document(self, corpus_id: str) -> dict[str, str]:
         """Return a document's `id`, `title` and `text`.
@@ -95,10 +95,10 @@ class Retriever:
             KeyError: If there is no document of that id.
             ValueError: If there is no index.
         """
-        return self.indexed.document(corpus_id)
+        return self.corpus_index.document(corpus_id)
 
     @property
-    def indexed(self) -> CorpusIndex:
+    def corpus_index(self) -> CorpusIndex:
         """The index itself, with the documents and the fingerprints of model and corpus."""
         if self._corpus is None:
             raise ValueError("There is no index yet: call index(corpus) first.")
@@ -139,8 +139,8 @@ class Retriever:
         index = self._embed_documents(
             texts, kind, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
         )
-        evidence = self._document_evidence(index, texts)
-        self._corpus = CorpusIndex(index, documents, self._fingerprint(), texts_fingerprint(texts), evidence)
+        features = self._document_features(index, texts)
+        self._corpus = CorpusIndex(index, documents, self._fingerprint(), texts_fingerprint(texts), features)
         return self
 
     def _embed_documents(self, texts: list[str], kind: str, **options: Any) -> Index:
@@ -162,15 +162,15 @@ class Retriever:
             mapped[block] = self._adapter.map_documents(embeddings[block])
         return mapped
 
-    def _document_evidence(self, index: Index, texts: list[str]) -> DocumentEvidence | None:
-        head = None if self.adapter is None else self.adapter.evidence
+    def _document_features(self, index: Index, texts: list[str]) -> DocumentFeatures | None:
+        head = None if self.adapter is None else self.adapter.features
         if head is None:
             return None
         blocks = (
             index.reconstruct(np.arange(start, min(start + BLOCK_SIZE, len(index))))
             for start in range(0, len(index), BLOCK_SIZE)
         )
-        return DocumentEvidence.of(head, blocks, self.count_words(texts))
+        return DocumentFeatures.of(head, blocks, self.count_words(texts))
 
     def count_words(self, texts: Sequence[str]) -> csr_array | None:
         """Return how often each text has each word piece, if the adapter reads words; None otherwise.
@@ -184,7 +184,7 @@ class Retriever:
         Raises:
             ValueError: If the adapter reads words and the encoder has no tokenizer of transformers.
         """
-        if self.adapter is None or self.adapter.evidence is None or not self.adapter.evidence.reads_words:
+        if self.adapter is None or self.adapter.features is None or not self.adapter.features.reads_words:
             return None
         words = count_words(self.encoder, texts)
         if words is None:
@@ -197,8 +197,8 @@ class Retriever:
         weights = []
         if self._adapter is not None and self._adapter.document_map is not None:
             weights.append(self._adapter.document_map.weight)
-        if self.adapter is not None and self.adapter.evidence is not None:
-            weights += self.adapter.evidence.buffers(recurse=False)
+        if self.adapter is not None and self.adapter.features is not None:
+            weights += self.adapter.features.buffers(recurse=False)
         if not weights:
             return fingerprint
         digest = hashlib.sha256(fingerprint.encode())
@@ -328,7 +328,7 @@ class Retriever:
             ValueError: As in `search`, and if the embeddings are of a wrong shape or not finite.
         """
         self._check_search(top_k, depth, probabilities)
-        embeddings = check_embeddings(query_embeddings, "query_embeddings", self.indexed.index.dim)
+        embeddings = check_embeddings(query_embeddings, "query_embeddings", self.corpus_index.index.dim)
         if query_texts is not None and len(query_texts) != len(embeddings):
             raise ValueError(
                 f"query_texts must be of the {len(embeddings)} queries, got {len(query_texts)} texts."
@@ -350,11 +350,11 @@ class Retriever:
         rerank: bool,
         probabilities: bool,
     ) -> list[list[Hit]]:
-        corpus = self.indexed
-        # Evidence of a document is read beside that of the others that were found.
+        corpus = self.corpus_index
+        # Features of a document is read beside that of the others that were found.
         found = max(top_k, depth) if rerank or probabilities else top_k
         rows, scores = self._ranked(
-            corpus.index, corpus.evidence, queries, words, found, depth if rerank else 0
+            corpus.index, corpus.features, queries, words, found, depth if rerank else 0
         )
         hits: list[list[Hit]] = [
             [
@@ -367,8 +367,8 @@ class Retriever:
         ]
         if probabilities:
             assert self.adapter is not None
-            judged = rows if corpus.evidence is not None else rows[:, :top_k]
-            relevant = relevance(self.adapter, corpus.index, queries, judged, corpus.evidence, words)
+            judged = rows if corpus.features is not None else rows[:, :top_k]
+            relevant = relevance(self.adapter, corpus.index, queries, judged, corpus.features, words)
             for query_hits, values in zip(hits, relevant[:, :top_k].tolist(), strict=True):
                 for hit, probability in zip(query_hits, values, strict=True):
                     hit["probability"] = probability
@@ -377,7 +377,7 @@ class Retriever:
     def _ranked(
         self,
         index: Index,
-        evidence: DocumentEvidence | None,
+        features: DocumentFeatures | None,
         queries: np.ndarray,
         words: csr_array | None,
         k: int,
@@ -387,7 +387,7 @@ class Retriever:
         cosines, rows = index.search(queries, k)
         if self.adapter is None or depth == 0:
             return rows, cosines
-        return rerank(self.adapter, index, queries, rows, cosines, depth, evidence, words)
+        return rerank(self.adapter, index, queries, rows, cosines, depth, features, words)
 
     def _check_search(self, top_k: int, depth: int, probabilities: bool) -> None:
         for name, number in (("top_k", top_k), ("depth", depth)):
@@ -395,7 +395,7 @@ class Retriever:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
         if probabilities and self.adapter is None:
             raise ValueError("probabilities need an adapter; the retriever has none.")
-        _ = self.indexed  # raises if there is none
+        _ = self.corpus_index  # raises if there is none
 
     def rank(
         self,
@@ -431,7 +431,7 @@ class Retriever:
         embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
         rows, scores = self._ranked(
             index,
-            self._document_evidence(index, texts),
+            self._document_features(index, texts),
             self.map_queries(embedding),
             self.count_words([query]),
             len(index),

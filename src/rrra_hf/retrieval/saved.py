@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
-from ..candidates import DocumentEvidence, count_words
+from ..candidates import DocumentFeatures, count_words
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings, embed_collection
 from ..evaluation import (
@@ -123,15 +123,15 @@ def _rank(
     index, cosines, rows = _search(queries, documents)
     if adapter.config.query_map or adapter.config.document_map:
         by_system["maps"] = rows
-    evidence: DocumentEvidence | None = None
+    features: DocumentFeatures | None = None
     words: csr_array | None = None
-    if adapter.evidence is not None:
-        reads = adapter.evidence.reads_words
+    if adapter.features is not None:
+        reads = adapter.features.reads_words
         words = count_words(encoder, part.query_texts) if reads else None
         document_words = count_words(encoder, part.document_texts) if reads else None
-        evidence = DocumentEvidence.of(adapter.evidence, [documents], document_words)
-    by_system["adapter"], _ = rerank(adapter, index, queries, rows, cosines, DEPTH, evidence, words)
-    probabilities = relevance(adapter, index, queries, rows, evidence, words)
+        features = DocumentFeatures.of(adapter.features, [documents], document_words)
+    by_system["adapter"], _ = rerank(adapter, index, queries, rows, cosines, DEPTH, features, words)
+    probabilities = relevance(adapter, index, queries, rows, features, words)
     return _Ranked(by_system, rows, cosines, probabilities)
 
 

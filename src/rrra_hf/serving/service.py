@@ -55,7 +55,7 @@ class SearchService:
         self.limits = limits
         adapter = retriever.adapter
         self.needs_texts = (
-            adapter is not None and adapter.evidence is not None and adapter.evidence.reads_words
+            adapter is not None and adapter.features is not None and adapter.features.reads_words
         )
         # What is made at first use is made now, and what can't work fails now.
         hits = retriever.search("warm up", probabilities=adapter is not None, show_progress_bar=False)
@@ -65,7 +65,7 @@ class SearchService:
 
     def health(self) -> dict[str, Any]:
         """Return what is served."""
-        index = self.retriever.indexed.index
+        index = self.retriever.corpus_index.index
         return {
             "status": "ok",
             "documents": len(index),
@@ -170,7 +170,7 @@ class SearchService:
             _check_at_most(name, len(text), self.limits.text_length, " characters")
 
     def _rows(self, embeddings: list[list[float]]) -> np.ndarray:
-        dim = self.retriever.indexed.index.dim
+        dim = self.retriever.corpus_index.index.dim
         for position, row in enumerate(embeddings):
             if len(row) != dim:
                 raise FieldError(f"query_embeddings.{position}", f"must have dimension {dim}, got {len(row)}")

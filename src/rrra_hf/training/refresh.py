@@ -27,7 +27,7 @@ from ..candidates.reading import candidate_probabilities
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings, embed_collection, encode
 from ..fitting import FitArguments, cross_fit, fit_adapter
-from ..labels import best_positive_scores, set_aside_above_positive
+from ..labels import best_positive_scores, drop_above_positive
 from ..losses import CachedRRRALoss, RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
@@ -74,8 +74,8 @@ class Refresh(TrainerCallback):
         probabilities: `"held_out"`: candidates are judged by a head fitted on the development queries, to
             whose embeddings the encoder was not fitted, as it was to those of the training queries.
             `"cross_fit"`: by heads fitted on the other training queries, see `cross_fit`.
-        below_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
-            document, see `set_aside_above_positive`.
+        drop_above_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
+            document, see `drop_above_positive`.
         refit_adapter: Refit the model's adapter: with the head of the development queries, or with
             `"cross_fit"` by one fitted on all training queries.
         arguments: Settings of the fits, without linear maps, which are for a frozen encoder.
@@ -118,7 +118,7 @@ class Refresh(TrainerCallback):
         every_epochs: int | None = None,
         development: Collection | None = None,
         probabilities: str = "held_out",
-        below_positive: bool = False,
+        drop_above_positive: bool = False,
         refit_adapter: bool = True,
         arguments: FitArguments | None = None,
         folds: int = 5,
@@ -145,9 +145,9 @@ class Refresh(TrainerCallback):
             _check_development(development, resampler.collection)
         if arguments.stage1 != "none":
             raise ValueError(f"arguments.stage1 must be 'none' in a Refresh, got {arguments.stage1!r}.")
-        if refit_adapter and arguments.evidence:
+        if refit_adapter and arguments.features:
             raise ValueError(
-                "arguments.evidence must be empty where refit_adapter is true: the adapter trained on is a "
+                "arguments.features must be empty where refit_adapter is true: the adapter trained on is a "
                 "residual one."
             )
         if loss is not None and loss.pool is None:
@@ -160,7 +160,7 @@ class Refresh(TrainerCallback):
         self.every_epochs = every_epochs
         self.development = development
         self.probabilities = probabilities
-        self.below_positive = below_positive
+        self.drop_above_positive = drop_above_positive
         self.refit_adapter = refit_adapter
         self.arguments = arguments
         self.folds = folds
@@ -242,9 +242,9 @@ class Refresh(TrainerCallback):
             pool = mine_collection(self.resampler.collection, embeddings, before.depth)
             development = self._development(encoder)
             pool, adapter = self._judged(pool, embeddings, development)
-        if self.below_positive:
+        if self.drop_above_positive:
             positive_scores = best_positive_scores(embeddings.queries, embeddings.documents, pool.positives)
-            pool = set_aside_above_positive(pool, positive_scores)
+            pool = drop_above_positive(pool, positive_scores)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.output_dir, prefix=".step-") as temporary:
             new = Path(temporary) / "new"
@@ -258,7 +258,7 @@ class Refresh(TrainerCallback):
             step,
             time.perf_counter() - began,
             100 * _changed(before, pool),
-            np.nanmean(np.asarray(pool.false_negative_probability)),
+            np.nanmean(np.asarray(pool.probability)),
         )
 
     def _development(self, encoder: SentenceTransformer) -> LabelledQueries | None:
@@ -278,7 +278,7 @@ class Refresh(TrainerCallback):
                 development.embeddings, documents, development.positives, arguments=self.arguments
             )
             probability = candidate_probabilities(adapter, queries, pool.candidates, documents)
-            judged = replace(pool, false_negative_probability=probability)
+            judged = replace(pool, probability=probability)
             return judged, adapter if self.refit_adapter else None
         fit: dict[str, Any] = {"development": development, "arguments": self.arguments}
         judged = cross_fit(pool, queries, documents, folds=self.folds, **fit)

@@ -25,7 +25,7 @@ from ..data import Collection
 from ..embeddings import CollectionEmbeddings, collection_fingerprint, embed_collection, encoder_fingerprint
 from ..fitting import cross_fit, fit_adapter, fit_model
 from ..fitting.fit_model import words_to_read
-from ..labels import best_positive_scores, rrra_strategy, set_aside_above_positive
+from ..labels import best_positive_scores, drop_above_positive, rrra_strategy
 from ..losses import RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.modeling_rrra import RRRAModel
@@ -178,8 +178,8 @@ class _Stages:
             folds=self.arguments.folds,
             **words,
         )
-        if self.arguments.below_positive:
-            pool = set_aside_above_positive(pool, best_positive_scores(queries, documents, pool.positives))
+        if self.arguments.drop_above_positive:
+            pool = drop_above_positive(pool, best_positive_scores(queries, documents, pool.positives))
         pool.save(self.folder.path / "stage2" / "pool")
         adapter = fit_adapter(queries, documents, pool=pool, development=development, arguments=fit, **words)
         adapter.save_pretrained(self.folder.path / "stage2" / "adapter")
@@ -269,7 +269,7 @@ class _Stages:
             every_steps=arguments.refresh_steps,
             every_epochs=arguments.refresh_epochs,
             development=self.development,
-            below_positive=arguments.below_positive,
+            drop_above_positive=arguments.drop_above_positive,
             refit_adapter=False,
             arguments=replace(arguments.fit, stage1="none"),
             batch_size=arguments.encode_batch_size,

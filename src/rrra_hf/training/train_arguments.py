@@ -36,8 +36,8 @@ class TrainArguments:
         sampling: `"uniform"` draws, weighted in the loss, or `"sample"`: draws by weight.
         gamma: How much a probable false negative loses, see `rrra_weights`.
         hardness: How much a high-ranking candidate gains, see `rrra_weights`.
-        below_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
-            document, see `set_aside_above_positive`; needs `gamma` above 0. With `sampling="sample"` they
+        drop_above_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
+            document, see `drop_above_positive`; needs `gamma` above 0. With `sampling="sample"` they
             are not drawn for the query, but count where another query of the batch has drawn them.
         folds: Folds of the cross-fitted false-negative probabilities.
         refresh_steps: Mine anew after every so many steps of stage 3, see `Refresh`; None for never. The
@@ -77,7 +77,7 @@ class TrainArguments:
     sampling: str = "uniform"
     gamma: float = 1.0
     hardness: float = 0.0
-    below_positive: bool = False
+    drop_above_positive: bool = False
     folds: int = 5
     refresh_steps: int | None = None
     refresh_epochs: int | None = None
@@ -120,8 +120,10 @@ class TrainArguments:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
-        if self.below_positive and not self.gamma:
-            raise ValueError("below_positive needs gamma above 0, got 0: probabilities would weigh nothing.")
+        if self.drop_above_positive and not self.gamma:
+            raise ValueError(
+                "drop_above_positive needs gamma above 0, got 0: probabilities would weigh nothing."
+            )
         if self.refresh_steps is not None and self.refresh_epochs is not None:
             raise ValueError("refresh_steps and refresh_epochs exclude each other.")
         if self.bf16 and self.fp16:

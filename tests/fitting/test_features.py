@@ -1,4 +1,4 @@
-"""Evidence beside two embeddings: each piece in closed form, what is fitted on it, and where it is kept."""
+"""Features beside two embeddings: each piece in closed form, what is fitted on it, and where it is kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from conftest import SPECIAL, WORDS, word_collection
 from rrra_hf import AdapterConfig, Retriever, RetrieverAdapter, RRRAModel, fit_model
 from rrra_hf.candidates import (
     CandidatePool,
-    DocumentEvidence,
+    DocumentFeatures,
     LabelledQueries,
     SharedWords,
     count_words,
@@ -37,35 +37,35 @@ from rrra_hf.candidates import (
     weigh_words,
 )
 from rrra_hf.candidates import words as words_module
-from rrra_hf.candidates.labelled import DevelopmentSet
+from rrra_hf.candidates.labelled import RetrievedCandidates
 from rrra_hf.candidates.reading import candidate_probabilities, read_candidates
 from rrra_hf.candidates.words import word_statistics
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.evaluation import ndcg_per_query, reorder
 from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter, maps
-from rrra_hf.fitting import features as evidence
+from rrra_hf.fitting import features as features
 from rrra_hf.fitting.features import (
-    Space,
+    FoldState,
     candidate_weights,
-    cross_fit_evidence,
-    fit_evidence,
-    fit_judge,
-    fit_ranker,
-    gather_evidence,
-    make_space,
+    cross_fit_features,
+    fit_features,
+    fit_ranking_head,
+    fit_relevance_head,
+    fold_state,
+    gather_features,
 )
 from rrra_hf.fitting.maps import MapRecipe, Maps, choose_maps, refit_maps
 from rrra_hf.fitting.tuning import CORRECTION_LAMBDAS
 from rrra_hf.losses import CachedRRRALoss, RRRALoss
 from rrra_hf.models.features_rrra import (
     AGREEMENT_TAU,
-    EVIDENCE,
+    FEATURES,
     HUB_QUERIES,
     MEMORY_TAU,
     OF_WORDS,
-    CandidateEvidence,
-    EvidenceHead,
+    CandidateFeatures,
+    FeatureReader,
     Reader,
     in_context,
 )
@@ -74,8 +74,8 @@ from rrra_hf.retrieval.measure import measure
 from rrra_hf.training import Refresh, Resampler, TrainArguments, train
 
 DIM, DOCUMENTS, VOCABULARY = 16, 120, 80
-PRESET = FitArguments.preset("evidence", depth=30)
-WORDLESS = tuple(name for name in EVIDENCE if name not in OF_WORDS)
+PRESET = FitArguments.preset("features", depth=30)
+WORDLESS = tuple(name for name in FEATURES if name not in OF_WORDS)
 # Half precision of the memory.
 HALF = 2e-3
 
@@ -102,8 +102,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def shorten(patch: pytest.MonkeyPatch) -> None:
     for name, value in {"STEPS": 8, "STOPS": (4, 8), "CORPUS_NEGATIVES": (5,), "LEARNING_RATE": 2e-2}.items():
         patch.setattr(maps, name, value)
-    patch.setattr(evidence, "RANKER_STEPS", 10)
-    patch.setattr(evidence, "JUDGE_STEPS", 5)
+    patch.setattr(features, "RANKING_STEPS", 10)
+    patch.setattr(features, "RELEVANCE_STEPS", 5)
 
 
 # -------------------------------------------------------------------- words
@@ -200,23 +200,23 @@ def test_an_encoder_without_tokenizer_of_transformers_has_no_words() -> None:
     assert count_words(SentenceTransformer(modules=[BoW(vocab=["copy", "file"])]), ["copy"]) is None
 
 
-# -------------------------------------------------------------------- the pieces of evidence
+# -------------------------------------------------------------------- the pieces of features
 
 
 def make_head(
     names: list[str], queries: np.ndarray, documents: np.ndarray, pairs: list[tuple[int, int]]
-) -> EvidenceHead:
+) -> FeatureReader:
     vocabulary = VOCABULARY if set(names) & set(OF_WORDS) else 0
-    head = EvidenceHead(
+    head = FeatureReader(
         queries.shape[1], 0.05, names, len(queries), len(documents), len(pairs), vocabulary=vocabulary
     )
     head.remember(torch.from_numpy(queries), torch.from_numpy(documents), torch.tensor(pairs))
     return head
 
 
-def read(head: EvidenceHead, queries: np.ndarray, candidates: np.ndarray, **known: Any) -> np.ndarray:
+def read(head: FeatureReader, queries: np.ndarray, candidates: np.ndarray, **known: Any) -> np.ndarray:
     q, c = torch.from_numpy(queries), torch.from_numpy(candidates)
-    return head.evidence(q, c, torch.einsum("nd,nkd->nk", q, c), CandidateEvidence(**known)).numpy()
+    return head.features(q, c, torch.einsum("nd,nkd->nk", q, c), CandidateFeatures(**known)).numpy()
 
 
 @pytest.mark.parametrize("both", [True, False])
@@ -233,9 +233,9 @@ def test_base_is_the_cosine_before_the_maps(both: bool, seed: int) -> None:
 
     queries, documents = (normalized(rng.normal(size=(count, dim))) for count in (4, 9))
     labelled = LabelledQueries(queries, [np.array([i]) for i in range(4)])
-    arguments = FitArguments(evidence=("mapped", "base"))
+    arguments = FitArguments(features=("mapped", "base"))
     mapped = Maps(matrix(), matrix() if both else None)
-    space = make_space(labelled, documents, mapped, arguments, None)
+    space = fold_state(labelled, documents, mapped, arguments, None)
     rows = np.stack([rng.permutation(9)[:5] for _ in queries])
     found = space.gather(space.mapped(labelled), rows).numpy()
     assert_allclose(found[..., 1], np.einsum("nd,nkd->nk", queries, documents[rows]), atol=1e-4)
@@ -274,7 +274,7 @@ def test_queries_are_similar_before_and_after_the_maps_together() -> None:
     matrix = torch.from_numpy(np.eye(DIM) + 0.2 * rng.normal(size=(DIM, DIM))).float()
     mapped = Maps(matrix, None)
     labelled = LabelledQueries(queries, [np.array([i]) for i in range(5)])
-    space = make_space(labelled, documents, mapped, FitArguments(evidence=("memory",)), None)
+    space = fold_state(labelled, documents, mapped, FitArguments(features=("memory",)), None)
 
     def both(x: np.ndarray) -> np.ndarray:
         return normalized(x + mapped.map_queries(x))
@@ -327,7 +327,7 @@ def test_agreement_is_the_cosine_with_the_other_candidates_of_high_score() -> No
 
 def test_statics_that_are_given_are_those_that_are_computed() -> None:
     queries, documents = directions(12, DIM), directions(8, DIM, seed=1)
-    head = make_head(list(EVIDENCE), queries, documents, [(i, i % 8) for i in range(12)])
+    head = make_head(list(FEATURES), queries, documents, [(i, i % 8) for i in range(12)])
     q, rows = directions(3, DIM, seed=2), np.array([[0, 3, 4], [7, 1, 2], [5, 5, 6]])
     shared = torch.rand(3, 3, dtype=torch.float64)
     statics = head.document_statics(torch.from_numpy(documents))
@@ -337,7 +337,7 @@ def test_statics_that_are_given_are_those_that_are_computed() -> None:
     assert_allclose(given_, computed, atol=1e-6)
     assert given_.dtype == np.float32
     for name, values in words.items():
-        assert_allclose(given_[..., EVIDENCE.index(name)], values, rtol=1e-6)
+        assert_allclose(given_[..., FEATURES.index(name)], values, rtol=1e-6)
     assert_allclose(given_[..., 0], np.einsum("nd,nkd->nk", q, documents[rows]), atol=1e-6)
 
 
@@ -406,10 +406,10 @@ def make_adapter(names: list[str] | None = None, lambda_: float = 1.0, **changes
     sizes: dict[str, Any] = {"names": names, "queries": 12, "documents": 12, "pairs": 12}
     sizes |= {"vocabulary": VOCABULARY if set(names) & set(OF_WORDS) else 0, "entries": 0}
     adapter = RetrieverAdapter(
-        AdapterConfig(embedding_dim=DIM, lambda_=lambda_, evidence={**sizes, **changes})
+        AdapterConfig(embedding_dim=DIM, lambda_=lambda_, features={**sizes, **changes})
     )
     pairs = torch.arange(12)[:, None].expand(12, 2)
-    adapter.evidence.remember(*(torch.from_numpy(directions(12, DIM, seed=s)) for s in (0, 1)), pairs)
+    adapter.features.remember(*(torch.from_numpy(directions(12, DIM, seed=s)) for s in (0, 1)), pairs)
     return adapter.eval()
 
 
@@ -417,7 +417,7 @@ def disturb(adapter: RetrieverAdapter) -> RetrieverAdapter:
     """Give the head random weights, as if it were fitted."""
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in adapter.evidence.parameters():
+        for parameter in adapter.features.parameters():
             parameter.add_(torch.randn_like(parameter))
     return adapter
 
@@ -427,26 +427,26 @@ def test_an_unfitted_head_changes_no_ranking_and_knows_nothing() -> None:
     queries, candidates = 3 * directions(4, DIM, seed=4), 2 * directions(4, 9, DIM, seed=5)
     cosines = np.einsum("nd,nkd->nk", normalized(queries), normalized(candidates))
     assert_allclose(adapter.rerank(queries, candidates), cosines / 0.05, rtol=1e-4, atol=1e-5)
-    assert_array_equal(adapter.false_negative_probability(queries, candidates), 0.5)
+    assert_array_equal(adapter.probability(queries, candidates), 0.5)
 
 
 def test_correction_ranks_and_log_odds_make_the_probability() -> None:
     adapter = disturb(make_adapter(lambda_=0.25))
     adapter.config.temperature = 2.0
     q, c = directions(4, DIM, seed=4), directions(4, 9, DIM, seed=5)
-    head, cosines = adapter.evidence, np.einsum("nd,nkd->nk", q, c)
+    head, cosines = adapter.features, np.einsum("nd,nkd->nk", q, c)
     found = torch.from_numpy(read(head, q, c))
     with torch.no_grad():
-        expected = cosines / 0.05 + 0.25 * head.ranker(found).numpy()
-        odds = head.judge(found).numpy() / 2.0
+        expected = cosines / 0.05 + 0.25 * head.ranking_head(found).numpy()
+        odds = head.relevance_head(found).numpy() / 2.0
     assert_allclose(adapter.rerank(q, c), expected, rtol=1e-4, atol=1e-4)
-    assert_allclose(adapter.false_negative_probability(q, c), expit(odds), rtol=1e-4, atol=1e-6)
+    assert_allclose(adapter.probability(q, c), expit(odds), rtol=1e-4, atol=1e-6)
     assert np.ptp(odds) > 0
     shifted = adapter.rerank(q, c, scores=cosines + 1.0)
     assert not np.allclose(shifted, expected)
 
     adapter.shift_log_odds(3.0)
-    assert_allclose(adapter.false_negative_probability(q, c), expit(odds + 1.5), rtol=1e-4, atol=1e-6)
+    assert_allclose(adapter.probability(q, c), expit(odds + 1.5), rtol=1e-4, atol=1e-6)
     assert_allclose(adapter.rerank(q, c), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -465,48 +465,48 @@ def test_no_query_and_no_candidate_are_no_error() -> None:
     for n, k in ((0, 3), (2, 0), (2, 1)):
         q, c = np.ones((n, DIM), np.float32), np.ones((n, k, DIM), np.float32)
         assert adapter.rerank(q, c).shape == (n, k)
-        assert adapter.false_negative_probability(q, c).shape == (n, k)
+        assert adapter.probability(q, c).shape == (n, k)
 
 
 def test_a_folder_keeps_memory_and_readers(tmp_path: Path) -> None:
-    adapter = disturb(make_adapter(list(EVIDENCE)))
-    adapter.evidence.idf.copy_(torch.rand(VOCABULARY))
+    adapter = disturb(make_adapter(list(FEATURES)))
+    adapter.features.idf.copy_(torch.rand(VOCABULARY))
     adapter.save_pretrained(tmp_path)
     loaded = RetrieverAdapter.from_pretrained(tmp_path)
     assert loaded.config == adapter.config
-    assert loaded.evidence.sizes() == adapter.evidence.sizes() == adapter.config.evidence
+    assert loaded.features.sizes() == adapter.features.sizes() == adapter.config.features
     for name, value in adapter.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
         assert loaded.state_dict()[name].dtype == value.dtype, name
     pairs = directions(2, DIM, seed=4), directions(2, 3, DIM, seed=5)
-    known = CandidateEvidence(words=torch.rand(2, 3), expansion=torch.rand(2, 3))
-    for method in ("rerank", "false_negative_probability"):
+    known = CandidateFeatures(words=torch.rand(2, 3), expansion=torch.rand(2, 3))
+    for method in ("rerank", "probability"):
         assert_array_equal(
-            getattr(loaded, method)(*pairs, evidence=known), getattr(adapter, method)(*pairs, evidence=known)
+            getattr(loaded, method)(*pairs, features=known), getattr(adapter, method)(*pairs, features=known)
         )
 
 
 @pytest.mark.parametrize(
     ("names", "vocabulary", "match"),
     [
-        (["mapped", "colour"], 0, "evidence must be among mapped, base, .*; got mapped, colour"),
-        ([], 0, "evidence must be among .*; got None"),
+        (["mapped", "colour"], 0, "features must be among mapped, base, .*; got mapped, colour"),
+        ([], 0, "features must be among .*; got None"),
         (["words"], 0, "vocabulary must be positive with words and 0 without, got 0"),
         (["mapped"], 7, "vocabulary must be positive with words and 0 without, got 7"),
     ],
 )
 def test_heads_that_cannot_be_made_are_named(names: list[str], vocabulary: int, match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        EvidenceHead(DIM, 0.05, names, 1, 1, 1, vocabulary)
+        FeatureReader(DIM, 0.05, names, 1, 1, 1, vocabulary)
     sizes = {"names": names, "queries": 1, "documents": 1, "pairs": 1, "vocabulary": vocabulary}
     with pytest.raises(ValueError, match=match):
-        RetrieverAdapter(AdapterConfig(embedding_dim=DIM, evidence=sizes))
+        RetrieverAdapter(AdapterConfig(embedding_dim=DIM, features=sizes))
 
 
 def test_an_adapter_that_reads_words_needs_them() -> None:
     adapter = make_adapter(["mapped", "words"])
     pairs = directions(2, DIM), directions(2, 3, DIM)
-    for method in (adapter.rerank, adapter.false_negative_probability):
+    for method in (adapter.rerank, adapter.probability):
         with pytest.raises(ValueError, match="reads words: give those shared with the candidates"):
             method(*pairs)
 
@@ -519,7 +519,7 @@ def test_an_evidence_adapter_has_no_forward() -> None:
 def test_a_config_of_unknown_sizes_is_no_adapters(tmp_path: Path) -> None:
     make_adapter().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["evidence"]["colours"] = 3
+    config["features"]["colours"] = 3
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config\.json of .* is no adapter's: .*colours"):
         RetrieverAdapter.from_pretrained(tmp_path)
@@ -528,34 +528,34 @@ def test_a_config_of_unknown_sizes_is_no_adapters(tmp_path: Path) -> None:
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     make_adapter().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["evidence"]["queries"] = 13
+    config["features"]["queries"] = 13
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="don't fit its config"):
         RetrieverAdapter.from_pretrained(tmp_path)
 
 
-# -------------------------------------------------------------------- evidence of documents
+# -------------------------------------------------------------------- features of documents
 
 
 def test_evidence_of_documents_is_looked_up_by_row(tmp_path: Path) -> None:
-    head, documents = make_adapter(list(EVIDENCE)).evidence, directions(9, DIM, seed=6)
+    head, documents = make_adapter(list(FEATURES)).features, directions(9, DIM, seed=6)
     counts = counts_of([[i, i, i + 1] for i in range(9)])
     idf, length = word_statistics(counts)
     head.idf.copy_(torch.from_numpy(idf))
     head.mean_length.fill_(length)
-    made = DocumentEvidence.of(head, [documents[:4], documents[4:]], counts)
+    made = DocumentFeatures.of(head, [documents[:4], documents[4:]], counts)
     rows, queries = np.array([[8, 0], [3, 3]]), counts_of([[1, 8], [50]])
     q = torch.from_numpy(directions(2, DIM, seed=7))
     known = made.of_candidates(head, q, queries, rows)
     torch.testing.assert_close(known.statics, head.document_statics(torch.from_numpy(documents))[rows])
     assert_allclose(known.words, overlap(queries, weigh_words(counts, idf, length), idf, rows), rtol=1e-5)
 
-    made.save(tmp_path / "evidence.safetensors")
-    loaded = DocumentEvidence.load(tmp_path / "evidence.safetensors")
+    made.save(tmp_path / "features.safetensors")
+    loaded = DocumentFeatures.load(tmp_path / "features.safetensors")
     assert_array_equal(loaded.statics, made.statics)
     for found, expected in zip(loaded.of_candidates(head, q, queries, rows), known, strict=True):
         assert_array_equal(found, expected)
-    assert [path.name for path in tmp_path.iterdir()] == ["evidence.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["features.safetensors"]
     with pytest.raises(ValueError, match="reads words: give the queries' texts, not embeddings alone"):
         loaded.of_candidates(head, q, None, rows)
 
@@ -564,8 +564,8 @@ def test_expansion_is_the_cosine_with_the_mean_of_what_is_remembered() -> None:
     queries, documents = directions(2, DIM), directions(4, DIM, seed=1)
     counts = counts_of([[1, 2], [2, 3, 3], [4], [5, 1]])
     labelled = LabelledQueries(queries, [np.array([0, 1]), np.array([2])], counts_of([[7], [8]]))
-    arguments = FitArguments(evidence=("mapped", "expansion"))
-    space = make_space(labelled, documents, None, arguments, counts)
+    arguments = FitArguments(features=("mapped", "expansion"))
+    space = fold_state(labelled, documents, None, arguments, counts)
     rows = np.tile(np.arange(4), (2, 1))
     found = space.gather(labelled, rows).numpy()[..., 1]
     idf, length = word_statistics(counts)
@@ -578,10 +578,10 @@ def test_expansion_is_the_cosine_with_the_mean_of_what_is_remembered() -> None:
 
 
 def test_evidence_without_words_is_kept_without(tmp_path: Path) -> None:
-    head = make_adapter().evidence
-    made = DocumentEvidence.of(head, [directions(3, DIM)], None)
+    head = make_adapter().features
+    made = DocumentFeatures.of(head, [directions(3, DIM)], None)
     made.save(tmp_path / "e")
-    loaded = DocumentEvidence.load(tmp_path / "e")
+    loaded = DocumentFeatures.load(tmp_path / "e")
     assert loaded.words is None
     known = loaded.of_candidates(head, torch.ones(1, DIM), None, np.array([[0, 2]]))
     assert (known.words, known.expansion) == (None, None)
@@ -591,21 +591,21 @@ def test_evidence_without_words_is_kept_without(tmp_path: Path) -> None:
 def test_words_of_another_vocabulary_are_refused(vocabulary: int | None) -> None:
     words = None if vocabulary is None else counts_of([[0], [1]], vocabulary)
     with pytest.raises(ValueError, match=f"vocabulary of {VOCABULARY}; got {vocabulary}"):
-        DocumentEvidence.of(make_adapter(["words"]).evidence, [directions(2, DIM)], words)
+        DocumentFeatures.of(make_adapter(["words"]).features, [directions(2, DIM)], words)
 
 
 def test_damaged_evidence_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "evidence.safetensors"
-    with pytest.raises(ValueError, match=r"evidence\.safetensors is missing or damaged"):
-        DocumentEvidence.load(path)
-    head = make_adapter(list(EVIDENCE)).evidence
-    DocumentEvidence.of(head, [directions(3, DIM)], counts_of([[0], [1], [2]])).save(path)
+    path = tmp_path / "features.safetensors"
+    with pytest.raises(ValueError, match=r"features\.safetensors is missing or damaged"):
+        DocumentFeatures.load(path)
+    head = make_adapter(list(FEATURES)).features
+    DocumentFeatures.of(head, [directions(3, DIM)], counts_of([[0], [1], [2]])).save(path)
     whole = path.read_bytes()
     tensors = load_file(path)
     for size in (0, 7, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"evidence\.safetensors is missing or damaged"):
-            DocumentEvidence.load(path)
+        with pytest.raises(ValueError, match=r"features\.safetensors is missing or damaged"):
+            DocumentFeatures.load(path)
     broken: list[dict[str, Any]] = [
         {"statics": None},
         {"words.ends": None},
@@ -615,8 +615,8 @@ def test_damaged_evidence_is_named(tmp_path: Path) -> None:
     for change in broken:
         kept = {name: value for name, value in {**tensors, **change}.items() if value is not None}
         save_file(kept, path)
-        with pytest.raises(ValueError, match=r"evidence\.safetensors is missing or damaged"):
-            DocumentEvidence.load(path)
+        with pytest.raises(ValueError, match=r"features\.safetensors is missing or damaged"):
+            DocumentFeatures.load(path)
 
 
 # -------------------------------------------------------------------- fitting
@@ -667,8 +667,8 @@ def quality(adapter: RetrieverAdapter, task: Task, test: LabelledQueries) -> tup
     """nDCG@10 of queries: searched with the adapter's maps, and reranked."""
     documents = adapter.map_documents(task.documents)
     mapped = test._replace(embeddings=adapter.map_queries(test.embeddings))
-    found = DevelopmentSet.retrieve(mapped, documents, 30)
-    known = DocumentEvidence.of(adapter.evidence, [documents], task.words)
+    found = RetrievedCandidates.retrieve(mapped, documents, 30)
+    known = DocumentFeatures.of(adapter.features, [documents], task.words)
     reading = read_candidates(adapter, found.queries, found.rows, documents, known, found.words)
     assert_allclose(reading.cosines, found.cosines, atol=1e-5)
     scores = adapter.combine(reading.cosines, reading.corrections).numpy()
@@ -677,7 +677,7 @@ def quality(adapter: RetrieverAdapter, task: Task, test: LabelledQueries) -> tup
 
 
 def encoder_quality(task: Task, test: LabelledQueries) -> float:
-    found = DevelopmentSet.retrieve(test, task.documents, 30)
+    found = RetrievedCandidates.retrieve(test, task.documents, 30)
     return float(ndcg_per_query(found.relevant, found.num_relevant).mean())
 
 
@@ -694,7 +694,7 @@ def test_unseen_queries_are_ranked_better_than_by_encoder_and_maps(
     assert reranked > searched + 0.05
     assert fitted.config.lambda_ in CORRECTION_LAMBDAS[1:]
     assert fitted.config.fit["maps"]["steps"] in maps.STOPS
-    assert fitted.config.fit["arguments"]["evidence"] == list(EVIDENCE)
+    assert fitted.config.fit["arguments"]["features"] == list(FEATURES)
     measured = fitted.config.fit["development"]
     assert measured["nDCG@10"]["adapter"] > measured["nDCG@10"]["encoder"]
     assert measured["queries"] == 30
@@ -705,7 +705,7 @@ def test_probabilities_are_calibrated_on_unseen_queries(
     task: Task, test_queries: LabelledQueries, fitted: RetrieverAdapter
 ) -> None:
     mapped = test_queries._replace(embeddings=fitted.map_queries(test_queries.embeddings))
-    found = DevelopmentSet.retrieve(mapped, fitted.map_documents(task.documents), 30)
+    found = RetrievedCandidates.retrieve(mapped, fitted.map_documents(task.documents), 30)
     probability = candidate_probabilities(
         fitted, test_queries.embeddings, found.rows, task.documents, test_queries.words, task.words
     )
@@ -724,10 +724,10 @@ def test_a_fitted_adapter_ranks_the_same_from_its_folder(
     queries = loaded.map_queries(test_queries.embeddings)
     scores = []
     for adapter in (fitted, loaded):
-        made = DocumentEvidence.of(adapter.evidence, [documents], task.words)
-        known = made.of_candidates(adapter.evidence, torch.from_numpy(queries), test_queries.words, rows)
-        scores.append(adapter.rerank(queries, documents[rows], evidence=known))
-        scores.append(adapter.false_negative_probability(queries, documents[rows], evidence=known))
+        made = DocumentFeatures.of(adapter.features, [documents], task.words)
+        known = made.of_candidates(adapter.features, torch.from_numpy(queries), test_queries.words, rows)
+        scores.append(adapter.rerank(queries, documents[rows], features=known))
+        scores.append(adapter.probability(queries, documents[rows], features=known))
     assert_array_equal(scores[0], scores[2])
     assert_array_equal(scores[1], scores[3])
     assert np.ptp(scores[1]) > 0.1
@@ -743,11 +743,11 @@ def test_every_stage_1_is_fitted_with_and_without_words(
 ) -> None:
     given_ = {} if words else {"query_words": None, "document_words": None}
     adapter = fit(task, training, replace(PRESET, stage1=stage1), **given_)
-    assert adapter.evidence.names == list(EVIDENCE if words else WORDLESS)
+    assert adapter.features.names == list(FEATURES if words else WORDLESS)
     assert (adapter.query_map is not None) == (stage1 != "none")
     assert (adapter.document_map is not None) == (stage1 == "both")
     for side, linear_map in (("query", adapter.query_map), ("document", adapter.document_map)):
-        inverse = getattr(adapter.evidence, f"{side}_inverse")
+        inverse = getattr(adapter.features, f"{side}_inverse")
         if linear_map is None:
             assert torch.equal(inverse, torch.eye(DIM))
         else:
@@ -787,7 +787,9 @@ def test_same_seed_same_adapter_another_seed_another_and_the_global_state_is_lef
     assert first.config == second.config
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
-    assert not torch.equal(first.evidence.ranker.hidden.weight, other.evidence.ranker.hidden.weight)
+    assert not torch.equal(
+        first.features.ranking_head.hidden.weight, other.features.ranking_head.hidden.weight
+    )
 
 
 @pytest.mark.parametrize("kind", ["float16", "long vectors", "memory map"])
@@ -827,23 +829,23 @@ def test_a_part_of_the_training_queries_is_held_out_and_not_remembered(
     task: Task, training: LabelledQueries
 ) -> None:
     held_out = fit(task, training, replace(PRESET, development_fraction=0.25))
-    assert held_out.config.evidence["queries"] == 150
+    assert held_out.config.features["queries"] == 150
     assert held_out.config.fit["development"]["queries"] == 50
     everything = fit(task, training, PRESET, development=task.queries(10))
-    assert everything.config.evidence["queries"] == 200
+    assert everything.config.features["queries"] == 200
 
 
 @pytest.mark.usefixtures("quick")
 def test_queries_with_several_answers_are_remembered_with_their_mean(task: Task) -> None:
     labelled = task.queries(30, answers=3)
     adapter = fit(task, labelled, replace(PRESET, stage1="none"), development=task.queries(10))
-    assert adapter.config.evidence["pairs"] == 90
+    assert adapter.config.features["pairs"] == 90
     answers = np.stack([task.documents[rows].mean(0) for rows in labelled.positives])
-    assert_allclose(adapter.evidence.memory_answers.float(), answers, atol=HALF)
-    assert_allclose(adapter.evidence.memory_queries.float(), labelled.embeddings, atol=HALF)
+    assert_allclose(adapter.features.memory_answers.float(), answers, atol=HALF)
+    assert_allclose(adapter.features.memory_queries.float(), labelled.embeddings, atol=HALF)
     labelled_documents = np.unique(np.concatenate(labelled.positives))
-    pairs = adapter.evidence.memory_pairs.numpy()
-    assert_allclose(adapter.evidence.memory_documents.float(), task.documents[labelled_documents], atol=HALF)
+    pairs = adapter.features.memory_pairs.numpy()
+    assert_allclose(adapter.features.memory_documents.float(), task.documents[labelled_documents], atol=HALF)
     assert {(q, labelled_documents[d]) for q, d in pairs} == {
         (q, row) for q, rows in enumerate(labelled.positives) for row in rows
     }
@@ -851,9 +853,9 @@ def test_queries_with_several_answers_are_remembered_with_their_mean(task: Task)
 
 @pytest.mark.usefixtures("quick")
 def test_memory_is_capped(task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "MEMORY", 20)
+    monkeypatch.setattr(features, "MEMORY", 20)
     adapter = fit(task, training, replace(PRESET, stage1="none"), development=task.queries(10))
-    head = adapter.evidence
+    head = adapter.features
     assert (len(head.memory_queries), len(head.memory_answers), len(head.memory_pairs)) == (20, 20, 20)
     # Each remembered query has its own answer still.
     cosines = head.memory_queries.float().numpy() @ training.embeddings.T
@@ -904,12 +906,12 @@ def test_positives_that_are_never_found_teach_nothing_and_a_warning_says_so(
     queries = normalized(documents[:10] + 0.05 * rng.normal(size=(10, DIM)))
     # The labelled document is the farthest one.
     labels = [[row] for row in (queries @ documents.T).argmin(1)]
-    arguments = FitArguments.preset("evidence", stage1="none", depth=5)
+    arguments = FitArguments.preset("features", stage1="none", depth=5)
     adapter = fit_adapter(queries, documents, labels, arguments=arguments)
     assert "No training query has both a labelled and an unlabelled candidate" in caplog.text
-    assert (adapter.evidence.ranker.linear.weight == 0).all()
+    assert (adapter.features.ranking_head.linear.weight == 0).all()
     assert adapter.config.lambda_ == 0
-    probability = adapter.false_negative_probability(queries, np.stack([documents[:5]] * 10))
+    probability = adapter.probability(queries, np.stack([documents[:5]] * 10))
     assert (probability < 0.2).all()
 
 
@@ -919,19 +921,19 @@ def test_evidence_gathered_once_serves_fits_that_read_less_of_it(
 ) -> None:
     development = task.queries(20)
     parts = training, task.documents, development
-    gathered = gather_evidence(*parts, PRESET, task.words)
-    assert gathered.evidence.shape == (200, 30, len(EVIDENCE))
+    gathered = gather_features(*parts, PRESET, task.words)
+    assert gathered.features.shape == (200, 30, len(FEATURES))
     assert gathered.cosines.shape == gathered.relevant.shape == (200, 30)
-    torch.testing.assert_close(gathered.evidence[..., 0], gathered.cosines, rtol=0, atol=1e-5)
-    less = replace(PRESET, evidence=("base", "memory"))
-    shared = fit_evidence(*parts, less, task.words, gathered)
-    alone = fit_evidence(*parts, less, task.words)
-    assert shared.evidence.names == ["base", "memory"]
+    torch.testing.assert_close(gathered.features[..., 0], gathered.cosines, rtol=0, atol=1e-5)
+    less = replace(PRESET, features=("base", "memory"))
+    shared = fit_features(*parts, less, task.words, gathered)
+    alone = fit_features(*parts, less, task.words)
+    assert shared.features.names == ["base", "memory"]
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(shared.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     stage1 = choose_maps(*parts, PRESET)
-    again = gather_evidence(*parts, PRESET, task.words, stage1)
-    assert torch.equal(again.evidence, gathered.evidence)
+    again = gather_features(*parts, PRESET, task.words, stage1)
+    assert torch.equal(again.features, gathered.features)
 
 
 @pytest.mark.usefixtures("quick")
@@ -941,7 +943,7 @@ def test_evidence_is_gathered_from_spaces_that_never_saw_the_query(
     asked = spy_on_spaces(monkeypatch)
     fit(task, training, PRESET, development=task.queries(10))
     # The last one is the space of all training queries, asked for the development queries.
-    assert len(asked) == evidence.FOLDS + 1
+    assert len(asked) == features.FOLDS + 1
     assert_every_query_is_asked_once(asked[:-1], training)
 
 
@@ -949,26 +951,26 @@ def spy_on_spaces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.
     """Return the list of (queries that made maps, queries that are remembered, queries asked about)."""
     asked: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     taught: dict[int, np.ndarray] = {}
-    spaces: dict[int, tuple[Space, np.ndarray, np.ndarray]] = {}
-    refit, make, mapped = evidence.refit_maps, evidence.make_space, Space.mapped
+    spaces: dict[int, tuple[FoldState, np.ndarray, np.ndarray]] = {}
+    refit, make, mapped = features.refit_maps, features.fold_state, FoldState.mapped
 
     def refit_spy(training: LabelledQueries, *rest: Any) -> Maps:
         made = refit(training, *rest)
         taught[id(made)] = training.embeddings
         return made
 
-    def make_spy(training: LabelledQueries, documents: np.ndarray, maps_: Maps, *rest: Any) -> Space:
+    def make_spy(training: LabelledQueries, documents: np.ndarray, maps_: Maps, *rest: Any) -> FoldState:
         space = make(training, documents, maps_, *rest)
         spaces[id(space)] = space, taught.get(id(maps_), training.embeddings), training.embeddings
         return space
 
-    def mapped_spy(space: Space, queries: LabelledQueries) -> LabelledQueries:
+    def mapped_spy(space: FoldState, queries: LabelledQueries) -> LabelledQueries:
         asked.append((*spaces[id(space)][1:], queries.embeddings))
         return mapped(space, queries)
 
-    monkeypatch.setattr(evidence, "refit_maps", refit_spy)
-    monkeypatch.setattr(evidence, "make_space", make_spy)
-    monkeypatch.setattr(Space, "mapped", mapped_spy)
+    monkeypatch.setattr(features, "refit_maps", refit_spy)
+    monkeypatch.setattr(features, "fold_state", make_spy)
+    monkeypatch.setattr(FoldState, "mapped", mapped_spy)
     return asked
 
 
@@ -988,11 +990,11 @@ def assert_every_query_is_asked_once(
 def test_evidence_is_gathered_in_blocks_of_whole_queries(
     task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    space = make_space(training, task.documents, None, PRESET, task.words)
+    space = fold_state(training, task.documents, None, PRESET, task.words)
     rows = np.random.default_rng(0).integers(0, DOCUMENTS, size=(200, 10))
     whole = space.gather(training, rows)
-    assert whole.shape == (200, 10, len(EVIDENCE))
-    monkeypatch.setattr(evidence, "PAIRS_PER_BLOCK", block)
+    assert whole.shape == (200, 10, len(FEATURES))
+    monkeypatch.setattr(features, "PAIRS_PER_BLOCK", block)
     torch.testing.assert_close(space.gather(training, rows), whole, rtol=1e-4, atol=1e-5)
 
 
@@ -1048,13 +1050,13 @@ def test_a_ranker_learns_the_evidence_that_tells_and_a_judge_its_odds() -> None:
     relevant[np.arange(300), x[..., 1].argmax(1)] = True
     cosines = x[..., 0]
     arguments = FitArguments()
-    ranker = fit_ranker(x[:200], relevant[:200], torch.ones(200, 8), cosines[:200], arguments)
+    ranker = fit_ranking_head(x[:200], relevant[:200], torch.ones(200, 8), cosines[:200], arguments)
     with torch.no_grad():
         scores = cosines / arguments.tau + ranker(x)
     right = relevant[np.arange(300), scores.argmax(1)]
     by_cosine = relevant[np.arange(300), cosines.argmax(1)]
     assert right[200:].mean() > 0.85 > 0.3 > by_cosine.mean()
-    judge = fit_judge(x[:200], relevant[:200], torch.ones(200, 8), ["mapped", "words"], arguments)
+    judge = fit_relevance_head(x[:200], relevant[:200], torch.ones(200, 8), ["mapped", "words"], arguments)
     with torch.no_grad():
         probability = expit(judge(x)[200:].numpy())
     assert probability.mean() == pytest.approx(1 / 8, abs=0.04)
@@ -1068,8 +1070,8 @@ def test_queries_without_both_kinds_of_candidates_do_not_teach_the_ranker() -> N
     relevant[3] = True
     arguments = FitArguments()
     cosines, weights = torch.randn(6, 4), torch.rand(6, 4)
-    everything = fit_ranker(x, relevant, weights, cosines, arguments)
-    usable = fit_ranker(x[:3], relevant[:3], weights[:3], cosines[:3], arguments)
+    everything = fit_ranking_head(x, relevant, weights, cosines, arguments)
+    usable = fit_ranking_head(x[:3], relevant[:3], weights[:3], cosines[:3], arguments)
     assert all(torch.equal(v, usable.state_dict()[k]) for k, v in everything.state_dict().items())
 
 
@@ -1097,11 +1099,11 @@ def test_weights_count_as_so_many_candidates(monkeypatch: pytest.MonkeyPatch) ->
     more = np.concatenate([relevant, relevant[:, 2:]], axis=1)
     cosines = torch.zeros(40, 3), torch.zeros(40, 4)
     losses: list[Callable[..., Tensor]] = []
-    monkeypatch.setattr(evidence, "_fit", lambda reader, count, loss, *rest: losses.append(loss))
-    fit_ranker(x, relevant, doubled, cosines[0], PRESET)
-    fit_ranker(twice, more, torch.ones(40, 4), cosines[1], PRESET)
-    fit_judge(x, relevant, doubled, ["words"], PRESET)
-    fit_judge(twice, more, torch.ones(40, 4), ["words"], PRESET)
+    monkeypatch.setattr(features, "_fit", lambda reader, count, loss, *rest: losses.append(loss))
+    fit_ranking_head(x, relevant, doubled, cosines[0], PRESET)
+    fit_ranking_head(twice, more, torch.ones(40, 4), cosines[1], PRESET)
+    fit_relevance_head(x, relevant, doubled, ["words"], PRESET)
+    fit_relevance_head(twice, more, torch.ones(40, 4), ["words"], PRESET)
     ranker, ranker_twice, judge, judge_twice = (
         float(loss(lambda part: part[..., 0], np.arange(40))) for loss in losses
     )
@@ -1128,7 +1130,7 @@ def test_what_was_asked_for_before_is_found_again_where_each_document_has_one_qu
             documents,
             [[row] for row in training],
             development=development,
-            arguments=replace(PRESET, stage1="none", evidence=WORDLESS, even_odds=even_odds),
+            arguments=replace(PRESET, stage1="none", features=WORDLESS, even_odds=even_odds),
         )
         scores = adapter.rerank(again, documents[found])
         first[even_odds] = (found[np.arange(400), scores.argmax(1)] == training).mean()
@@ -1162,7 +1164,7 @@ def test_cross_fitting_finds_hidden_positives_better_than_similarity_does(task: 
     judged = judge_pool(twins, pool, labelled, folds=3)
     hidden = pool.candidates == (rows + 150)[:, None]
     assert hidden.sum() > 150
-    found = average_precision_score(hidden.ravel(), judged.false_negative_probability.ravel())
+    found = average_precision_score(hidden.ravel(), judged.probability.ravel())
     by_similarity = average_precision_score(hidden.ravel(), pool.scores.ravel())
     assert found > 2 * by_similarity
     assert found > 0.5
@@ -1177,16 +1179,16 @@ def test_cross_fitted_probabilities_cover_exactly_the_candidates(words: bool) ->
     assert (pool.candidates < 0).any(axis=1).all()
     given_ = {} if words else {"query_words": None, "document_words": None}
     judged = judge_pool(small, pool, labelled, folds=3, **given_)
-    probability = judged.false_negative_probability
+    probability = judged.probability
     assert probability.dtype == np.float32
     assert_array_equal(np.isnan(probability), pool.candidates < 0)
     known = probability[pool.candidates >= 0]
     assert ((known > 0) & (known < 1)).all()
-    assert pool.false_negative_probability is None
+    assert pool.probability is None
     again = judge_pool(small, pool, labelled, folds=3, **given_)
-    assert_array_equal(again.false_negative_probability, probability)
+    assert_array_equal(again.probability, probability)
     other = judge_pool(small, pool, labelled, folds=3, arguments=replace(PRESET, seed=1), **given_)
-    assert not np.array_equal(other.false_negative_probability, probability, equal_nan=True)
+    assert not np.array_equal(other.probability, probability, equal_nan=True)
 
 
 @pytest.mark.usefixtures("quick")
@@ -1194,9 +1196,9 @@ def test_padding_teaches_nothing_wrong_and_a_query_without_candidates_is_no_erro
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taught: list[tuple[Tensor, np.ndarray]] = []
-    fitting = evidence.fit_judge
+    fitting = features.fit_relevance_head
     monkeypatch.setattr(
-        evidence, "fit_judge", lambda x, y, *rest: taught.append((x, y)) or fitting(x, y, *rest)
+        features, "fit_relevance_head", lambda x, y, *rest: taught.append((x, y)) or fitting(x, y, *rest)
     )
     small = Task(documents=20)
     labelled = small.queries(12)
@@ -1204,7 +1206,7 @@ def test_padding_teaches_nothing_wrong_and_a_query_without_candidates_is_no_erro
     for query, rows in enumerate(labelled.positives):
         candidates[query, : query % 3] = np.setdiff1d(np.arange(20), rows)[: query % 3]
     parts = labelled, candidates, small.documents, small.queries(4), PRESET, small.words
-    probability = cross_fit_evidence(*parts, folds=2)
+    probability = cross_fit_features(*parts, folds=2)
     assert_array_equal(np.isnan(probability), candidates < 0)
     for x, relevant in taught:
         # What is taught to be irrelevant is never the query's positive, which is the last one.
@@ -1228,13 +1230,13 @@ def test_the_recipe_of_the_maps_is_chosen_on_queries_that_did_not_train_them(
     task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[tuple[LabelledQueries, LabelledQueries]] = []
-    choose = evidence.choose_maps
+    choose = features.choose_maps
 
     def spy(part: LabelledQueries, documents: np.ndarray, development: LabelledQueries, *rest: Any) -> Any:
         chosen.append((part, development))
         return choose(part, documents, development, *rest)
 
-    monkeypatch.setattr(evidence, "choose_maps", spy)
+    monkeypatch.setattr(features, "choose_maps", spy)
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=10)
     judge_pool(task, pool, training, folds=2)
     ((part, development),) = chosen
@@ -1334,9 +1336,9 @@ def test_hits_are_scored_and_judged_as_the_adapter_does_by_itself(
     mapped = adapter.map_queries(queries), adapter.map_documents(documents)
     candidates = np.argsort(-(mapped[0] @ mapped[1].T), axis=1, kind="stable")
     words = count_words(encoder, QUERIES), count_words(encoder, collection.document_texts)
-    known = DocumentEvidence.of(adapter.evidence, [mapped[1]], words[1])
-    of_candidates = known.of_candidates(adapter.evidence, torch.from_numpy(mapped[0]), words[0], candidates)
-    scores = adapter.rerank(mapped[0], mapped[1][candidates], evidence=of_candidates)
+    known = DocumentFeatures.of(adapter.features, [mapped[1]], words[1])
+    of_candidates = known.of_candidates(adapter.features, torch.from_numpy(mapped[0]), words[0], candidates)
+    scores = adapter.rerank(mapped[0], mapped[1][candidates], features=of_candidates)
     expected = [
         {collection.document_ids[row]: score for row, score in zip(*pair, strict=True)}
         for pair in zip(candidates, scores, strict=True)
@@ -1397,7 +1399,7 @@ def test_ranking_needs_no_index_and_agrees_with_searching(
 
 def test_a_saved_retriever_finds_the_same(retriever: Retriever, tmp_path: Path) -> None:
     retriever.save_pretrained(tmp_path / "r")
-    assert (tmp_path / "r/index/evidence.safetensors").exists()
+    assert (tmp_path / "r/index/features.safetensors").exists()
     loaded = Retriever.from_pretrained(tmp_path / "r", device="cpu")
     expected = retriever.search(QUERIES, probabilities=True)
     for one, other in zip(
@@ -1445,22 +1447,22 @@ def test_evaluation_and_measuring_agree(
 
 
 def spoil_evidence(folder: Path, how: str, retriever: Retriever) -> None:
-    path = folder / "index/evidence.safetensors"
+    path = folder / "index/features.safetensors"
     if how == "missing":
         path.unlink()
     elif how == "damaged":
         path.write_bytes(path.read_bytes()[:-5])
     else:
         other = Retriever(retriever.encoder, retriever._adapter).index(["find files", "sort text"])
-        other.indexed.evidence.save(path)
+        other.corpus_index.features.save(path)
 
 
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        ("missing", r"evidence\.safetensors is missing or damaged"),
-        ("damaged", r"evidence\.safetensors is missing or damaged"),
-        ("of another index", r"evidence\.safetensors is of 2 documents, not 30; index the corpus again"),
+        ("missing", r"features\.safetensors is missing or damaged"),
+        ("damaged", r"features\.safetensors is missing or damaged"),
+        ("of another index", r"features\.safetensors is of 2 documents, not 30; index the corpus again"),
     ],
 )
 def test_evidence_that_is_not_the_indexs_is_named(
@@ -1475,12 +1477,12 @@ def test_evidence_that_is_not_the_indexs_is_named(
 def test_an_index_is_not_opened_with_another_memory(plain: Retriever, tmp_path: Path) -> None:
     plain.save_pretrained(tmp_path / "r")
     adapter = RetrieverAdapter.from_pretrained(tmp_path / "r/adapter")
-    adapter.evidence.memory_queries.neg_()
+    adapter.features.memory_queries.neg_()
     adapter.save_pretrained(tmp_path / "r/adapter")
     with pytest.raises(ValueError, match="was made by another model"):
         Retriever.from_pretrained(tmp_path / "r", device="cpu")
     changed = Retriever(plain.encoder, adapter)
-    changed._corpus = plain.indexed
+    changed._corpus = plain.corpus_index
     with pytest.raises(ValueError, match="changed after the corpus was indexed"):
         changed.save_pretrained(tmp_path / "new")
 
@@ -1489,11 +1491,11 @@ def test_an_encoder_without_tokenizer_cannot_serve_an_adapter_that_reads_words()
     encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])], device="cpu")
     sizes = {"queries": 1, "documents": 1, "pairs": 1}
     reads_words = AdapterConfig(
-        embedding_dim=4, evidence={**sizes, "names": ["mapped", "words"], "vocabulary": 4}
+        embedding_dim=4, features={**sizes, "names": ["mapped", "words"], "vocabulary": 4}
     )
     with pytest.raises(ValueError, match="the encoder has no tokenizer of transformers"):
         Retriever(encoder, RetrieverAdapter(reads_words)).index(["copy a file"])
-    wordless = AdapterConfig(embedding_dim=4, evidence={**sizes, "names": ["mapped", "hubness"]})
+    wordless = AdapterConfig(embedding_dim=4, features={**sizes, "names": ["mapped", "hubness"]})
     retriever = Retriever(encoder, RetrieverAdapter(wordless)).index(["copy a file", "sort a list"])
     embeddings = encode(encoder, ["sort"], task="query")
     assert retriever.search_embeddings(embeddings)[0][0]["corpus_id"] == "1"
@@ -1526,13 +1528,13 @@ def test_every_loader_opens_a_model_with_evidence(
 
 def test_a_model_is_fitted_on_its_own_words(model: RRRAModel, collection: Collection) -> None:
     adapter = model.adapter
-    assert adapter.evidence.names == list(EVIDENCE)
-    assert adapter.config.evidence["queries"] == 40
+    assert adapter.features.names == list(FEATURES)
+    assert adapter.config.features["queries"] == 40
     assert adapter.config.fit["development"]["queries"] == 10
     counts = count_words(model.to_sentence_transformer(), collection.document_texts)
     idf, length = word_statistics(counts)
-    assert_array_equal(adapter.evidence.idf, idf)
-    assert float(adapter.evidence.mean_length) == pytest.approx(length)
+    assert_array_equal(adapter.features.idf, idf)
+    assert float(adapter.features.mean_length) == pytest.approx(length)
 
 
 @pytest.mark.slow
@@ -1542,9 +1544,9 @@ def test_training_ends_with_an_adapter_that_reads_evidence(
 ) -> None:
     arguments = TrainArguments(fit=replace(PRESET, depth=10), folds=2, batch_size=8)
     trained = train(collection, tiny_bert, tmp_path, arguments)
-    assert trained.adapter.evidence.reads_words
+    assert trained.adapter.features.reads_words
     pool = CandidatePool.load(tmp_path / "stage2/pool")
-    assert_array_equal(np.isnan(pool.false_negative_probability), pool.candidates < 0)
+    assert_array_equal(np.isnan(pool.probability), pool.candidates < 0)
     results = json.loads((tmp_path / "results.json").read_text())
     assert "adapter" in json.dumps(results)
 
@@ -1555,9 +1557,9 @@ def test_training_ends_with_an_adapter_that_reads_evidence(
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"evidence": ("memory", "colour")}, "evidence must be among .*; got colour"),
-        ({"evidence": ("memory",), "objective": "bce"}, "evidence needs objective='listwise' .* got 'bce'"),
-        ({"evidence": ("memory",), "scoring": "product"}, "evidence needs .* got 'listwise' and 'product'"),
+        ({"features": ("memory", "colour")}, "features must be among .*; got colour"),
+        ({"features": ("memory",), "objective": "bce"}, "features needs objective='listwise' .* got 'bce'"),
+        ({"features": ("memory",), "scoring": "product"}, "features needs .* got 'listwise' and 'product'"),
     ],
 )
 def test_settings_that_contradict_evidence_are_named(changes: dict[str, Any], match: str) -> None:
@@ -1566,8 +1568,8 @@ def test_settings_that_contradict_evidence_are_named(changes: dict[str, Any], ma
 
 
 def test_the_preset_reads_everything() -> None:
-    assert FitArguments.preset("evidence") == FitArguments(stage1="both", evidence=EVIDENCE)
-    assert FitArguments(evidence=["memory"]).evidence == ("memory",)
+    assert FitArguments.preset("features") == FitArguments(stage1="both", features=FEATURES)
+    assert FitArguments(features=["memory"]).features == ("memory",)
     arguments = json.loads(json.dumps(PRESET.to_dict()))
     assert FitArguments(**arguments) == PRESET
 
@@ -1592,14 +1594,14 @@ def test_words_of_a_wrong_shape_are_named(task: Task, training: LabelledQueries)
 def test_losses_that_ask_the_adapter_refuse_evidence(loss: type, model: RRRAModel) -> None:
     encoder = model.to_sentence_transformer()
     for options in ({"live": True}, {"adapter_weight": 0.5}):
-        with pytest.raises(ValueError, match="need a residual adapter, this one reads evidence"):
+        with pytest.raises(ValueError, match="need a residual adapter, this one reads features"):
             loss(encoder, **options)
 
 
 def test_losses_take_the_probabilities_of_a_pool(model: RRRAModel, collection: Collection) -> None:
     encoder, part = model.to_sentence_transformer(), collection.split("train")
     pool = mine_collection(part, embed_collection(part, encoder), 3)
-    pool = replace(pool, false_negative_probability=np.full(pool.candidates.shape, 0.2, np.float32))
+    pool = replace(pool, probability=np.full(pool.candidates.shape, 0.2, np.float32))
     assert RRRALoss(encoder, pool=pool).pool is pool
 
 
@@ -1609,10 +1611,10 @@ def test_a_refresh_does_not_refit_an_adapter_that_reads_evidence(
     part, development = collection.split("train"), collection.split("dev")
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
     pool = mine_collection(part, embed_collection(part, encoder), 3)
-    pool = replace(pool, false_negative_probability=np.full(pool.candidates.shape, 0.2, np.float32))
+    pool = replace(pool, probability=np.full(pool.candidates.shape, 0.2, np.float32))
     resampler = Resampler(part, pool, num_negatives=2)
     options = {"every_steps": 1, "development": development}
-    arguments = FitArguments(evidence=("memory", "hubness"), depth=5)
-    with pytest.raises(ValueError, match=r"arguments\.evidence must be empty where refit_adapter is true"):
+    arguments = FitArguments(features=("memory", "hubness"), depth=5)
+    with pytest.raises(ValueError, match=r"arguments\.features must be empty where refit_adapter is true"):
         Refresh(resampler, tmp_path, arguments=arguments, **options)
     assert Refresh(resampler, tmp_path, arguments=arguments, refit_adapter=False, **options)
