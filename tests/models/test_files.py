@@ -1,0 +1,147 @@
+"""Files and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rrra_hf.models.files_rrra import read_json, read_meta, write_aside, write_json
+
+
+def write_folder(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return all files at and below a folder, hidden ones too, by their names in it."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_replaces_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "note.txt"
+    for text in ("one", "two"):
+        with write_aside(path) as temporary:
+            temporary.write_text(text)
+            assert not path.exists() or path.read_text() == "one"
+    assert contents(tmp_path) == {"new/note.txt": "two"}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "target"
+    write_folder(tmp_path, {"target": "old"} if kind == "file" else {"target/a": "old"})
+    before = contents(tmp_path)
+    with pytest.raises(KeyboardInterrupt), write_aside(path, owned=["a"]) as temporary:
+        if kind == "file":
+            temporary.write_text("half")
+        else:
+            write_folder(temporary, {"a": "half"})
+        raise KeyboardInterrupt
+    assert contents(tmp_path) == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_a_folder_of_its_own_files(tmp_path: Path) -> None:
+    path = tmp_path / "target"
+    for files in ({"a": "1", "b.json": "1"}, {"a": "2"}, {"b.json": "3", "c/d": "3"}, {"a": "4"}):
+        with write_aside(path, owned=["a", "*.json", "c"]) as temporary:
+            write_folder(temporary, files)
+        assert contents(tmp_path) == {f"target/{name}": text for name, text in files.items()}
+
+
+def test_a_folder_does_not_replace_the_files_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "target"
+    write_folder(path, {"a": "1", "thesis.txt": "years"})
+    began = False
+    refusal = pytest.raises(ValueError, match=r"target holds other files \(thesis.txt\)")
+    with refusal, write_aside(path, owned=["a"]) as temporary:
+        began = True
+        write_folder(temporary, {"a": "2"})
+    assert not began
+    # Also where the other file came while the block ran.
+    (path / "thesis.txt").rename(tmp_path / "thesis.txt")
+    with pytest.raises(ValueError, match=r"thesis.txt"), write_aside(path, owned=["a"]) as temporary:
+        write_folder(temporary, {"a": "2"})
+        (tmp_path / "thesis.txt").rename(path / "thesis.txt")
+    assert contents(tmp_path) == {"target/a": "1", "target/thesis.txt": "years"}
+
+
+def test_a_folder_is_moved_into_one_that_holds_other_files(tmp_path: Path) -> None:
+    path = tmp_path / "target"
+    write_folder(
+        path,
+        {
+            "config.json": "1",
+            "model-1.safetensors": "1",
+            "part/config.json": "1",
+            "part/notes.txt": "theirs",
+            "index/old/vectors": "1",
+            "index/current.json": "1",
+            "README.md": "theirs",
+        },
+    )
+    owned = ["model*.safetensors", "index/old", "index/current.json", "../*"]
+    with write_aside(path, owned=owned, keep_others=True, last=["config.json"]) as temporary:
+        write_folder(temporary, {"config.json": "2", "model.safetensors": "2", "part/config.json": "2"})
+    assert contents(tmp_path) == {
+        "target/config.json": "2",
+        "target/model.safetensors": "2",
+        "target/part/config.json": "2",
+        "target/part/notes.txt": "theirs",
+        "target/README.md": "theirs",
+    }
+    assert not (path / "index").exists()
+
+
+def test_an_interrupted_move_leaves_no_file_of_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "target"
+    write_folder(path, {"config.json": "1", "model": "1"})
+    moved: list[str] = []
+
+    def stop(source: Path, target: Path) -> None:
+        moved.append(target.name)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Path, "replace", stop)
+    writing = write_aside(path, keep_others=True, last=["config.json"])
+    with pytest.raises(OSError, match="the disk"), writing as temporary:
+        write_folder(temporary, {"config.json": "2", "model": "2"})
+    assert moved == ["model"]
+    assert contents(tmp_path) == {"target/model": "1"}
+
+
+def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"file": "1", "folder/a": "1"})
+    with pytest.raises(NotADirectoryError), write_aside(tmp_path / "file") as temporary:
+        write_folder(temporary, {"a": "2"})
+    with pytest.raises(IsADirectoryError), write_aside(tmp_path / "folder") as temporary:
+        temporary.write_text("2")
+    assert contents(tmp_path) == {"file": "1", "folder/a": "1"}
+
+
+def test_the_temporary_path_may_lie_elsewhere(tmp_path: Path) -> None:
+    with write_aside(tmp_path / "target", scratch=tmp_path / "scratch") as temporary:
+        assert temporary.parent == tmp_path / "scratch"
+        write_folder(temporary, {"a": "1"})
+    assert contents(tmp_path) == {"target/a": "1"}
+
+
+def test_json(tmp_path: Path) -> None:
+    path = tmp_path / "meta.json"
+    write_json(path, {"format_version": 1, "é": [1, None]})
+    assert read_json(path) == {"format_version": 1, "é": [1, None]}
+    assert read_meta(path, {1, 2}, ("é",)) == {"é": [1, None]}
+    with pytest.raises(ValueError, match=r"meta.json .* format version 1, this package reads 2 or 3"):
+        read_meta(path, {2, 3}, ())
+    with pytest.raises(ValueError, match=r"meta.json is missing or damaged: 'name'"):
+        read_meta(path, {1}, ("name",))
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none.json")
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"meta.json is damaged"):
+        read_json(path)
