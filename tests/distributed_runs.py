@@ -21,9 +21,9 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from torch.utils.data import SequentialSampler
 from transformers import set_seed
 
-from conftest import WORDS
 from rrra_hf import RRRAModel
 from rrra_hf.losses import CachedRRRALoss, RRRALoss
+from tiny import WORDS
 
 LORA = {"r": 4, "target_modules": ["query", "value"], "lora_dropout": 0.0}
 

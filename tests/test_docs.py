@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from conftest import word_collection
 from hub_server import WRITER, HubServer
 from rrra_hf import Retriever, RRRAModel, load_collection
 from snippets import CHECKS, ROOT, blocks, check, check_named, commands, python_blocks, walk
+from tiny import word_collection
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in (DOCS, DOCS / "how-to") for path in folder.glob("*.md"))

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from conftest import word_collection
 from rrra_hf import CandidatePool, RetrieverAdapter, RRRAModel
+from tiny import word_collection
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TRAINING = {

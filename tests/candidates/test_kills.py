@@ -18,10 +18,10 @@ import torch
 from numpy.testing import assert_array_equal
 from sentence_transformers import SentenceTransformer
 
-from conftest import WORDS
 from rrra_hf.candidates import CandidatePool, mine_embeddings
 from rrra_hf.candidates.exact import ExactSearch
 from rrra_hf.embeddings import encode
+from tiny import WORDS
 
 pytestmark = [
     pytest.mark.slow,

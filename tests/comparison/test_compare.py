@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
+from rrra_hf.comparison.gradients import gradients_by_rank
 from sentence_transformers import SentenceTransformer
 from transformers import BertConfig, BertForSequenceClassification
 
 from command_line import rrra
-from conftest import SIZE, WORDS, make_tokenizer
 from rrra_hf import AdapterConfig
 from rrra_hf.comparison import (
     Cell,
@@ -37,7 +37,6 @@ from rrra_hf.comparison import (
     run_cells,
 )
 from rrra_hf.comparison.ablations import NoResidual, RandomStart, without_readout
-from rrra_hf.comparison.gradients import gradients_by_rank
 from rrra_hf.comparison.ranking import EXPONENTIAL, MEASURES, searcher
 from rrra_hf.comparison.report import grid_of, markdown, page
 from rrra_hf.comparison.strategies import STRATEGIES
@@ -47,6 +46,7 @@ from rrra_hf.comparison.truth import ground_truth
 from rrra_hf.data import Collection
 from rrra_hf.evaluation import compare_paired, holm
 from rrra_hf.fitting import FitArguments
+from tiny import SIZE, WORDS, make_tokenizer
 
 FIT = FitArguments(max_steps=20, eval_steps=10, hidden_size=8, depth=20, batch_size=16)
 QUICK = CompareArguments(seeds=2, fit=FIT, steps=5, batch_size=8, num_negatives=2, folds=2)

@@ -24,7 +24,6 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from transformers import AutoModel
 
-from conftest import SPECIAL, WORDS, word_collection
 from rrra_hf import AdapterConfig, Retriever, RetrieverAdapter, RRRAModel, fit_model
 from rrra_hf.candidates import (
     CandidatePool,
@@ -72,6 +71,7 @@ from rrra_hf.models.features_rrra import (
 from rrra_hf.retrieval import evaluate
 from rrra_hf.retrieval.measure import measure
 from rrra_hf.training import Refresh, Resampler, TrainArguments, train
+from tiny import SPECIAL, WORDS, word_collection
 
 DIM, DOCUMENTS, VOCABULARY = 16, 120, 80
 PRESET = FitArguments.preset("features", depth=30)

@@ -19,7 +19,6 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from sentence_transformers import SentenceTransformer
 
 from command_line import rrra
-from conftest import word_collection
 from retriever_models import CORPUS, make_adapter, make_retriever
 from rrra_hf import Retriever, RRRAModel, train
 from rrra_hf.data import Collection
@@ -30,6 +29,7 @@ from rrra_hf.hub.citations import CITATIONS
 from rrra_hf.retrieval import evaluate
 from rrra_hf.retrieval.saved import EVALUATION_NAME, evaluate_saved, read_evaluations
 from rrra_hf.training import TrainArguments
+from tiny import word_collection
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # What is measured, without and with linear maps, and of a head of either kind.

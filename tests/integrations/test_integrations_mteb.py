@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from conftest import word_collection
 from retriever_models import make_retriever
 from rrra_hf.data import Collection
 from rrra_hf.evaluation import RankingQuality, ranking_quality
 from rrra_hf.retrieval import Retriever, evaluate
+from tiny import word_collection
 
 pytest.importorskip("mteb")
 

@@ -17,7 +17,6 @@ from sentence_transformers.sentence_transformer.evaluation import (
 )
 from sentence_transformers.util import mine_hard_negatives
 
-from conftest import word_collection
 from retriever_models import CORPUS, QUERY, make_adapter, make_reader_of_words, make_retriever
 from rrra_hf import FitArguments, RRRAModel, fit_adapter
 from rrra_hf.data import Collection
@@ -25,6 +24,7 @@ from rrra_hf.embeddings import embed_collection
 from rrra_hf.evaluation import ranking_quality
 from rrra_hf.integrations.sentence_transformers import RRRACrossEncoder, reranking_similarity
 from rrra_hf.retrieval import Retriever, evaluate
+from tiny import word_collection
 
 TEXTS = ["sort text", "copy files", "find a folder"]
 MAPS = {"query_map": True, "document_map": True}

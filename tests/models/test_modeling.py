@@ -17,9 +17,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
-from conftest import ENCODERS, add_side_files, make_tokenizer, save_encoder
 from rrra_hf import RetrieverAdapter, RRRAConfig, RRRAModel
 from rrra_hf.models.modeling_rrra import pool
+from tiny import ENCODERS, add_side_files, make_tokenizer, save_encoder
 
 TEXTS = ["how do i list files in the folder", "sort text", "the old line of text is new"]
 PROMPTS = {"query": "query ", "document": "passage "}

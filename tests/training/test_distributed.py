@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from conftest import save_encoder
 from distributed_runs import train
 from launching import launch
+from tiny import save_encoder
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,6 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from conftest import word_collection
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import CandidatePool, LabelledQueries, mine
 from rrra_hf.data import Collection
@@ -31,6 +30,7 @@ from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter
 from rrra_hf.labels import best_positive_scores
 from rrra_hf.losses import RRRALoss
 from rrra_hf.training import Refresh, Resampler
+from tiny import word_collection
 
 FIT = FitArguments(max_steps=4, eval_steps=2, depth=5, hidden_size=8, batch_size=16)
 DEPTH = 6

@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
-from conftest import word_collection
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.data import Collection, load_collection
@@ -33,6 +32,7 @@ from rrra_hf.training.contrastive import newest_complete_checkpoint
 from rrra_hf.training.run_folder import RunFolder, write_json
 from rrra_hf.training.train import _Stages
 from rrra_hf.training.train_data import pair_dataset, with_development
+from tiny import word_collection
 
 FIT = FitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
 ARGUMENTS = TrainArguments(
