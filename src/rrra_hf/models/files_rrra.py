@@ -27,8 +27,8 @@ def write_aside(
     holds nothing but `owned` entries. If the block fails, `path` is as it was and nothing else is left.
 
     With `keep_others`, the files of the new folder are moved one by one into the folder that is there.
-    Only files of the same name and files that match `owned` are deleted. What `last` names is deleted first and
-    moved last, so an interrupted move leaves a folder that doesn't load.
+    Only files of the same name and files that match `owned` are deleted. What `last` names is deleted first
+    and moved last, so an interrupted move leaves a folder that doesn't load.
 
     Args:
         path: The file or folder to write. Folders on the way to it are made.
