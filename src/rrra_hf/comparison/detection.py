@@ -142,8 +142,8 @@ def _measured(truth: GroundTruth, scores: np.ndarray, seconds: float, probabilit
         calibration = calibration_quality(scores, truth.false_negative, present, bins=BINS)
         figures["ECE"] = calibration.expected_calibration_error
         figures["reliability"] = {
-            "probability": calibration.mean_probability.tolist(),
-            "share": calibration.share.tolist(),
+            "probability": calibration.bins.mean_probability.tolist(),
+            "share": calibration.bins.share.tolist(),
         }
     query, place = np.nonzero(present)
     rows = pa.table(

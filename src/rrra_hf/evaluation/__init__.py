@@ -2,13 +2,7 @@
 
 from .arrays import membership, ndcg_per_query, reorder
 from .calibration import ReliabilityBins, expected_calibration_error, reliability_bins
-from .detection import (
-    CalibrationQuality,
-    DetectionQuality,
-    average_precision_resamples,
-    calibration_quality,
-    detection_quality,
-)
+from .detection import CalibrationQuality, DetectionQuality, calibration_quality, detection_quality
 from .ranking import DEFAULT_MEASURES, RankingQuality, named_rankings, parse_measure, ranking_quality
 from .seen import QueryGroup, seen_queries, split_by_seen
 from .significance import PairedComparison, compare_paired, holm, randomisation_test
@@ -21,7 +15,6 @@ __all__ = [
     "QueryGroup",
     "RankingQuality",
     "ReliabilityBins",
-    "average_precision_resamples",
     "calibration_quality",
     "compare_paired",
     "detection_quality",

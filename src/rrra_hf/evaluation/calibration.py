@@ -1,4 +1,4 @@
-"""Calibration of probabilities."""
+"""Calibration of probabilities: reliability bins and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class ReliabilityBins(NamedTuple):
-    """The points of a reliability plot, in ascending bins.
+    """The points of a reliability plot, in ascending order of probability.
 
     Args:
-        mean_probability: Mean probability in each bin, `(bins,)`: x of the plot.
-        share: Share of ones in each bin, `(bins,)`: its y.
-        num_pairs: Number of probabilities in each bin, `(bins,)`.
+        mean_probability: Mean probability per bin, `(bins,)`; the x axis.
+        share: Share of positive labels per bin, `(bins,)`; the y axis.
+        num_pairs: Number of probabilities per bin, `(bins,)`.
     """
 
     mean_probability: np.ndarray
@@ -32,14 +32,14 @@ class ReliabilityBins(NamedTuple):
 def reliability_bins(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = 15, *, equal_width: bool = False
 ) -> ReliabilityBins:
-    """Return mean probability and share of ones in bins.
+    """Group probabilities into bins and compare their mean with the share of positive labels.
 
     Args:
-        probabilities: Probabilities in [0, 1], any shape.
+        probabilities: Probabilities in [0, 1], of any shape.
         labels: 0 or 1, of the same shape.
         bins: Number of bins.
-        equal_width: Cut [0, 1] into bins of equal width, and leave out the empty ones; otherwise bins hold
-            equally many probabilities.
+        equal_width: Use bins of equal width and leave out empty ones. By default, all bins hold the same
+            number of probabilities.
 
     Example:
         >>> reliability_bins(np.array([0.9, 0.1, 0.3, 0.7]), np.array([1, 0, 0, 1]), bins=2).to_dict()
@@ -60,18 +60,18 @@ def reliability_bins(
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error over bins of equal size.
+    """Compute the expected calibration error over bins with equally many probabilities.
 
-    Bins hold equally many probabilities, since those of relevance crowd near zero, where bins of
-    equal width would put nearly everything into one.
+    Most probabilities of relevance are close to zero. With bins of equal width, nearly all of them would
+    fall into the first bin.
 
     Args:
-        probabilities: Probabilities in [0, 1], any shape.
+        probabilities: Probabilities in [0, 1], of any shape.
         labels: 0 or 1, of the same shape.
         bins: Number of bins.
 
     Returns:
-        The mean distance between the mean probability and the share of ones, weighted by bin size.
+        Distance between mean probability and share of positive labels, averaged over all probabilities.
 
     Source:
         Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2; bins as in

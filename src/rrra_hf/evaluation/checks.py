@@ -1,4 +1,4 @@
-"""What the strategies ask of their inputs, and the ranks that some of them count by."""
+"""Validation of array arguments."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Cosines computed in half precision may be a little above 1.
+# Cosines computed in half precision can exceed 1 slightly.
 COSINE_TOLERANCE = 1e-2
 
 
 def check_scores(scores: np.ndarray) -> np.ndarray:
-    """Return the candidates' scores as float64.
+    """Return candidate scores as float64 after validating them.
 
     Args:
-        scores: Scores of each query's candidates, `(n, k)`; -inf where there is no candidate.
+        scores: Scores of the candidates, `(n, k)`; -inf marks an empty place.
 
     Raises:
-        ValueError: If there are not two dimensions, or a score is NaN or +inf.
+        ValueError: If the array isn't two-dimensional, or a score is NaN or +inf.
 
     Example:
         >>> check_scores(np.array([[0.5, np.nan]]))
@@ -26,7 +26,7 @@ def check_scores(scores: np.ndarray) -> np.ndarray:
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2:
-        raise ValueError(f"scores must have shape (n, k), one row a query, got {scores.shape}.")
+        raise ValueError(f"scores must have shape (n, k), one row per query, got {scores.shape}.")
     illegal = int((np.isnan(scores) | (scores == np.inf)).sum())
     if illegal:
         raise ValueError(
@@ -36,24 +36,24 @@ def check_scores(scores: np.ndarray) -> np.ndarray:
 
 
 def check_positive_scores(positive_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the positives' scores as a float64 column, `(n, 1)`.
+    """Return the scores of the positives as a float64 column, `(n, 1)`, after validating them.
 
     Args:
-        positive_scores: Score of each query's positive, `(n,)`.
+        positive_scores: Score of the positive, one per query, `(n,)`.
         scores: Scores of the candidates, `(n, k)`.
 
     Raises:
-        ValueError: If there is not one finite score a query.
+        ValueError: If there isn't exactly one finite score per query.
 
     Example:
         >>> check_positive_scores(np.array([0.9]), np.zeros((2, 3)))
         Traceback (most recent call last):
-        ValueError: positive_scores must have shape (2,), one score a query, got (1,).
+        ValueError: positive_scores must have shape (2,), one score per query, got (1,).
     """
     positive_scores = np.asarray(positive_scores, dtype=np.float64)
     if positive_scores.shape != scores.shape[:1]:
         raise ValueError(
-            f"positive_scores must have shape ({len(scores)},), one score a query, "
+            f"positive_scores must have shape ({len(scores)},), one score per query, "
             f"got {positive_scores.shape}."
         )
     if not np.isfinite(positive_scores).all():
@@ -65,11 +65,11 @@ def check_positive_scores(positive_scores: np.ndarray, scores: np.ndarray) -> np
 
 
 def check_shape(name: str, values: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return `values` as an array with one entry a candidate.
+    """Return `values` as an array after checking that it has the shape of `scores`.
 
     Args:
-        name: Name of the argument, for the message.
-        values: Any entries, `(n, k)`.
+        name: Name of the argument, for the error message.
+        values: Values per candidate, `(n, k)`.
         scores: Scores of the candidates, `(n, k)`.
 
     Raises:
@@ -78,25 +78,25 @@ def check_shape(name: str, values: np.ndarray, scores: np.ndarray) -> np.ndarray
     Example:
         >>> check_shape("false_negative", np.zeros((2, 4), dtype=bool), np.zeros((2, 3)))
         Traceback (most recent call last):
-        ValueError: false_negative must have shape (2, 3), as scores has, got (2, 4).
+        ValueError: false_negative must have shape (2, 3), the shape of scores, got (2, 4).
     """
     values = np.asarray(values)
     if values.shape != scores.shape:
-        raise ValueError(f"{name} must have shape {scores.shape}, as scores has, got {values.shape}.")
+        raise ValueError(f"{name} must have shape {scores.shape}, the shape of scores, got {values.shape}.")
     return values
 
 
 def check_between(name: str, values: np.ndarray, lowest: float, highest: float) -> None:
-    """Refuse values outside `[lowest, highest]`, and NaN.
+    """Raise if a value is NaN or outside `[lowest, highest]`.
 
     Args:
-        name: Name of the argument, for the message.
-        values: Any numbers.
-        lowest: Least legal value.
-        highest: Greatest legal value.
+        name: Name of the argument, for the error message.
+        values: The values to check.
+        lowest: Lowest legal value.
+        highest: Highest legal value.
 
     Raises:
-        ValueError: If a value is outside.
+        ValueError: If a value is outside the range.
 
     Example:
         >>> check_between("probability", np.array([0.5, 1.5]), 0, 1)
@@ -112,14 +112,14 @@ def check_between(name: str, values: np.ndarray, lowest: float, highest: float) 
 
 
 def check_count(name: str, count: int) -> None:
-    """Refuse a count below one.
+    """Raise if a count is less than 1.
 
     Args:
-        name: Name of the argument, for the message.
-        count: The number given.
+        name: Name of the argument, for the error message.
+        count: The value to check.
 
     Raises:
-        ValueError: If it is below one.
+        ValueError: If it is less than 1.
 
     Example:
         >>> check_count("top_k", 0)
@@ -131,14 +131,14 @@ def check_count(name: str, count: int) -> None:
 
 
 def check_positive(name: str, value: float) -> None:
-    """Refuse what is not a finite number above zero.
+    """Raise if a value isn't finite and greater than 0.
 
     Args:
-        name: Name of the argument, for the message.
-        value: The number given.
+        name: Name of the argument, for the error message.
+        value: The value to check.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If it isn't finite and greater than 0.
 
     Example:
         >>> check_positive("tau", 0.0)
@@ -150,13 +150,13 @@ def check_positive(name: str, value: float) -> None:
 
 
 def check_margin(margin: float) -> None:
-    """Refuse a margin that is not a finite number of at least zero.
+    """Raise if a margin isn't finite and at least 0.
 
     Args:
-        margin: The number given.
+        margin: The value to check.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If it isn't finite and at least 0.
 
     Example:
         >>> check_margin(-0.05)
@@ -167,30 +167,21 @@ def check_margin(margin: float) -> None:
         raise ValueError(f"margin must be a number of at least 0, got {margin}.")
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """Return each candidate's rank in its row, 0 for the best; among equals, the first given ranks first.
+def check_positives(positives: Sequence[np.ndarray], num_queries: int) -> None:
+    """Raise if a query has no positive.
 
     Args:
-        scores: Scores of the candidates, `(n, k)`; -inf, for no candidate, ranks last.
+        positives: Row numbers of the positives, per query.
+        num_queries: Number of queries.
 
-    Returns:
-        Ranks, `(n, k)` int64.
-
-    Example:
-        >>> ranks(np.array([[0.1, 0.9, -np.inf, 0.9]])).tolist()
-        [[2, 0, 3, 1]]
+    Raises:
+        ValueError: If the number of queries differs, or a query has no positive.
     """
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return np.argsort(order, axis=1, kind="stable")
-
-
-def check_positives(positives: Sequence[np.ndarray], num_queries: int) -> None:
-    """Refuse positives that are not at least one for each query."""
     if len(positives) != num_queries:
-        raise ValueError(f"positives must have one entry a query ({num_queries}), got {len(positives)}.")
+        raise ValueError(f"positives must have one entry per query ({num_queries}), got {len(positives)}.")
     empty = [i for i, rows in enumerate(positives) if len(rows) == 0]
     if empty:
         raise ValueError(
-            f"positives must name at least one document a query; {len(empty)} queries have none, "
+            f"positives must have at least one document per query; {len(empty)} queries have none, "
             f"the first is {empty[0]}."
         )

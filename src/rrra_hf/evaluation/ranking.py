@@ -1,8 +1,7 @@
-"""Ranking quality per query, by `ir-measures`.
+"""Ranking measures per query, computed by `ir-measures`.
 
-`ir-measures` is chosen over `ranx` and bare `pytrec-eval-terrier`: it calls the latter, so its figures
-are those of trec_eval, names measures as papers do (`nDCG@10`), gives them per query, and compiles
-nothing at first use.
+`ir-measures` calls `pytrec-eval-terrier`, so its figures are those of trec_eval. It returns them per query,
+uses the names that papers use (`nDCG@10`) and, unlike `ranx`, compiles nothing at first use.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ DEFAULT_MEASURES = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100")
 
 @dataclass(frozen=True)
 class RankingQuality:
-    """Measures of a run, per query.
+    """Ranking measures per query.
 
     Args:
-        query_ids: The queries that have judgements, in a fixed order.
-        per_query: Measure name to values in [0, 1], one per query.
+        query_ids: Ids of the queries with judgements.
+        per_query: Values in [0, 1] per measure, one per query, in the order of `query_ids`.
     """
 
     query_ids: list[str]
@@ -30,7 +29,7 @@ class RankingQuality:
 
     @property
     def mean(self) -> dict[str, float]:
-        """The mean over queries of each measure."""
+        """Mean of each measure over queries."""
         return {name: float(values.mean()) for name, values in self.per_query.items()}
 
 
@@ -39,20 +38,19 @@ def ranking_quality(
     qrels: Mapping[str, Mapping[str, int]],
     measures: Iterable[str] = DEFAULT_MEASURES,
 ) -> RankingQuality:
-    """Measure rankings against relevance judgements.
+    """Evaluate rankings against relevance judgements.
 
-    `R@1` is the share of queries whose first document is relevant, as papers on dense retrieval use
-    it; `R@k` for greater k is the share of the relevant documents among the first k.
+    As in papers on dense retrieval, `R@1` is the share of queries whose first document is relevant. For
+    greater k, `R@k` is the share of relevant documents among the first k.
 
     Args:
-        results: For each query id its hits, best first, as `Retriever.search` returns them:
-            `{"corpus_id": ..., "score": ...}`. The order given is the order measured.
-        qrels: For each query id its relevant documents and their grades; every one of these queries
-            counts, with 0 where it has no results.
+        results: Hits per query id, best first, as returned by `Retriever.search`:
+            `{"corpus_id": ..., "score": ...}`. The order of the hits is evaluated, not their scores.
+        qrels: Relevant documents and their grades per query id. Queries without results count as 0.
         measures: Names such as `"nDCG@10"`, `"MRR@10"`, `"R@100"`.
 
     Returns:
-        The measures per query, with `.mean`.
+        The measures per query, with their `.mean`.
 
     Raises:
         ValueError: If there are no judgements, or a measure is unknown.
@@ -66,9 +64,9 @@ def ranking_quality(
         query_id for query_id, judged in qrels.items() if any(grade > 0 for grade in judged.values())
     ]
     if not query_ids:
-        raise ValueError("qrels must hold at least one query with a relevant document, got none.")
+        raise ValueError("qrels must have at least one query with a relevant document, got none.")
     parsed = {name: parse_measure(name) for name in measures}
-    # trec_eval sorts by score itself and breaks ties by id: ranks as scores keep the order as it is.
+    # trec_eval sorts by score and breaks ties by id. Using ranks as scores keeps the given order.
     run = {
         query_id: {str(hit["corpus_id"]): -float(rank) for rank, hit in enumerate(results.get(query_id, ()))}
         for query_id in query_ids
@@ -84,12 +82,12 @@ def ranking_quality(
 def named_rankings(
     query_ids: Iterable[str], document_ids: Sequence[str], rows: np.ndarray
 ) -> dict[str, list[dict[str, str]]]:
-    """Return rankings of rows as `ranking_quality` takes them, by query id.
+    """Convert rankings of row numbers to the hits that `ranking_quality` takes.
 
     Args:
         query_ids: Ids of the queries, `n`.
         document_ids: Ids of the corpus.
-        rows: Rows of the documents ranked for each query, best first, `(n, k)`.
+        rows: Row numbers of the ranked documents, best first, `(n, k)`.
 
     Example:
         >>> named_rankings(["q"], ["a", "b"], np.array([[1, 0]]))
@@ -102,10 +100,10 @@ def named_rankings(
 
 
 def parse_measure(name: str) -> ir_measures.measures.Measure:
-    """Return the measure of `ir-measures` that a name such as `"nDCG@10"` stands for.
+    """Return the measure of `ir-measures` for a name such as `"nDCG@10"`.
 
     Raises:
-        ValueError: If there is no such measure.
+        ValueError: If the measure is unknown.
     """
     if name == "R@1":
         return ir_measures.Success @ 1
@@ -114,6 +112,6 @@ def parse_measure(name: str) -> ir_measures.measures.Measure:
         measure.validate_params()
     except (AssertionError, NameError, SyntaxError, ValueError) as error:
         raise ValueError(
-            f"measure must be one such as {', '.join(DEFAULT_MEASURES)}, got {name!r}."
+            f"measure must be a name such as {', '.join(DEFAULT_MEASURES)}, got {name!r}."
         ) from error
     return measure

@@ -1,4 +1,4 @@
-"""Is one system better than another? Paired comparisons over the same queries."""
+"""Significance tests for two systems compared on the same queries."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from scipy.stats import bootstrap
 
 from .checks import check_between, check_count
 
-# Numbers held at a time while resampling: bounds memory to some tens of MB.
+# Numbers held in memory at a time while resampling; bounds memory to some tens of MB.
 BLOCK = 2**21
-# Averages of the same numbers in another order differ by rounding: differences below this are none.
+# Averages of the same numbers in another order differ by rounding. Smaller differences count as 0.
 ROUNDING = 1e-12
 
 
 class PairedComparison(NamedTuple):
-    """How much better a system is than a baseline on the same queries.
+    """Difference between a system and a baseline on the same queries.
 
     Args:
-        difference: Mean of the per-query differences, system minus baseline.
-        interval: Confidence interval of that mean, (low, high).
-        p_value: Two-sided, of the null hypothesis that the two systems are exchangeable on every query.
-        num_queries: Number of queries compared.
+        difference: Mean per-query difference, system minus baseline.
+        interval: Confidence interval of the mean difference, (low, high).
+        p_value: Two-sided p-value. The null hypothesis is that the systems are exchangeable on each query.
+        num_queries: Number of queries.
     """
 
     difference: float
@@ -40,31 +40,29 @@ def compare_paired(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> PairedComparison:
-    """Compare two systems by their qualities on the same queries.
+    """Compare two systems by a measure on the same queries.
 
-    Where a system was run with several seeds, each query's quality is first averaged over them, and
-    what is compared are these averages. The test and the interval therefore speak of other queries,
-    for systems averaged over just these seeds; they don't cover the variation between seeds, which
-    is to be reported beside them.
+    If a system was run with several seeds, its values are averaged over the seeds for each query before the
+    comparison. The p-value and the interval then account for the choice of queries, not for the variation
+    between seeds; report that separately.
 
-    The p-value is that of `randomisation_test`. The interval is a bootstrap of the mean difference over
-    queries, bias-corrected and accelerated (BCa). Neither depends on the order of the queries.
+    The p-value comes from `randomisation_test`. The interval is a bias-corrected and accelerated (BCa)
+    bootstrap of the mean difference over queries. Neither depends on the order of the queries.
 
     Args:
-        system: Quality of each query, `(n,)`, or `(seeds, n)`; at least two queries.
-        baseline: The same queries' qualities under the other system, `(n,)` or `(seeds, n)`; the
-            number of seeds may differ.
-        resamples: Bootstrap resamples, and sign flips where these are sampled.
-        confidence: Probability that the interval should cover, in (0, 1).
-        seed: Seed of both resamplings.
+        system: Value of the measure per query, `(n,)` or `(seeds, n)`, for at least two queries.
+        baseline: The same for the baseline, on the same queries. The number of seeds may differ.
+        resamples: Number of bootstrap resamples, and of random sign flips if not all are enumerated.
+        confidence: Confidence level of the interval, in (0, 1).
+        seed: Random seed for bootstrap and sign flips.
 
     Returns:
-        The comparison; `difference > 0` where the system is better. Swapping the systems negates the
-        difference and keeps the p-value; the interval is negated up to the noise of resampling.
+        The comparison, with `difference > 0` if the system is better. Swapping the systems negates the
+        difference and keeps the p-value. It negates the interval up to resampling noise.
 
     Raises:
-        ValueError: If the numbers of queries differ or are below two, a quality is not finite, or
-            `confidence` or `resamples` is not legal.
+        ValueError: If the numbers of queries differ or are less than 2, a value isn't finite, or
+            `confidence` or `resamples` is out of range.
 
     Source:
         Smucker et al. 2007, "A comparison of statistical significance tests for information retrieval
@@ -78,7 +76,7 @@ def compare_paired(
     ours, theirs = _per_query("system", system), _per_query("baseline", baseline)
     if ours.shape != theirs.shape or len(ours) < 2:
         raise ValueError(
-            f"system and baseline must hold the same queries, at least 2, got {len(ours)} and {len(theirs)}."
+            f"system and baseline must have the same queries, at least 2, got {len(ours)} and {len(theirs)}."
         )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence}.")
@@ -93,31 +91,31 @@ def compare_paired(
 
 
 def randomisation_test(differences: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> float:
-    """Return the two-sided p-value of the paired randomisation test, also called sign-flip test.
+    """Compute the two-sided p-value of the paired randomisation test, also called sign-flip test.
 
-    If it made no difference which system is which, each difference could as well have the other sign.
-    The p-value is the share of all choices of signs whose mean is at least as far from 0 as the one
-    seen. Where there are more choices than `resamples`, that many are drawn and the choice seen is
-    counted among them ("add-one"), so that the p-value is never 0.
+    Under the null hypothesis, the sign of each difference is arbitrary. The p-value is the share of all
+    sign assignments with a mean at least as far from 0 as the observed mean. If there are more assignments
+    than `resamples`, that many are sampled and the observed one is added ("add-one"), so that the p-value
+    is never 0.
 
     Args:
-        differences: System minus baseline for each query, `(n,)`; differences of 0 don't matter.
-        resamples: Most choices of signs that are looked at.
-        seed: Seed of the draws.
+        differences: System minus baseline per query, `(n,)`. Differences of 0 have no effect.
+        resamples: Maximum number of sign assignments to evaluate.
+        seed: Random seed for sampling.
 
     Returns:
         The p-value, in (0, 1].
 
     Raises:
-        ValueError: If the differences are not finite or not of one dimension, or `resamples` is below 1.
+        ValueError: If the differences aren't finite and of shape `(n,)`, or `resamples` is less than 1.
 
     Source:
         Fisher 1935, "The Design of Experiments"; add-one: Phipson & Smyth 2010, "Permutation p-values
-        should never be zero". Written here, since `scipy.stats.permutation_test` takes seconds for
-        10,000 resamples of 2,000 queries, and this hundredths of one.
+        should never be zero". `scipy.stats.permutation_test` takes seconds for 10,000 resamples of
+        2,000 queries; this function takes hundredths of a second.
 
     Example:
-        >>> randomisation_test(np.array([0.4, 0.2, 0.3]))  # 2 of the 8 choices: all up, all down
+        >>> randomisation_test(np.array([0.4, 0.2, 0.3]))  # 2 of the 8 assignments: all plus, all minus
         0.25
     """
     check_count("resamples", resamples)
@@ -129,33 +127,33 @@ def randomisation_test(differences: np.ndarray, *, resamples: int = 10_000, seed
         )
     sizes = np.sort(np.abs(differences[differences != 0]))
     exact = 2 ** len(sizes) <= resamples
-    choices = 2 ** len(sizes) if exact else resamples
-    # Sums that are equal on paper differ by rounding: they must count as equal.
+    assignments = 2 ** len(sizes) if exact else resamples
+    # Mathematically equal sums differ by rounding and must count as equal.
     threshold = abs(differences.sum()) - 1e-10 * sizes.sum()
     rng = np.random.default_rng(seed)
     rows = max(1, BLOCK // max(1, len(sizes)))
     extreme = 0
-    for start in range(0, choices, rows):
-        shape = (min(rows, choices - start), len(sizes))
+    for start in range(0, assignments, rows):
+        shape = (min(rows, assignments - start), len(sizes))
         positive = _all_signs(start, *shape) if exact else _random_signs(rng, *shape)
         extreme += int((np.abs(2 * (positive @ sizes) - sizes.sum()) >= threshold).sum())
-    return extreme / choices if exact else (extreme + 1) / (choices + 1)
+    return extreme / assignments if exact else (extreme + 1) / (assignments + 1)
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return p-values corrected for the number of comparisons in a family.
+    """Adjust p-values for multiple comparisons with Holm's step-down method.
 
-    Holm's step-down correction bounds the probability of any false discovery in the family, whatever
-    the dependence between the comparisons, and is never weaker than Bonferroni's.
+    It controls the family-wise error rate for any dependence between the comparisons, and is at least as
+    powerful as the Bonferroni correction.
 
     Args:
-        p_values: p-values of the family, `(n,)`.
+        p_values: p-values of all comparisons, `(n,)`.
 
     Returns:
-        The adjusted p-values in the same order, `(n,)`; compare each with the level wanted.
+        The adjusted p-values in the same order, `(n,)`. Compare each with the significance level.
 
     Raises:
-        ValueError: If a p-value is outside [0, 1], or they are not of one dimension.
+        ValueError: If the p-values aren't of shape `(n,)`, or one is outside [0, 1].
 
     Source:
         Holm 1979, "A simple sequentially rejective multiple test procedure".
@@ -175,22 +173,22 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def _per_query(name: str, qualities: np.ndarray) -> np.ndarray:
-    """Return the mean over seeds of each query's quality, `(n,)`."""
-    qualities = np.asarray(qualities, dtype=np.float64)
-    if qualities.ndim not in (1, 2) or qualities.size == 0:
-        raise ValueError(f"{name} must have shape (n,) or (seeds, n), got {qualities.shape}.")
-    if not np.isfinite(qualities).all():
+def _per_query(name: str, values: np.ndarray) -> np.ndarray:
+    """Return the values averaged over seeds, `(n,)`."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim not in (1, 2) or values.size == 0:
+        raise ValueError(f"{name} must have shape (n,) or (seeds, n), got {values.shape}.")
+    if not np.isfinite(values).all():
         raise ValueError(
-            f"{name} must be finite, {int((~np.isfinite(qualities)).sum())} of {qualities.size} are not."
+            f"{name} must be finite, {int((~np.isfinite(values)).sum())} of {values.size} are not."
         )
-    return np.atleast_2d(qualities).mean(axis=0)
+    return np.atleast_2d(values).mean(axis=0)
 
 
 def _bootstrap_interval(
     differences: np.ndarray, resamples: int, confidence: float, seed: int
 ) -> tuple[float, float]:
-    """Return the BCa interval of the mean; a point where nothing varies."""
+    """Return the BCa interval of the mean; a single point if all differences are equal."""
     if differences[0] == differences[-1]:
         return float(differences[0]), float(differences[0])
     interval = bootstrap(
@@ -206,7 +204,7 @@ def _bootstrap_interval(
 
 
 def _all_signs(start: int, rows: int, n: int) -> np.ndarray:
-    """Return rows `start ...` of the table of all choices of n signs, 1 for plus, `(rows, n)` float64."""
+    """Return rows of the table of all assignments of n signs, 1 for plus, `(rows, n)` float64."""
     return ((np.arange(start, start + rows)[:, None] >> np.arange(n)) & 1).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Heuristics that choose negatives, to compare with."""
+"""Published heuristics for choosing hard negatives, as baselines: scores in, weights out."""
 
 from .margin_pos import margin_pos_weights
 from .oracle import oracle_weights

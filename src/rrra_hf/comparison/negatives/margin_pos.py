@@ -1,4 +1,4 @@
-"""MarginPos: drop candidates that score nearly as high as the positive, by a fixed margin."""
+"""TopK-MarginPos: drop candidates that score within a fixed margin of the positive."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from ...evaluation.checks import check_margin, check_positive_scores, check_scor
 def margin_pos_weights(
     scores: np.ndarray, positive_scores: np.ndarray, *, margin: float = 0.05
 ) -> np.ndarray:
-    """Return 1 for candidates with `s_i < s+ - margin`, 0 for others.
+    """Keep candidates with `s_i < s+ - margin`.
 
-    For a query with several positives, give a row for each of them.
+    For a query with several positives, pass one row per positive.
 
     Args:
-        scores: Scores `s_i` of each query's candidates, `(n, k)`; -inf where there is no candidate.
-        positive_scores: Score `s+` of each query's positive, `(n,)`.
-        margin: How far a candidate must stay below the positive; the default is for cosines.
+        scores: Scores `s_i` of the candidates, `(n, k)`; -inf marks an empty place.
+        positive_scores: Score `s+` of the positive, one per query, `(n,)`.
+        margin: Minimum distance below the positive's score. The default suits cosines.
 
     Returns:
-        Weights 0 or 1, `(n, k)` float64, 0 where there is no candidate.
+        Weights, 0 or 1, `(n, k)` float64. Empty places get 0.
 
     Raises:
         ValueError: If a shape is wrong, a score is NaN or +inf, or `margin` is negative.
 
     Source:
-        NV-Retriever (arXiv 2407.15831), "TopK-MarginPos"; the k best of what is kept are taken
-        (see `top_k_weights`).
+        NV-Retriever (arXiv 2407.15831), "TopK-MarginPos". The method takes the top k of the candidates
+        that remain, see `top_k_weights`.
 
     Example:
         >>> margin_pos_weights(np.array([[0.80, 0.77, 0.70]]), np.array([0.80])).tolist()

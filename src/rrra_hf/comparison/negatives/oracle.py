@@ -1,4 +1,4 @@
-"""Oracle: drop the false negatives that the ground truth names, the ceiling of all strategies."""
+"""Oracle: drop all known false negatives, an upper bound for every other strategy."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from ...evaluation.checks import check_scores, check_shape
 
 
 def oracle_weights(scores: np.ndarray, false_negative: np.ndarray) -> np.ndarray:
-    """Return 1 for candidates that are no false negatives, 0 for others.
+    """Keep candidates that are not known to be false negatives.
 
     Args:
-        scores: Scores of each query's candidates, `(n, k)`; -inf where there is no candidate.
-        false_negative: Whether the candidate is relevant by the ground truth, `(n, k)` bool; anything
-            where there is no candidate.
+        scores: Scores of the candidates, `(n, k)`; -inf marks an empty place.
+        false_negative: Which candidates are relevant according to the ground truth, `(n, k)` bool. Empty
+            places may hold anything.
 
     Returns:
-        Weights 0 or 1, `(n, k)` float64, 0 where there is no candidate.
+        Weights, 0 or 1, `(n, k)` float64. Empty places get 0.
 
     Raises:
         ValueError: If a shape is wrong, a score is NaN or +inf, or `false_negative` is not boolean.
 
     Source:
-        None: it needs to know which positives were hidden, so it only serves as the best to be had.
+        None. It needs to know which positives were hidden, so it is an upper bound only.
 
     Example:
         >>> oracle_weights(np.array([[0.9, 0.8, -np.inf]]), np.array([[True, False, False]])).tolist()

@@ -1,35 +1,35 @@
-"""Passage sieve: drop candidates that score above the mean of the query's own documents."""
+"""Passage sieve: drop candidates that score above the mean of the query's documents."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...evaluation.checks import check_count, check_positive_scores, check_scores, ranks
+from ...evaluation.arrays import ranks
+from ...evaluation.checks import check_count, check_positive_scores, check_scores
 
 
 def passage_sieve_weights(
     scores: np.ndarray, positive_scores: np.ndarray, *, num_negatives: int = 30
 ) -> np.ndarray:
-    """Return 1 for candidates that score below the mean of the query's positive and negatives, 0 for others.
+    """Keep candidates that score below the mean of the query's positive and negatives.
 
-    The query's negatives are its `num_negatives` best candidates; what ranks after them weighs 0. Every
-    query that has a candidate keeps at least one: where none is below the mean, the lowest-ranking
-    negative.
+    The query's negatives are its `num_negatives` best candidates. Lower ranks get weight 0. If no negative is
+    below the mean, the lowest-ranking one is kept, so every query with a candidate keeps at least one.
 
     Args:
-        scores: Scores of each query's candidates, `(n, k)`; -inf where there is no candidate.
-        positive_scores: Score of each query's positive, `(n,)`.
-        num_negatives: Negatives a query.
+        scores: Scores of the candidates, `(n, k)`; -inf marks an empty place.
+        positive_scores: Score of the positive, one per query, `(n,)`.
+        num_negatives: Number of negatives per query.
 
     Returns:
-        Weights 0 or 1, `(n, k)` float64, 0 where there is no candidate.
+        Weights, 0 or 1, `(n, k)` float64. Empty places get 0.
 
     Raises:
         ValueError: If a shape is wrong, a score is NaN or +inf, or `num_negatives` is below 1.
 
     Source:
-        Contrastive confidence regularisation (arXiv 2401.00165), the passage sieve. There the
-        scores come from a retriever trained with that regulariser; here from any.
+        Contrastive confidence regularisation (arXiv 2401.00165), the passage sieve. In the paper, the scores
+        come from a retriever trained with that regulariser. Here they may come from any retriever.
 
     Example:
         >>> passage_sieve_weights(np.array([[0.7, 0.5, 0.1]]), np.array([0.9])).tolist()
@@ -43,7 +43,7 @@ def passage_sieve_weights(
     rank = ranks(scores)
     negative = np.isfinite(scores) & (rank < num_negatives)
     count = negative.sum(axis=1, keepdims=True)
-    # Relative to the positive, so that documents that all score the same have a mean of exactly 0.
+    # Relative to the positive, so that documents with equal scores have a mean of exactly 0.
     gaps = np.where(negative, scores - positive, 0.0)
     kept = negative & (gaps < gaps.sum(axis=1, keepdims=True) / (count + 1))
     lowest = rank == count - 1

@@ -1,10 +1,11 @@
-"""RocketQA's denoising: keep only candidates that a cross-encoder is sure are not relevant."""
+"""RocketQA denoising: keep candidates that a cross-encoder scores as irrelevant."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...evaluation.checks import check_between, check_count, check_positive, check_scores, check_shape, ranks
+from ...evaluation.arrays import ranks
+from ...evaluation.checks import check_between, check_count, check_positive, check_scores, check_shape
 
 
 def rocketqa_denoise_weights(
@@ -14,26 +15,25 @@ def rocketqa_denoise_weights(
     threshold: float = 0.1,
     top_k: int = 50,
 ) -> np.ndarray:
-    """Return 1 for candidates among the `top_k` best whose probability is below `threshold`, 0 for others.
+    """Keep those of the `top_k` best candidates whose probability of relevance is below `threshold`.
 
     Args:
-        scores: The retriever's scores of each query's candidates, `(n, k)`, which say what the best are;
-            -inf where there is no candidate.
-        relevance_probability: Probability that the candidate is relevant, in [0, 1], from a cross-encoder
-            or anything better than the retriever, `(n, k)`; anything where there is no candidate.
-        threshold: Probability below which a candidate is a negative.
-        top_k: Candidates to choose among.
+        scores: Scores of the candidates by the retriever, `(n, k)`; -inf marks an empty place.
+        relevance_probability: Probability that the candidate is relevant, in [0, 1], `(n, k)`, from a
+            cross-encoder or another model better than the retriever. Empty places may hold anything.
+        threshold: Candidates with a probability below this are negatives.
+        top_k: Number of best candidates to choose from.
 
     Returns:
-        Weights 0 or 1, `(n, k)` float64, 0 where there is no candidate.
+        Weights, 0 or 1, `(n, k)` float64. Empty places get 0.
 
     Raises:
-        ValueError: If a shape is wrong, a score is NaN or +inf, a probability of a candidate is not in
-            [0, 1], `threshold` is not positive, or `top_k` is below 1.
+        ValueError: If a shape is wrong, a score is NaN or +inf, a probability isn't in [0, 1], `threshold`
+            isn't positive, or `top_k` is below 1.
 
     Source:
-        RocketQA (arXiv 2010.08191), denoised hard negatives: a cross-encoder's score below .1
-        among the top 50; the paper draws 4 negatives a query from them.
+        RocketQA (arXiv 2010.08191), denoised hard negatives: among the top 50, those with a cross-encoder
+        score below .1. The paper draws 4 negatives per query from them.
 
     Example:
         >>> probability = np.array([[0.95, 0.02, 0.30, np.nan]])

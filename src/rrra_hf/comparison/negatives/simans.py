@@ -1,4 +1,4 @@
-"""SimANS: prefer candidates that score about as high as the positive."""
+"""SimANS: prefer candidates whose score is close to that of the positive."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ def simans_weights(
     b: float = 0.0,
     tau: float = 0.05,
 ) -> np.ndarray:
-    """Return weights in proportion to `exp(-a * ((s_i - s+) / tau - b) ** 2)`, the row's greatest being 1.
+    """Weight candidates by `exp(-a * ((s_i - s+) / tau - b) ** 2)`, scaled to a maximum of 1 per query.
 
-    The source's `a` is for dot products, which an encoder's training softmax takes as they are. It
-    takes cosines divided by a temperature, so a cosine over `tau` is the number that compares to a dot
-    product. Cosines have a range smaller by `tau`, and what multiplies their square, `a / tau ** 2`, is
-    greater by as much: `a * range ** 2` is the same. With the default `a`, the weights are a normal
-    density whose standard deviation is `tau` in cosines. For dot products, `tau=1` is the source's formula.
+    The paper chose `a` for dot products. An encoder's training softmax uses cosines divided by a temperature,
+    so cosine / `tau` is on the scale of a dot product. With the default `a`, the weights are a normal density
+    with a standard deviation of `tau` in cosines. For dot products, `tau=1` gives the paper's formula.
 
-    A candidate so far from the peak that its weight underflows weighs 0 and is not drawn.
+    A candidate far from the peak can underflow to weight 0; it is never drawn.
 
     Args:
-        scores: Scores `s_i` of each query's candidates, `(n, k)`; -inf where there is no candidate.
-        positive_scores: Score `s+` of each query's positive, `(n,)`.
-        a: How sharply the weight falls around its peak.
-        b: Where the peak is, in scores over `tau`: at `s_i = s+ + b * tau`. The paper's formula has
-            `- b`, as here; the released code has `+ b`: for that form, give `-b`.
-        tau: Temperature that the encoder was trained with; 1 for dot products.
+        scores: Scores `s_i` of the candidates, `(n, k)`; -inf marks an empty place.
+        positive_scores: Score `s+` of the positive, one per query, `(n,)`.
+        a: How steeply the weight falls off around its peak.
+        b: Position of the peak, `s_i = s+ + b * tau`. The sign is that of the paper's formula. The released
+            code has the opposite sign; pass `-b` for it.
+        tau: Temperature that the encoder was trained with, or 1 for dot products.
 
     Returns:
-        Weights in [0, 1], `(n, k)` float64, unnormalised, 0 where there is no candidate.
+        Weights in [0, 1], `(n, k)` float64. Empty places get 0.
 
     Raises:
-        ValueError: If a shape is wrong, a score is NaN or +inf, `a` or `tau` is not positive, or
-            `b` is not finite.
+        ValueError: If a shape is wrong, a score is NaN or +inf, `a` or `tau` isn't positive, or `b` isn't
+            finite.
 
     Source:
-        SimANS (arXiv 2210.11773): `p_i ~ exp(-a (s(q, d_i) - s(q, d+) - b) ** 2)`, with `a = .5`
-        and `b = 0`. The division by `tau` is ours.
+        SimANS (arXiv 2210.11773): `p_i ~ exp(-a (s(q, d_i) - s(q, d+) - b) ** 2)`, with `a = .5` and
+        `b = 0`. The division by `tau` is ours.
 
     Example:
         >>> simans_weights(np.array([[0.85, 0.80, 0.75]]), np.array([0.80])).round(3).tolist()

@@ -1,4 +1,4 @@
-"""TopK-PercPos: drop candidates that score nearly as high as the positive, relative to its score."""
+"""TopK-PercPos: drop candidates that score within a percentage of the positive."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from ...evaluation.checks import check_margin, check_positive_scores, check_scor
 def top_k_perc_pos_weights(
     scores: np.ndarray, positive_scores: np.ndarray, *, margin: float = 0.05
 ) -> np.ndarray:
-    """Return 1 for candidates with `s_i < s+ - margin * |s+|`, 0 for others.
+    """Keep candidates with `s_i < s+ - margin * |s+|`.
 
-    For a query with several positives, give a row for each of them.
+    For a query with several positives, pass one row per positive.
 
     Args:
-        scores: Scores `s_i` of each query's candidates, `(n, k)`; -inf where there is no candidate.
-        positive_scores: Score `s+` of each query's positive, `(n,)`.
-        margin: Share of the positive's score that a candidate must stay below it.
+        scores: Scores `s_i` of the candidates, `(n, k)`; -inf marks an empty place.
+        positive_scores: Score `s+` of the positive, one per query, `(n,)`.
+        margin: Minimum distance below the positive's score, as a share of that score.
 
     Returns:
-        Weights 0 or 1, `(n, k)` float64, 0 where there is no candidate.
+        Weights, 0 or 1, `(n, k)` float64. Empty places get 0.
 
     Raises:
         ValueError: If a shape is wrong, a score is NaN or +inf, or `margin` is negative.
 
     Source:
-        NV-Retriever (arXiv 2407.15831), "TopK-PercPos": a negative's score is at most 95 % of the
-        positive's, and the k best of those are taken (see `top_k_weights`). The paper multiplies
-        the positive's score by .95, which would raise a negative one; with `|s+|`, the limit lies below
-        the positive for either sign.
+        NV-Retriever (arXiv 2407.15831), "TopK-PercPos": negatives score at most 95 % of the positive, and
+        the method takes the top k of those, see `top_k_weights`. The paper multiplies the positive's score
+        by .95, which would raise a negative score. With `|s+|`, the limit is below the positive for either
+        sign.
 
     Example:
         >>> top_k_perc_pos_weights(np.array([[0.80, 0.77, 0.70]]), np.array([0.80])).tolist()

@@ -1,4 +1,4 @@
-"""TriSampler: prefer candidates that make a near-triangle with the query and its positive."""
+"""TriSampler: prefer candidates that form a near-triangle with the query and its positive."""
 
 from __future__ import annotations
 
@@ -20,31 +20,29 @@ def trisampler_weights(
     *,
     max_angle: float = 60.0,
 ) -> np.ndarray:
-    """Return `exp(-(s_i - s+) ** 2 / 4) * relu(s(p, c_i) - s_i)` within the angle, 0 for others.
+    """Weight candidates within an angle by `exp(-(s_i - s+) ** 2 / 4) * relu(s(p, c_i) - s_i)`.
 
-    A candidate is within the angle if `|angle(q, p) - angle(q, c_i)| <= max_angle`. Those that are no
-    nearer to the positive than to the query weigh 0. The scores must be cosines; on those, the first
-    factor is never below `exp(-1)`, and the second decides.
+    A candidate is within the angle if `|angle(q, p) - angle(q, c_i)| <= max_angle`. Others get weight 0, and
+    so do candidates that are no closer to the positive than to the query. Scores must be cosines. For
+    cosines, the first factor is never below `exp(-1)`, so the second one decides.
 
     Args:
-        scores: Cosines `s_i` of each query `q` and its candidates `c_i`, `(n, k)`; -inf where there
-            is no candidate.
-        positive_scores: Cosine `s+` of each query and its positive `p`, `(n,)`.
-        positive_candidate_scores: Cosines `s(p, c_i)`, `(n, k)`; anything where there is no candidate.
-        max_angle: Greatest difference of the angles, in degrees.
+        scores: Cosines `s_i` of query `q` and candidates `c_i`, `(n, k)`; -inf marks an empty place.
+        positive_scores: Cosine `s+` of query and positive `p`, one per query, `(n,)`.
+        positive_candidate_scores: Cosines `s(p, c_i)`, `(n, k)`. Empty places may hold anything.
+        max_angle: Largest allowed difference between the angles, in degrees.
 
     Returns:
-        Weights of at least 0, `(n, k)` float64, unnormalised, 0 where there is no candidate.
+        Weights, 0 or more, `(n, k)` float64, not normalised. Empty places get 0.
 
     Raises:
-        ValueError: If a shape is wrong, a score is not a cosine, or `max_angle` is not in [0, 180].
+        ValueError: If a shape is wrong, a score isn't a cosine, or `max_angle` isn't in [0, 180].
 
     Source:
-        TriSampler (arXiv 2402.11855): the quasi-triangular principle with its boundary at 60 degrees,
-        and two distributions, `exp(-(s- - s+) ** 2 / 4)` over the top K and
-        `relu(s(d+, d-) - s(q, d-))`. Their product is our reading of the two applied in turn. K is not
-        published: all the candidates given are considered; to consider fewer, set the scores
-        of the others to -inf.
+        TriSampler (arXiv 2402.11855): the quasi-triangular principle with a boundary at 60 degrees, and two
+        distributions, `exp(-(s- - s+) ** 2 / 4)` over the top K and `relu(s(d+, d-) - s(q, d-))`, applied in
+        turn. We read this as their product. K isn't published, so all candidates are considered. To
+        consider fewer, set the scores of the others to -inf.
 
     Example:
         >>> weights = trisampler_weights(np.array([[0.6, 0.6]]), np.array([0.6]), np.array([[0.8, 0.5]]))
