@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tiny import add_side_files, save_encoder
+from rrra_hf import RRRAModel
+from rrra_hf.data import Collection
+from tiny import add_side_files, save_encoder, word_collection
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tests that start processes run files of theirs there, which import helpers from this folder.
@@ -35,3 +37,24 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a sentence-transformers model: BERT, 2 layers, dimension 32, mean pooling, normalised."""
     folder = save_encoder(tmp_path_factory.mktemp("tiny") / "tiny-bert", "bert")
     return add_side_files(folder, {"pooling_mode_mean_tokens": True})
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit readers of features in a few steps: for tests of anything but quality."""
+    from feature_task import shorten
+
+    shorten(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def feature_collection() -> Collection:
+    return word_collection(30, train=40, dev=10, test=10)
+
+
+@pytest.fixture(scope="module")
+def feature_model(tiny_bert: Path, feature_collection: Collection) -> RRRAModel:
+    """A model whose adapter was fitted on features, in a few steps, and certainly reranks."""
+    from feature_task import fit_model_quickly
+
+    return fit_model_quickly(tiny_bert, feature_collection)

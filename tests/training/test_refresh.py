@@ -22,91 +22,14 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from refreshed import DEPTH, FIT, Run, losses
 from rrra_hf import RetrieverAdapter, RRRAModel
-from rrra_hf.candidates import CandidatePool, LabelledQueries, mine
-from rrra_hf.data import Collection
+from rrra_hf.candidates import LabelledQueries, mine
 from rrra_hf.embeddings import embed_collection, encode
-from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter
+from rrra_hf.fitting import cross_fit, fit_adapter
 from rrra_hf.labels import best_positive_scores
 from rrra_hf.losses import RRRALoss
-from rrra_hf.training import Refresh, Resampler
-from tiny import word_collection
-
-FIT = FitArguments(max_steps=4, eval_steps=2, depth=5, hidden_size=8, batch_size=16)
-DEPTH = 6
-
-
-@pytest.fixture(scope="module")
-def collection() -> Collection:
-    """30 documents of six words; 26 training and 8 development queries of three words each."""
-    return word_collection(30, train=26, dev=8)
-
-
-@pytest.fixture
-def make_model(tiny_bert: Path) -> Callable[[], RRRAModel]:
-    def make() -> RRRAModel:
-        torch.manual_seed(0)
-        return RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8})
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def pool(collection: Collection, tiny_bert: Path) -> CandidatePool:
-    """What the untrained encoder finds, with probabilities that change with the rank."""
-    mined = mine(collection, SentenceTransformer(str(tiny_bert), device="cpu"), DEPTH)
-    probability = np.broadcast_to(np.linspace(0.5, 0, DEPTH), mined.candidates.shape)
-    return replace(mined, probability=probability)
-
-
-class Run:
-    """A training of the model, with its resampler."""
-
-    def __init__(self, model: RRRAModel, collection: Collection, pool: CandidatePool, **settings: Any):
-        self.model = model
-        self.encoder = model.to_sentence_transformer()
-        self.collection = collection
-        self.resampler = Resampler(collection.split("train"), pool, num_negatives=2, **settings)
-
-    def refresh(self, folder: Path, **settings: Any) -> Refresh:
-        if "every_epochs" not in settings:
-            settings = {"every_steps": 3, **settings}
-        defaults = {"development": self.collection.split("dev"), "arguments": FIT}
-        return Refresh(self.resampler, folder / "refresh", **{**defaults, **settings})
-
-    def train(
-        self, folder: Path, *callbacks: TrainerCallback, resume: str | None = None, **settings: Any
-    ) -> SentenceTransformerTrainer:
-        loss = settings.pop("loss", None) or RRRALoss(self.encoder)
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=str(folder),
-            per_device_train_batch_size=8,
-            learning_rate=5e-3,
-            use_cpu=True,
-            disable_tqdm=True,
-            report_to="none",
-            logging_steps=1,
-            **{"num_train_epochs": 3, "batch_sampler": "no_duplicates", "save_strategy": "no", **settings},
-        )
-        trainer = SentenceTransformerTrainer(
-            model=self.encoder,
-            args=arguments,
-            train_dataset=self.resampler.dataset,
-            loss=loss,
-            callbacks=[self.resampler, *callbacks],
-        )
-        trainer.train(resume_from_checkpoint=None if resume is None else str(folder / resume))
-        return trainer
-
-
-@pytest.fixture
-def make_run(
-    make_model: Callable[[], RRRAModel], collection: Collection, pool: CandidatePool
-) -> Callable[..., Run]:
-    def make(**settings: Any) -> Run:
-        return Run(make_model(), collection, pool, **settings)
-
-    return make
+from rrra_hf.training import Refresh
 
 
 class AfterRefresh(TrainerCallback):
@@ -121,10 +44,6 @@ class AfterRefresh(TrainerCallback):
     ) -> None:
         if state.global_step % self.steps == 0 and state.global_step < state.max_steps:
             self.function()
-
-
-def losses(trainer: SentenceTransformerTrainer) -> list[float]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def equal_models(first: RRRAModel, second: RRRAModel) -> bool:
@@ -417,85 +336,3 @@ def test_a_damaged_refresh_is_named(make_run: Callable[..., Run], tmp_path: Path
     meta.write_text(json.dumps({}))
     with pytest.raises(ValueError, match=r"step-3/pool/pool.json is missing or damaged"):
         resumed.train(tmp_path, resumed.refresh(tmp_path), resume="checkpoint-5", max_steps=6)
-
-
-# ---------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"every_steps": None}, "Give either every_steps or every_epochs"),
-        ({"every_steps": 1, "every_epochs": 1}, "Give either every_steps or every_epochs"),
-        ({"every_steps": 0}, "every_steps must be at least 1, got 0"),
-        ({"every_epochs": -1}, "every_epochs must be at least 1, got -1"),
-        ({"probabilities": "guessed"}, "probabilities must be one of held_out, cross_fit, got 'guessed'"),
-        ({"development": None}, "'held_out' needs development with at least two queries"),
-        ({"probabilities": "cross_fit", "folds": 1}, "folds must lie between 2 and .* 26; got 1"),
-        ({"arguments": FitArguments(stage1="query")}, "stage1 must be 'none' in a Refresh, got 'query'"),
-    ],
-)
-def test_illegal_arguments_are_refused(
-    make_run: Callable[..., Run], tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_run().refresh(tmp_path, **settings)
-
-
-def test_development_queries_that_cannot_be_fitted_on_are_refused(
-    make_run: Callable[..., Run], collection: Collection, tmp_path: Path
-) -> None:
-    run, development = make_run(), collection.split("dev")
-    few = replace(development, queries=development.queries.select([0]))
-    with pytest.raises(ValueError, match="development with at least two queries"):
-        run.refresh(tmp_path, development=few)
-    unlabelled = replace(collection, qrels_by_split={"dev": collection.qrels_by_split["dev"]})
-    with pytest.raises(ValueError, match="26 of 34 have none, the first is 'q0'"):
-        run.refresh(tmp_path, development=unlabelled)
-    other = replace(development, corpus=collection.corpus.select(range(29, -1, -1)))
-    with pytest.raises(ValueError, match="development must have the documents"):
-        run.refresh(tmp_path, development=other)
-
-
-def test_a_pool_with_other_positives_is_refused(
-    make_model: Callable[[], RRRAModel], collection: Collection, pool: CandidatePool, tmp_path: Path
-) -> None:
-    changed = replace(pool, positives=[np.array([29]), *pool.positives[1:]])
-    with pytest.raises(ValueError, match="positives of its collection"):
-        Run(make_model(), collection, changed).refresh(tmp_path)
-
-
-def test_a_loss_without_a_pool_is_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    run = make_run()
-    with pytest.raises(ValueError, match="loss must have a pool"):
-        run.refresh(tmp_path, loss=RRRALoss(run.encoder))
-
-
-def test_models_whose_adapter_cannot_be_refitted_are_refused(
-    make_run: Callable[..., Run], tiny_bert: Path, tmp_path: Path
-) -> None:
-    run = make_run()
-    refresh = run.refresh(tmp_path, arguments=replace(FIT, hidden_size=9))
-    with pytest.raises(ValueError, match=r"adapter has hidden_size=8, .* hidden_size=9 is fitted"):
-        run.train(tmp_path, refresh)
-    refresh = run.refresh(tmp_path, arguments=replace(FIT, objective="four_class"))
-    with pytest.raises(ValueError, match=r"adapter has num_classes=1, .* num_classes=4 is fitted"):
-        run.train(tmp_path, refresh)
-    run.encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    with pytest.raises(ValueError, match="no adapter to refit: give refit_adapter=False"):
-        run.train(tmp_path, run.refresh(tmp_path))
-
-
-def test_workers_that_would_miss_a_refresh_are_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    run = make_run()
-    with pytest.raises(ValueError, match="every_steps needs dataloader_num_workers=0"):
-        run.train(tmp_path, run.refresh(tmp_path), dataloader_num_workers=1)
-
-
-def test_workers_see_a_refresh_between_epochs(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    found = []
-    for workers in (0, 1):
-        run, folder = make_run(), tmp_path / str(workers)
-        refresh = run.refresh(folder, every_epochs=1)
-        found.append(losses(run.train(folder, refresh, dataloader_num_workers=workers, num_train_epochs=2)))
-    assert found[0] == found[1]

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
@@ -24,47 +19,12 @@ from sentence_transformers.sentence_transformer.data_collator import SentenceTra
 
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import CandidatePool
-from rrra_hf.data import Collection, load_collection
 from rrra_hf.embeddings import embed_collection
-from rrra_hf.fitting import FitArguments
 from rrra_hf.training import TrainArguments, train
-from rrra_hf.training.contrastive import newest_complete_checkpoint
 from rrra_hf.training.run_folder import RunFolder, write_json
 from rrra_hf.training.train import _Stages
-from rrra_hf.training.train_data import pair_dataset, with_development
-from tiny import word_collection
-
-FIT = FitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
-ARGUMENTS = TrainArguments(
-    batch_size=8,
-    stage1_epochs=2,
-    stage3_epochs=2,
-    learning_rate=1e-3,
-    save_steps=4,
-    folds=2,
-    fit=FIT,
-)
-
-
-def make_collection(development: bool = False) -> Collection:
-    return word_collection(40, train=50, dev=10) if development else word_collection(40, train=60)
-
-
-def without_seconds(results: Any) -> Any:
-    if isinstance(results, dict):
-        return {name: without_seconds(value) for name, value in results.items() if name != "seconds"}
-    return results
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """Everything that two equal runs have in common."""
-    return {
-        "results": without_seconds(json.loads((run / "results.json").read_text())),
-        "history": [json.loads((run / stage / "history.json").read_text()) for stage in ("stage1", "stage3")],
-        "weights": (run / "model/model.safetensors").read_bytes(),
-        "config": json.loads((run / "model/config.json").read_text()),
-        "stage 1 weights": (run / "stage1/model/model.safetensors").read_bytes(),
-    }
+from rrra_hf.training.train_data import with_development
+from train_runs import ARGUMENTS, FIT, make_collection, outcome
 
 
 @pytest.fixture(scope="module")
@@ -345,216 +305,3 @@ def test_train_says_nothing_but_to_the_log(
     assert captured.out == ""
     assert "%|" not in captured.err
     assert "stage3 of" in caplog.text
-
-
-# ---------------------------------------------------------------- data
-
-
-def test_development_queries_are_those_of_dev_or_held_out() -> None:
-    given = with_development(make_collection(development=True), 0.5, seed=0)
-    assert len(given.split("dev").query_ids) == 10
-    held_out = with_development(make_collection(), 0.25, seed=0)
-    train_ids, dev_ids = (set(held_out.split(name).query_ids) for name in ("train", "dev"))
-    assert (len(train_ids), len(dev_ids)) == (45, 15)
-    assert not train_ids & dev_ids
-    again = with_development(make_collection(), 0.25, seed=0)
-    other = with_development(make_collection(), 0.25, seed=1)
-    assert set(again.split("dev").query_ids) == dev_ids != set(other.split("dev").query_ids)
-
-
-def test_collections_that_cannot_be_trained_on_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
-    collection = make_collection()
-    test_only = replace(collection, qrels_by_split={"test": collection.qrels})
-    with pytest.raises(ValueError, match="no split 'train'"):
-        train(test_only, tiny_bert, tmp_path / "run", ARGUMENTS)
-    two = dict(list(collection.qrels.items())[:2])
-    with pytest.raises(ValueError, match="at least three queries, tiny has 2"):
-        train(replace(collection, qrels_by_split={"train": two}), tiny_bert, tmp_path / "run", ARGUMENTS)
-    with pytest.raises(OSError, match="no-such-model"):
-        train(collection, tmp_path / "no-such-model", tmp_path / "run", ARGUMENTS)
-    assert not (tmp_path / "run").exists()
-
-
-def test_pairs_are_all_labels() -> None:
-    collection = Collection(
-        name="small",
-        corpus=Dataset.from_dict(
-            {"id": ["a", "b", "c"], "title": ["", "", ""], "text": ["apple", "bean", "corn"]}
-        ),
-        queries=Dataset.from_dict({"id": ["q0", "q1"], "text": ["fruit", "all"]}),
-        qrels_by_split={"train": {"q0": {"a": 1}, "q1": {"a": 1, "b": 2, "c": 1}}},
-    )
-    rows = list(pair_dataset(collection))
-    assert [(row["query"], row["positive"]) for row in rows] == [
-        ("fruit", "apple"),
-        ("all", "apple"),
-        ("all", "bean"),
-        ("all", "corn"),
-    ]
-
-
-# ---------------------------------------------------------------- arguments
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"mode": "qlora"}, "mode must be one of lora, full, got 'qlora'"),
-        ({"sampling": "best"}, "sampling must be one of uniform, sample, got 'best'"),
-        ({"mode": "full", "lora": {"r": 2}}, "lora needs mode='lora', got mode='full'"),
-        ({"stage1_epochs": 0}, "stage1_epochs must be at least 1, got 0"),
-        ({"stage3_max_steps": 0}, "stage3_max_steps must be at least 1, got 0"),
-        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
-        ({"folds": 1}, "folds must be at least 2, got 1"),
-        ({"gamma": -1.0}, "gamma must not be negative, got -1.0"),
-        ({"gamma": 0.0, "drop_above_positive": True}, "drop_above_positive needs gamma above 0, got 0"),
-        ({"hardness": float("nan")}, "hardness must not be negative, got nan"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-        ({"bf16": True, "fp16": True}, "bf16 and fp16 exclude each other"),
-        ({"refresh_steps": 0}, "refresh_steps must be at least 1, got 0"),
-        ({"refresh_steps": 1, "refresh_epochs": 1}, "refresh_steps and refresh_epochs exclude each other"),
-    ],
-)
-def test_illegal_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TrainArguments(**changes)
-
-
-def test_learning_rates_default_to_the_mode_and_to_stage_1() -> None:
-    assert TrainArguments().peak_learning_rate(1) == TrainArguments().peak_learning_rate(3) == 2e-4
-    assert TrainArguments(mode="full").peak_learning_rate(1) == 2e-5
-    both = TrainArguments(learning_rate=1e-3, stage3_learning_rate=1e-4)
-    assert (both.peak_learning_rate(1), both.peak_learning_rate(3)) == (1e-3, 1e-4)
-
-
-# ---------------------------------------------------------------- interruptions
-
-
-def test_incomplete_checkpoints_are_deleted_and_the_newest_complete_one_found(tmp_path: Path) -> None:
-    assert newest_complete_checkpoint(tmp_path) is None
-    names = ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "modules.json"]
-    for step in (8, 12, 16, 100):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        for name in [*names, "trainer_state.json"]:
-            (tmp_path / f"checkpoint-{step}" / name).write_text("{}")
-    (tmp_path / "checkpoint-16/trainer_state.json").write_text('{"epoch": ')
-    (tmp_path / "checkpoint-100/optimizer.pt").unlink()
-    assert newest_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-8"]
-
-
-class Killed:
-    """Trains in processes of their own, which may kill themselves at the n-th call of a function."""
-
-    def __init__(self, encoder: Path, collection: Path, **changes: Any):
-        self.command = [sys.executable, __file__, str(encoder), str(collection), json.dumps(changes)]
-
-    def __call__(self, run: Path, function: str = "", call: int = 0) -> int:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        command = [*self.command, str(run), function, str(call)]
-        return subprocess.run(command, env=environment, check=False, timeout=300).returncode
-
-
-@pytest.fixture(scope="module")
-def train_process(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
-    folder = tmp_path_factory.mktemp("killed")
-    make_collection(development=True).save(folder / "collection")
-    return Killed(tiny_bert, folder / "collection")
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(train_process: Killed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    assert train_process(folder) == 0
-    return outcome(folder)
-
-
-LOSS = (
-    "sentence_transformers.sentence_transformer.losses:"
-    "MultipleNegativesRankingLoss.compute_loss_from_embeddings"
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "kills",
-    [
-        pytest.param(
-            [
-                (LOSS, 3),  # before a checkpoint
-                (LOSS, 6),  # in epoch 1, after checkpoint 4
-                ("transformers:Trainer._save_rng_state", 1),  # in the midst of checkpoint 8
-                (LOSS, 7),  # in epoch 2, at step 11
-                ("rrra_hf.training.train:write_json", 1),  # after the last step
-                ("rrra_hf.training.train:measure", 1),  # after the model was saved
-            ],
-            id="stage 1",
-        ),
-        pytest.param(
-            [
-                ("rrra_hf.training.train:cross_fit", 1),
-                ("rrra_hf:RetrieverAdapter.save_pretrained", 1),  # after the pool was saved
-                ("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10),
-                ("rrra_hf.training.train:fit_model", 1),
-                ("rrra_hf.training.run_folder:RunFolder.summarize", 1),  # after all
-            ],
-            id="later stages",
-        ),
-    ],
-)
-def test_a_run_that_is_killed_again_and_again_continues_to_the_same_result(
-    train_process: Killed, uninterrupted: dict[str, Any], tmp_path: Path, kills: list[tuple[str, int]]
-) -> None:
-    folder = tmp_path / "run"
-    for function, call in kills:
-        assert train_process(folder, function, call) == -signal.SIGKILL, function
-        assert not (folder / "results.json").exists()
-    assert train_process(folder) == 0
-    found = outcome(folder)
-    assert found["results"] == uninterrupted["results"]
-    assert found["history"] == uninterrupted["history"]
-    assert found == uninterrupted
-
-
-@pytest.mark.slow
-def test_a_run_with_refreshes_that_is_killed_twice_continues_to_the_same_result(
-    tiny_bert: Path, train_process: Killed, tmp_path: Path
-) -> None:
-    killed = Killed(tiny_bert, Path(train_process.command[3]), refresh_steps=3)
-    assert killed(tmp_path / "whole") == 0
-    folder = tmp_path / "run"
-    # Once in the midst of a refresh, and once in an epoch that has seen one.
-    assert killed(folder, "rrra_hf.training.refresh:fit_adapter", 3) == -signal.SIGKILL
-    assert list((folder / "stage3/checkpoints/refresh").glob("step-*"))
-    assert killed(folder, "rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 4) == -signal.SIGKILL
-    assert killed(folder) == 0
-    assert outcome(folder) == outcome(tmp_path / "whole")
-
-
-def kill_at(function: str, call: int) -> None:
-    """Make the n-th call of a function, given as `module:name.name`, the last thing this process does."""
-    import importlib
-
-    module, names = function.split(":")
-    owner: Any = importlib.import_module(module)
-    *path, name = names.split(".")
-    for part in path:
-        owner = getattr(owner, part)
-    original, calls = getattr(owner, name), 0
-
-    def killing(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **kwargs)
-
-    setattr(owner, name, killing)
-
-
-if __name__ == "__main__":
-    encoder_path, collection_path, argument_changes, run_path, function_name, at = sys.argv[1:]
-    if function_name:
-        kill_at(function_name, int(at))
-    changed_arguments = replace(ARGUMENTS, **json.loads(argument_changes))
-    train(load_collection(collection_path), encoder_path, run_path, changed_arguments)

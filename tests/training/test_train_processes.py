@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from test_train import ARGUMENTS, make_collection, outcome
 
 from launching import launch
 from rrra_hf.data import load_collection
 from rrra_hf.training import Processes, train
 from rrra_hf.training.batches import EqualShares
 from rrra_hf.training.contrastive import newest_complete_checkpoint
+from train_runs import ARGUMENTS, make_collection, outcome
 
 # ---------------------------------------------------------------- shares of a batch
 

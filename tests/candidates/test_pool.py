@@ -1,0 +1,177 @@
+"""A pool is whole, checked, and replaced as one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.testing import assert_array_equal
+
+from mined import assert_same, make_pool
+from rrra_hf.candidates import CandidatePool, mine_embeddings
+
+
+def test_a_pool_reads_as_ids() -> None:
+    pool = make_pool()
+    assert (len(pool), pool.depth) == (2, 2)
+    assert pool.candidate_ids == [["c", "b"], ["a"]]
+    assert pool.positive_ids == [["a"], ["b", "c"]]
+
+
+def test_some_queries_can_be_selected() -> None:
+    pool = make_pool().select([1])
+    assert (pool.query_ids, pool.candidate_ids, pool.positive_ids) == (["q1"], [["a"]], [["b", "c"]])
+    assert_array_equal(pool.scores, np.array([[0.7, -np.inf]], dtype=np.float32))
+    assert_array_equal(pool.probability, np.array([[0.125, np.nan]], dtype=np.float32))
+    assert pool.fingerprint == {"encoder": "e", "corpus": "c"}
+    assert len(make_pool().select([])) == 0
+    for rows in ([2], [-1]):
+        with pytest.raises(ValueError, match=r"query_rows must be in \[0, 2\)"):
+            make_pool().select(rows)
+    with pytest.raises(ValueError, match="query_ids must be unique, 1 of 2 repeat"):
+        make_pool().select([1, 1])
+
+
+def test_a_pool_without_fingerprints_is_not_refused() -> None:
+    make_pool(fingerprint={}).require({"encoder": "x"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query_ids": ["q", "q"]}, "query_ids must be unique"),
+        ({"positives": [[0]]}, r"positives must have one entry a query \(2\), got 1"),
+        ({"positives": [[0], [3]]}, "positives must hold rows of the 3 documents, got 0 to 3"),
+        ({"positives": [[0], [-1]]}, "positives must hold rows of the 3 documents, got -1 to 0"),
+        ({"candidates": np.array([2, 1])}, r"candidates must have shape \(2, depth\), got \(2,\)"),
+        ({"candidates": np.array([[3, 1], [0, -1]])}, "candidates must hold rows .* got -1 to 3"),
+        ({"candidates": np.array([[2, 1], [-1, 0]])}, "candidates must have -1 only at the end"),
+        ({"scores": np.ones((2, 3))}, r"scores must have shape \(2, 2\), got \(2, 3\)"),
+        ({"probability": np.ones(2)}, r"probability must have shape \(2, 2\)"),
+    ],
+)
+def test_an_inconsistent_pool_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_pool(**changes)
+
+
+def test_the_files_of_a_pool_can_be_read_by_others(tmp_path: Path) -> None:
+    make_pool().save(tmp_path / "pool")
+    assert pq.read_table(tmp_path / "pool" / "queries.parquet").to_pylist()[0] == {
+        "query_id": "q0",
+        "positive_ids": ["a"],
+        "candidate_ids": ["c", "b"],
+        "scores": [np.float32(0.9), 0.5],
+        "probability": [0.25, 0.5],
+    }
+    assert pq.read_table(tmp_path / "pool" / "documents.parquet")["document_id"].to_pylist() == list("abc")
+    assert json.loads((tmp_path / "pool" / "pool.json").read_text())["depth"] == 2
+
+
+def test_an_empty_pool_can_be_saved(tmp_path: Path) -> None:
+    make_pool(probability=None).select([]).save(tmp_path / "pool")
+    assert len(CandidatePool.load(tmp_path / "pool")) == 0
+
+
+def test_a_pool_replaces_a_pool_and_nothing_else(tmp_path: Path) -> None:
+    make_pool().save(tmp_path / "pool")
+    make_pool(query_ids=["x", "y"]).save(tmp_path / "pool")
+    assert CandidatePool.load(tmp_path / "pool").query_ids == ["x", "y"]
+    (tmp_path / "pool" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files \(notes\.txt\)"):
+        make_pool().save(tmp_path / "pool")
+    assert (tmp_path / "pool" / "notes.txt").exists()
+
+
+def test_a_failed_save_leaves_the_old_pool_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pool().save(tmp_path / "pool")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(json, "dumps", fail)
+    with pytest.raises(OSError, match="disk full"):
+        make_pool(query_ids=["x", "y"]).save(tmp_path / "pool")
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]
+    assert_same(CandidatePool.load(tmp_path / "pool"), make_pool())
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def drop_row(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+
+
+@pytest.mark.parametrize("name", ["pool.json", "documents.parquet", "queries.parquet"])
+@pytest.mark.parametrize("damage", [truncate, lose, drop_row])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    if damage is drop_row and name == "pool.json":
+        damage = truncate
+    make_pool().save(tmp_path)
+    damage(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is (missing or )?damaged"):
+        CandidatePool.load(tmp_path)
+
+
+def test_a_pool_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="No candidate pool at"):
+        CandidatePool.load(tmp_path / "none")
+    make_pool().save(tmp_path)
+    queries = pq.read_table(tmp_path / "queries.parquet")
+    for table in (
+        queries.drop_columns(["scores"]),
+        queries.set_column(3, "scores", pa.array([[0.5], [0.5]])),
+        queries.set_column(2, "candidate_ids", pa.array([["c", "z"], ["a"]])),
+        queries.set_column(2, "candidate_ids", pa.array([["c", "b", "a"], []])),
+    ):
+        pq.write_table(table, tmp_path / "queries.parquet")
+        with pytest.raises(ValueError, match=r"queries\.parquet does not hold a candidate pool"):
+            CandidatePool.load(tmp_path)
+    (tmp_path / "pool.json").write_text('{"format_version": 9}')
+    with pytest.raises(ValueError, match=r"pool\.json .* format version 9, this package reads 1"):
+        CandidatePool.load(tmp_path)
+
+
+def test_what_an_interruption_at_the_very_end_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, positives = np.eye(6, dtype=np.float32), [[row] for row in range(4)]
+    work = partial(mine_embeddings, documents[:4], documents, positives, folder=tmp_path / "pool")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "rrra_hf.candidates.unfinished.shutil.rmtree", interrupt_after_the_pool(tmp_path / "pool")
+        )
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert_array_equal(work().candidates, CandidatePool.load(tmp_path / "pool").candidates)
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]
+
+
+def interrupt_after_the_pool(folder: Path) -> Callable[..., None]:
+    """Return what stands for `rmtree`, and interrupts where the pool is in its place."""
+    original = shutil.rmtree
+
+    def remove(path: Path, **options: Any) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+        original(path, **options)
+
+    return remove

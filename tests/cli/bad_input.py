@@ -1,0 +1,54 @@
+"""Commands that must succeed or fail in the usual way, and files to be spoilt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command_line import Outcome, rrra
+
+WORDS = ["list", "copy", "find", "files", "folder", "sort", "text", "line", "query", "passage", "old", "new"]
+
+
+SHORT = ["--stage1-steps", 1, "--stage3-steps", 1, "--fit-steps", 2]
+
+
+def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:
+    outcome = rrra(*arguments, stdin=stdin)
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def fail(*arguments: object, stdin: bytes = b"") -> str:
+    """Run a command that must fail in the usual way, and return its message."""
+    failed = rrra(*arguments, stdin=stdin)
+    assert (failed.status, failed.out) == (1, "")
+    assert failed.err.startswith("error: ") and "Traceback" not in failed.err
+    return failed.err
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below a folder, hidden ones too, with the contents."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def write_beir(
+    folder: Path, documents: dict[str, str], queries: dict[str, str], qrels: dict[str, str]
+) -> Path:
+    """Write a BEIR folder with the splits train, dev and test, all of the same judgements."""
+    (folder / "qrels").mkdir(parents=True)
+    for name, texts in (("corpus", documents), ("queries", queries)):
+        lines = [json.dumps({"_id": key, "text": text}) + "\n" for key, text in texts.items()]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    for split in ("train", "dev", "test"):
+        rows = [f"{query}\t{document}\t1\n" for query, document in qrels.items()]
+        (folder / f"qrels/{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+    return folder
+
+
+def truncate(path: Path, kept: float = 0.5) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])

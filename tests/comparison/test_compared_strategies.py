@@ -1,0 +1,93 @@
+"""What is hidden or put in, and strategies that train against it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rrra_hf.comparison.gradients import gradients_by_rank
+
+from comparison_task import QUICK
+from rrra_hf.comparison import Trial, choose_methods, methods_of, run_cells
+from rrra_hf.comparison.strategies import STRATEGIES
+from rrra_hf.comparison.train_maps import drawn_batches
+from rrra_hf.comparison.truth import ground_truth
+
+
+def test_positives_are_hidden_where_queries_have_several(trial, task):
+    truth = ground_truth(trial)
+    assert truth.protocol == "hidden"
+    assert all(len(rows) == 1 for rows in truth.training.positives)
+    for query, place in np.argwhere(truth.false_negative):
+        row = truth.pool.candidates[query, place]
+        assert row in task.training.positives[query] and row not in truth.training.positives[query]
+    assert 40 < truth.false_negative.sum() <= 80
+    assert ground_truth(trial) is truth
+
+
+def test_near_duplicates_are_put_in_where_queries_have_one_positive(words):
+    truth = ground_truth(Trial(words, 0, QUICK))
+    assert truth.protocol == "injected"
+    assert len(truth.documents) == len(truth.collection.document_ids) > len(words.documents)
+    assert truth.false_negative.any()
+    assert (truth.pool.candidates[truth.false_negative] >= len(words.documents)).all()
+    copied = truth.collection.document_ids[len(words.documents)]
+    assert re.fullmatch(r"near-duplicate of d\d+", copied)
+
+
+def test_near_duplicates_need_an_encoder(words):
+    with pytest.raises(ValueError, match="encoder must be given for words"):
+        ground_truth(Trial(replace(words, encoder=None), 0, QUICK))
+
+
+@pytest.mark.parametrize("name", ["top-k", "oracle", "rrra", "in-batch"])
+def test_no_batch_holds_a_labelled_document_among_anothers_negatives(trial, name):
+    truth, strategy = ground_truth(trial), STRATEGIES[name]
+    batches = drawn_batches(trial, strategy, 16)
+    for _ in range(5):
+        batch = next(batches)
+        for i, query in enumerate(batch.rows[:, 0]):
+            others = np.delete(batch.rows[:, 1:], i, axis=0)
+            assert not np.isin(others, truth.training.positives[query]).any()
+            assert not np.isin(batch.rows[i, 2:], truth.training.positives[query]).any()
+        assert batch.places.shape == batch.weights.shape == (len(batch.rows), 0 if name == "in-batch" else 2)
+
+
+def test_every_strategy_trains_and_is_measured(task, store):
+    arguments = replace(QUICK, seeds=1)
+    results = run_cells([task], choose_methods("training", None, arguments), arguments, store)
+    assert len(results) == len(methods_of("training")) - 1  # all but what needs a cross-encoder
+    assert len({result.figures["nDCG@10"] for result in results.values()}) > 3
+    assert {result.rows.num_rows for result in results.values()} == {40}
+
+
+def test_the_oracle_never_draws_a_false_negative(trial):
+    truth = ground_truth(trial)
+    batches = drawn_batches(trial, STRATEGIES["oracle"], 16)
+    for _ in range(10):
+        batch = next(batches)
+        assert not truth.false_negative[batch.rows[:, :1], batch.places].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", ["lora", "full"])
+def test_strategies_train_the_encoder_itself(words, store, train):
+    arguments = replace(QUICK, seeds=1, train=train, steps=2, learning_rate=1e-2)
+    names = ["in-batch", "top-k", "rrra", "ccr", "gist"]
+    results = run_cells([words], choose_methods("training", names, arguments), arguments, store)
+    assert {result.rows.num_rows for result in results.values()} == {12}
+    without = replace(words, name="without", encoder_name=None)
+    with pytest.raises(ValueError, match="encoder must be given for without to be trained"):
+        run_cells([without], choose_methods("training", ["in-batch"], arguments), arguments, store)
+
+
+def test_gradients_stay_within_a_strategys_ranks_and_off_what_the_oracle_drops(trial, monkeypatch):
+    monkeypatch.setattr("rrra_hf.comparison.gradients.DRAWS", 200)
+    by_rank, share = gradients_by_rank(trial, STRATEGIES["rank-window"])
+    assert (by_rank[:10] == 0).all() and by_rank[10:].any()
+    by_rank, share = gradients_by_rank(trial, STRATEGIES["oracle"])
+    assert share == 0.0 and by_rank.sum() > 0
+    _, share = gradients_by_rank(trial, STRATEGIES["top-k"])
+    assert 0 < share < 1

@@ -1,0 +1,206 @@
+"""Methods are chosen by name, share what is made once, and rank every test query."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from comparison_task import DIM, DOCUMENTS, QUICK, systems
+from rrra_hf import AdapterConfig
+from rrra_hf.comparison import (
+    Cell,
+    CompareArguments,
+    Trial,
+    choose_methods,
+    make_tables,
+    methods_of,
+    register,
+    run_cells,
+)
+from rrra_hf.comparison.ablations import NoResidual, RandomStart, without_readout
+from rrra_hf.comparison.ranking import EXPONENTIAL, searcher
+from rrra_hf.comparison.systems import _fused, cross_encoder_scores
+
+# -------------------------------------------------------------------- methods
+
+
+def test_methods_are_chosen_by_name_and_by_what_is_given():
+    assert [method.name for method in systems("bm25", "encoder", "bm25")] == ["bm25", "encoder"]
+    names = [method.name for method in choose_methods("systems", None, QUICK)]
+    assert "cross-encoder" not in names and {"encoder", "rrf", "paper"} <= set(names)
+    with_model = replace(QUICK, cross_encoder="some/model")
+    assert "cross-encoder" in [method.name for method in choose_methods("systems", None, with_model)]
+
+
+def test_unknown_methods_are_refused_with_the_legal_names():
+    with pytest.raises(ValueError, match=r"methods must be among encoder, .*; got 'colbert'"):
+        systems("colbert")
+    with pytest.raises(ValueError, match="cross_encoder must be given for the method 'cross-encoder'"):
+        systems("cross-encoder")
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="a name new in it"):
+        register(methods_of("systems")["encoder"])
+    with pytest.raises(ValueError, match="table must be one of systems"):
+        register(replace(methods_of("systems")["encoder"], table="tables"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train", "half", "train must be one of none, lora, full, got 'half'"),
+        ("seeds", 0, "seeds must be at least 1, got 0"),
+        ("seed", -1, "seed must be at least 0"),
+        ("steps", 0, "steps must be at least 1"),
+        ("batch_size", 1, "batch_size must be at least 2"),
+        ("num_negatives", 0, "num_negatives must be at least 1"),
+        ("folds", 1, "folds must be at least 2"),
+        ("learning_rate", 0.0, "learning_rate must be positive"),
+        ("gamma", -1.0, "gamma must not be negative"),
+        ("injected_rate", 0.0, r"injected_rate must be in \(0, 1\]"),
+    ],
+)
+def test_illegal_settings_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        CompareArguments(**{name: value})
+
+
+# -------------------------------------------------------------------- trial and systems
+
+
+def test_what_methods_share_is_made_once_and_counts_for_each(trial):
+    made = []
+
+    def slow():
+        made.append(1)
+        torch.randn(400, 400) @ torch.randn(400, 400)
+        return "maps"
+
+    (first, seconds), (again, seconds_again) = (
+        trial.timed(lambda: trial.once("maps", slow)) for _ in range(2)
+    )
+    assert first == again == "maps" and made == [1]
+    assert seconds_again == pytest.approx(seconds, rel=0.5, abs=2e-3)
+
+
+def test_held_out_queries_are_no_training_queries(task):
+    trial = Trial(task, 3, QUICK)
+    assert len(trial.development.ids) == round(0.15 * 80)
+    assert sorted(trial.development.ids + trial.training.ids) == sorted(task.training.ids)
+    assert Trial(task, 4, QUICK).development.ids != trial.development.ids
+
+
+def test_the_split_dev_serves_where_there_is_one(task):
+    development = task.training.select(np.arange(10))
+    trial = Trial(replace(task, development=development), 0, QUICK)
+    assert trial.development is development and trial.training is task.training
+
+
+def test_all_systems_rank_every_test_query(task, store):
+    arguments = replace(QUICK, seeds=1)
+    results = run_cells([task], choose_methods("systems", None, arguments), arguments, store)
+    for cell, result in results.items():
+        assert result.rows["query_id"].to_pylist() == task.test.ids, cell.method
+        assert result.milliseconds > 0 and result.seconds >= 0
+        assert 0 < result.figures["R@100"] <= 1
+    quality = {cell.method: result.figures["nDCG@10"] for cell, result in results.items()}
+    assert quality["query-map"] > quality["encoder"]
+
+
+def test_an_encoders_figures_are_those_of_an_exact_search(task, store):
+    (result,) = run_cells([task], systems("encoder"), QUICK, store).values()
+    order = np.argsort(-task.test.embeddings @ task.documents.T, axis=1)
+    first = [rows[0] in positives for rows, positives in zip(order, task.test.positives, strict=True)]
+    assert result.rows["R@1"].to_numpy().tolist() == list(map(float, first))
+    discounts = 1 / np.log2(np.arange(2, 12))
+    for gain, name in ((1.0, "nDCG@10"), (2.0, EXPONENTIAL)):  # of grade 1; 2 and 3 of grade 2
+        gains = np.zeros((40, DOCUMENTS))
+        for row, (two, one) in enumerate(task.test.positives):
+            gains[row, two], gains[row, one] = (2.0, 1.0) if gain == 1.0 else (3.0, 1.0)
+        ideal = gains.max(axis=1) * discounts[0] + discounts[1]
+        expected = (np.take_along_axis(gains, order[:, :10], axis=1) @ discounts) / ideal
+        np.testing.assert_allclose(result.rows[name].to_numpy(), expected, rtol=1e-6)
+
+
+def test_reciprocal_ranks_are_summed():
+    first, second = np.array([[1, 2, 3]]), np.array([[3, 9, 1]])
+    assert _fused(first, second, 0.0).tolist() == [[1, 2, 3]]
+    # 1: 1/61 + 1/63; 3: 1/63 + 1/61; the tie goes to the one met first
+    assert _fused(first, second, 1.0).tolist() == [[1, 3, 2]]
+    assert _fused(first, second, 2.0).tolist() == [[3, 1, 9]]
+
+
+def test_a_search_reranks_with_an_adapter_and_maps(task):
+    plain = searcher(task.documents, 10)(task.test)
+    turned = searcher(task.documents, 10, lambda x: -x)(task.test)
+    assert plain.shape == (40, 100)
+    assert (plain[:, 0] != turned[:, 0]).all()
+
+
+def test_a_cross_encoder_reranks_by_its_scores(words, store, cross_encoder):
+    arguments = replace(QUICK, seeds=1, cross_encoder=str(cross_encoder))
+    rank = methods_of("systems")["cross-encoder"]
+    (result,) = run_cells([words], [rank], arguments, store).values()
+    trial = Trial(words, 0, arguments)
+    rows = searcher(words.documents, 20)(words.test)[:, :20]
+    scores = cross_encoder_scores(trial, words.test.texts, words.collection.document_texts, rows)
+    first = np.take_along_axis(rows, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+    expected = [float(row in positives) for row, positives in zip(first, words.test.positives, strict=True)]
+    assert result.rows["R@1"].to_pylist() == expected
+    assert (scores < 0).any() and (scores > 1).any()  # logits, not probabilities
+
+
+def test_a_cross_encoder_and_a_guide_detect_and_denoise(words, store, cross_encoder, tiny_bert):
+    arguments = replace(QUICK, seeds=1, cross_encoder=str(cross_encoder), guide=str(tiny_bert))
+    methods = choose_methods("detection", ["similarity", "guide", "cross-encoder"], arguments)
+    methods += choose_methods("training", ["rocketqa"], arguments)
+    similarity, guide, crossed, denoised = run_cells([words], methods, arguments, store).values()
+    # The guide is the encoder itself here.
+    assert guide.figures["average precision"] == pytest.approx(similarity.figures["average precision"])
+    assert 0 <= crossed.figures["ECE"] <= 1 and "ECE" not in guide.figures
+    assert denoised.rows.num_rows == 12
+
+
+# -------------------------------------------------------------------- ablations
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_readout_left_out_stays_out(place):
+    adapter = without_readout(place)(AdapterConfig(embedding_dim=DIM, hidden_size=4))
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.1)
+    q, c = torch.randn(2, 6, DIM)
+    for _ in range(3):
+        optimizer.zero_grad()
+        adapter(q, c).logits.sum().backward()
+        optimizer.step()
+    assert (adapter.readout.weight[:, place] == 0).all()
+    assert (adapter.readout.weight[:, [i for i in range(3) if i != place]] != 0).any()
+
+
+def test_variants_start_elsewhere():
+    q, c = torch.nn.functional.normalize(torch.randn(2, 6, DIM), dim=-1)
+    config = AdapterConfig(embedding_dim=DIM, hidden_size=4)
+    cosines = (q * c).sum(-1) / config.tau
+    assert not torch.allclose(RandomStart(config)(q, c).logits, cosines, atol=1e-3)
+    torch.manual_seed(0)
+    residual = RandomStart(config)
+    torch.manual_seed(0)
+    bare = NoResidual(config)
+    a = residual(q, c).adapted - c
+    expected = torch.nn.functional.cosine_similarity(q, a, dim=-1) / config.tau
+    torch.testing.assert_close(bare(q, c).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_ablations_stand_beside_the_full_adapter(task, store):
+    arguments = replace(QUICK, seeds=1)
+    results = run_cells([task], choose_methods("ablations", None, arguments), arguments, store)
+    (adapter,) = run_cells([task], systems("adapter"), arguments, store).values()
+    full = results[Cell("ablations", "made", "full", 0)]
+    assert full.rows.equals(adapter.rows)
+    (table,) = make_tables(results)
+    assert table["reference"] == "full" and len(table["rows"]) == len(methods_of("ablations"))

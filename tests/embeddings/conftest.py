@@ -1,0 +1,18 @@
+"""What tests of encoding share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+
+@pytest.fixture
+def model(tiny_bert: Path) -> SentenceTransformer:
+    return SentenceTransformer(str(tiny_bert), device="cpu")
+
+
+def cache_folder(cache_dir: Path) -> Path:
+    (folder,) = cache_dir.iterdir()
+    return folder

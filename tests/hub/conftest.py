@@ -1,0 +1,69 @@
+"""A Hub on this machine, and two models to share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from huggingface_hub import constants, file_download, hf_api
+from huggingface_hub.utils import _http, close_session
+from transformers.utils import hub as transformers_hub
+
+from hub_server import WRITER, HubServer
+from retriever_models import make_adapter
+from rrra_hf import RRRAModel
+from sharing import BASE, LORA, put
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub, and this process's client talking to it as a user who may write.
+
+    The client takes address and cache from the environment when it is imported, which was long ago: hence
+    the changes of its constants. Processes that the tests start are given the environment variables.
+    """
+    with HubServer() as server:
+        monkeypatch.setenv("HF_TOKEN", WRITER)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_URL_HOSTS": constants.HF_URL_HOSTS | {"127.0.0.1"},
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(hf_api.api, "endpoint", server.url)
+        monkeypatch.setattr(transformers_hub, "_hf_api", None)
+        without_waiting = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+        for module in (_http, file_download):
+            monkeypatch.setattr(module, "time", without_waiting)
+        close_session()
+        yield server
+        close_session()
+
+
+@pytest.fixture
+def lora_model(hub: HubServer, tiny_bert: Path) -> RRRAModel:
+    """A model with LoRA whose base model is on the Hub."""
+    put(hub, BASE, tiny_bert)
+    model = RRRAModel.from_encoder(BASE, lora=LORA, adapter={"hidden_size": 8, "lambda_": 0.5})
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+    model.adapter.load_state_dict(make_adapter().state_dict())
+    return model
+
+
+@pytest.fixture
+def plain_model(tiny_bert: Path) -> RRRAModel:
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8})
+    model.adapter.load_state_dict(make_adapter(seed=3).state_dict())
+    return model

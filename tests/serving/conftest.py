@@ -1,0 +1,42 @@
+"""What tests of serving share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from rrra_hf import RRRAModel
+from rrra_hf.retrieval import Retriever
+from running import CORPUS, Server, started
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A retriever on disk, whose adapter changes the ranking."""
+    torch.manual_seed(0)
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5})
+    with torch.no_grad():
+        for parameter in model.adapter.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    path = tmp_path_factory.mktemp("serve") / "retriever"
+    Retriever(model).index(CORPUS).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
+    with started(folder) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def server(servers: tuple[Server, Server]) -> Server:
+    return servers[0]
+
+
+@pytest.fixture(scope="module")
+def retriever(folder: Path) -> Retriever:
+    return Retriever.from_pretrained(folder, device="cpu")

@@ -1,0 +1,80 @@
+"""Jobs that wait are done together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from rrra_hf.serving.batching import Batcher, Busy
+
+
+def test_jobs_that_wait_are_done_together_if_they_may() -> None:
+    calls: list[list[int]] = []
+    release = threading.Event()
+
+    def work(items: list[int]) -> list[int]:
+        release.wait(5)
+        calls.append(items)
+        return [10 * item for item in items]
+
+    async def main() -> list[Any]:
+        batcher = Batcher("test", threads=1, batch=3, waiting=10)
+        jobs = [("a", [0]), ("a", [1]), ("b", [2]), ("a", [3, 4]), ("a", [5]), (None, [6]), (None, [7])]
+        tasks = [asyncio.create_task(batcher.run(work, items, 5.0, key)) for key, items in jobs]
+        await asyncio.sleep(0)
+        release.set()
+        results = await asyncio.gather(*tasks)
+        batcher.close()
+        return results
+
+    assert asyncio.run(main()) == [[0], [10], [20], [30, 40], [50], [60], [70]]
+    assert calls == [[0], [1, 3, 4], [2], [5], [6], [7]]
+
+
+def test_jobs_fail_together_and_later_ones_do_not() -> None:
+    def work(items: list[int]) -> list[int]:
+        return [1 // item for item in items]
+
+    async def main() -> list[Any]:
+        batcher = Batcher("test", threads=1, batch=8, waiting=10)
+        tasks = [asyncio.create_task(batcher.run(work, [item], 5.0, "key")) for item in (1, 0, 1)]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        results.append(await batcher.run(work, [1], 5.0, "key"))
+        batcher.close()
+        return results
+
+    first, second, third, last = asyncio.run(main())
+    assert (first, last) == ([1], [1])
+    assert isinstance(second, ZeroDivisionError)
+    assert isinstance(third, ZeroDivisionError)
+
+
+def test_job_that_waited_too_long_is_never_begun() -> None:
+    done: list[int] = []
+    release = threading.Event()
+
+    def work(items: list[int]) -> list[int]:
+        release.wait(5)
+        done.extend(items)
+        return items
+
+    async def main() -> None:
+        batcher = Batcher("test", threads=1, batch=1, waiting=1)
+        running = asyncio.create_task(batcher.run(work, [1], 5.0))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(batcher.run(work, [2], 0.05))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="1 requests are waiting already"):
+            await batcher.run(work, [3], 5.0)
+        with pytest.raises(asyncio.TimeoutError):
+            await waiting
+        release.set()
+        assert await running == [1]
+        assert await batcher.run(work, [4], 5.0) == [4]
+        batcher.close()
+
+    asyncio.run(main())
+    assert done == [1, 4]

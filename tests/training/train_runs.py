@@ -1,0 +1,46 @@
+"""Runs of `train` at small size, and what comes of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rrra_hf.data import Collection
+from rrra_hf.fitting import FitArguments
+from rrra_hf.training import TrainArguments
+from tiny import word_collection
+
+FIT = FitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
+
+
+ARGUMENTS = TrainArguments(
+    batch_size=8,
+    stage1_epochs=2,
+    stage3_epochs=2,
+    learning_rate=1e-3,
+    save_steps=4,
+    folds=2,
+    fit=FIT,
+)
+
+
+def make_collection(development: bool = False) -> Collection:
+    return word_collection(40, train=50, dev=10) if development else word_collection(40, train=60)
+
+
+def without_seconds(results: Any) -> Any:
+    if isinstance(results, dict):
+        return {name: without_seconds(value) for name, value in results.items() if name != "seconds"}
+    return results
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything that two equal runs have in common."""
+    return {
+        "results": without_seconds(json.loads((run / "results.json").read_text())),
+        "history": [json.loads((run / stage / "history.json").read_text()) for stage in ("stage1", "stage3")],
+        "weights": (run / "model/model.safetensors").read_bytes(),
+        "config": json.loads((run / "model/config.json").read_text()),
+        "stage 1 weights": (run / "stage1/model/model.safetensors").read_bytes(),
+    }
