@@ -18,6 +18,8 @@ from numpy.testing import assert_array_equal
 from mined import assert_same, make_pool
 from rrra_hf.candidates import CandidatePool, mine_embeddings
 
+SAVED_BY_VERSION_1 = Path(__file__).parents[1] / "data" / "saved_by_version_1"
+
 
 def test_a_pool_reads_as_ids() -> None:
     pool = make_pool()
@@ -48,7 +50,7 @@ def test_a_pool_without_fingerprints_is_not_refused() -> None:
     ("changes", "message"),
     [
         ({"query_ids": ["q", "q"]}, "query_ids must be unique"),
-        ({"positives": [[0]]}, r"positives must have one entry a query \(2\), got 1"),
+        ({"positives": [[0]]}, r"positives must have one entry per query \(2\), got 1"),
         ({"positives": [[0], [3]]}, "positives must hold rows of the 3 documents, got 0 to 3"),
         ({"positives": [[0], [-1]]}, "positives must hold rows of the 3 documents, got -1 to 0"),
         ({"candidates": np.array([2, 1])}, r"candidates must have shape \(2, depth\), got \(2,\)"),
@@ -74,6 +76,10 @@ def test_the_files_of_a_pool_can_be_read_by_others(tmp_path: Path) -> None:
     }
     assert pq.read_table(tmp_path / "pool" / "documents.parquet")["document_id"].to_pylist() == list("abc")
     assert json.loads((tmp_path / "pool" / "pool.json").read_text())["depth"] == 2
+
+
+def test_a_pool_of_format_version_1_opens() -> None:
+    assert_same(CandidatePool.load(SAVED_BY_VERSION_1 / "pool"), make_pool())
 
 
 def test_an_empty_pool_can_be_saved(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_bad_documents_change_nothing(make_documents: Documents) -> None:
         (["b", ""], np.ones((2, 2)), "ids must be non-empty strings, got '' at position 1"),
         (["b", 3], np.ones((2, 2)), "ids must be non-empty strings, got 3 at position 1"),
         ("bc", np.ones((2, 2)), "ids must be a sequence of strings, got the string 'bc'"),
-        (["b"], np.ones((2, 2)), r"ids must have one entry an embedding \(2\), got 1"),
+        (["b"], np.ones((2, 2)), r"ids must have one entry per embedding \(2\), got 1"),
         (["b"], np.ones((1, 3)), "embeddings must have dimension 2, got 3"),
         (["b"], np.array([[np.inf, 0]]), "embeddings must be finite"),
     ]:

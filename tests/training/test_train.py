@@ -20,8 +20,9 @@ from sentence_transformers.sentence_transformer.data_collator import SentenceTra
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.embeddings import embed_collection
+from rrra_hf.models.files_rrra import write_json
 from rrra_hf.training import TrainArguments, train
-from rrra_hf.training.run_folder import RunFolder, write_json
+from rrra_hf.training.run_folder import RunFolder
 from rrra_hf.training.train import _Stages
 from rrra_hf.training.train_data import with_development
 from train_runs import ARGUMENTS, FIT, make_collection, outcome

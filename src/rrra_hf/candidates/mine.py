@@ -269,7 +269,7 @@ def _ids(ids: Sequence[str] | None, count: int, name: str) -> list[str]:
     if ids is None:
         return [str(row) for row in range(count)]
     if len(ids) != count:
-        raise ValueError(f"{name} must have one entry an embedding ({count}), got {len(ids)}.")
+        raise ValueError(f"{name} must have one entry per embedding ({count}), got {len(ids)}.")
     return list(ids)
 
 
@@ -278,7 +278,7 @@ def _check_rows(
 ) -> list[np.ndarray]:
     """Return each query's rows, sorted and unique, if all are rows of the corpus."""
     if len(row_lists) != n_queries:
-        raise ValueError(f"{name} must have one entry a query ({n_queries}), got {len(row_lists)}.")
+        raise ValueError(f"{name} must have one entry per query ({n_queries}), got {len(row_lists)}.")
     checked = []
     for query, rows in enumerate(row_lists):
         unique = np.unique(np.asarray(rows))

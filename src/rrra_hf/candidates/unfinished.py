@@ -1,4 +1,4 @@
-"""A pool while it is mined: a file for each block of queries, beside the folder that the pool will be in."""
+"""A pool while it is mined: one file per block of queries, beside the folder of the finished pool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from ..embeddings.shards import claimed
 from ..embeddings.storage import load_columns, save_columns
-from .pool import META_NAME, CandidatePool, check_replaceable
+from ..models.files_rrra import check_replaceable, write_aside
+from .pool import CandidatePool
+from .pool_files import FILE_NAMES, META_NAME, write_pool
 
 logger = logging.getLogger(__name__)
 
@@ -20,13 +22,13 @@ Search = Callable[[slice], tuple[np.ndarray, np.ndarray]]
 
 
 class UnfinishedPool:
-    """The blocks of a pool that are mined already, whichever process mined them.
+    """The blocks of a pool that are mined already, by any process.
 
     Args:
-        folder: Where the pool will be.
-        mining: Fingerprint of all that decides the pool.
+        folder: Folder of the finished pool.
+        mining: Fingerprint of everything that decides the pool.
         blocks: The queries, block by block.
-        depth: Candidates a query.
+        depth: Candidates per query.
 
     Raises:
         ValueError: If the folder holds other files.
@@ -34,7 +36,7 @@ class UnfinishedPool:
 
     def __init__(self, folder: Path, mining: str, blocks: Sequence[slice], depth: int):
         if folder.exists():
-            check_replaceable(folder)
+            check_replaceable(folder, FILE_NAMES)
         self.folder = folder
         self.mining = mining
         self.blocks = blocks
@@ -42,7 +44,7 @@ class UnfinishedPool:
         self.shards = folder.with_name(f".{folder.name}.{mining}")
 
     def finished(self) -> bool:
-        """Whether the folder holds this very pool."""
+        """Whether the folder holds this pool, finished."""
         try:
             meta = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
             return meta["fingerprint"]["mining"] == self.mining
@@ -50,17 +52,17 @@ class UnfinishedPool:
             return False
 
     def load(self) -> CandidatePool:
-        """Return the pool that is finished, and remove what an interruption at the very end left."""
+        """Return the finished pool, and remove what an interruption at the very end left."""
         shutil.rmtree(self.shards, ignore_errors=True)
         return CandidatePool.load(self.folder)
 
     def mine(self, search: Search, block: slice, wait: bool = False) -> None:
-        """Search for a block of queries and keep what is found, if nobody has done so or is about to.
+        """Mine a block of queries and keep what is found, unless another process has done so or is doing it.
 
         Args:
             search: Returns rows and scores of a block.
             block: Which queries.
-            wait: Wait for a process that is about to, in case that it dies.
+            wait: Wait for the other process, and mine the block if that process dies.
         """
         path = self._path(block)
         if self._done(path, block):
@@ -73,11 +75,11 @@ class UnfinishedPool:
     def finish(
         self, search: Search, make_pool: Callable[[np.ndarray, np.ndarray], CandidatePool]
     ) -> CandidatePool:
-        """Mine what other processes left undone, save the pool, and return it.
+        """Mine what is left, save the pool, and return it.
 
         Args:
             search: Returns rows and scores of a block.
-            make_pool: Makes the pool of the candidates' rows and scores.
+            make_pool: Makes the pool from the candidates' rows and scores.
         """
         for block in self.blocks:
             self.mine(search, block, wait=True)
@@ -85,7 +87,8 @@ class UnfinishedPool:
             if self.finished():
                 return self.load()
             pool = make_pool(*self._merged())
-            pool.replace(self.folder, self.shards / "pool")
+            with write_aside(self.folder, owned=FILE_NAMES, scratch=self.shards) as temporary:
+                write_pool(temporary, **vars(pool))
         shutil.rmtree(self.shards, ignore_errors=True)
         return pool
 

@@ -67,7 +67,7 @@ def demo(
     from ..fitting import FitArguments, fit_adapter
     from ..retrieval import Retriever
     from ..training import TrainArguments, train
-    from ..training.run_folder import read_json
+    from ..models.files_rrra import read_json
 
     collection = _collection(out, documents)
     job = _Demo(collection)

@@ -86,7 +86,7 @@ def train(
     from ..fitting import FitArguments
     from ..training import TrainArguments
     from ..training import train as run
-    from ..training.run_folder import read_json
+    from ..models.files_rrra import read_json
 
     fit_changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
     with bad_arguments(**OPTIONS):

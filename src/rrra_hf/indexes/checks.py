@@ -55,7 +55,7 @@ def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
         if not isinstance(document_id, str) or not document_id:
             raise ValueError(f"ids must be non-empty strings, got {document_id!r} at position {position}.")
     if count is not None and len(ids) != count:
-        raise ValueError(f"ids must have one entry an embedding ({count}), got {len(ids)}.")
+        raise ValueError(f"ids must have one entry per embedding ({count}), got {len(ids)}.")
     return ids
 
 

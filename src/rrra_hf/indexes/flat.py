@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from ..embeddings import check_embeddings
-from ..embeddings.storage import atomic_path
+from ..models.files_rrra import write_aside
 from .checks import check_rows, check_search, normalized
 from .exact import best
 
@@ -101,7 +101,7 @@ class FlatIndex:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a file in FAISS's own format, complete or not at all."""
-        with atomic_path(path) as temporary:
+        with write_aside(path) as temporary:
             faiss.write_index(self._index, str(temporary))
 
     @classmethod

@@ -138,7 +138,7 @@ def _remove(path: Path) -> None:
 def write_json(path: str | PathLike[str], content: Any) -> None:
     """Write a JSON file, complete or not at all."""
     with write_aside(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | PathLike[str]) -> Any:

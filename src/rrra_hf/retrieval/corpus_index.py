@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +11,15 @@ import pyarrow.parquet as pq
 
 from ..candidates import DocumentFeatures
 from ..embeddings import texts_fingerprint
-from ..embeddings.storage import read_meta
 from ..indexes import Index, load_index
+from ..models.files_rrra import read_meta, write_json
 from .documents import SCHEMA, document_texts
 
 VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
 FEATURES_NAME = "features.safetensors"
 META_NAME = "meta.json"
+FILE_NAMES = (VECTORS_NAME, DOCUMENTS_NAME, FEATURES_NAME, META_NAME)
 FORMAT_VERSION = 2
 
 
@@ -76,7 +76,7 @@ class CorpusIndex:
             "corpus": self.corpus,
             "features": self.features is not None,
         }
-        (directory / META_NAME).write_text(json.dumps(meta, indent=2) + "\n")
+        write_json(directory / META_NAME, meta)
 
     @classmethod
     def load(cls, directory: Path, encoder: str) -> CorpusIndex:
@@ -91,7 +91,7 @@ class CorpusIndex:
                 to the others; the message names the file.
         """
         meta = read_meta(
-            directory / META_NAME, FORMAT_VERSION, ("documents", "dim", "encoder", "corpus", "features")
+            directory / META_NAME, {FORMAT_VERSION}, ("documents", "dim", "encoder", "corpus", "features")
         )
         if meta["encoder"] != encoder:
             raise ValueError(

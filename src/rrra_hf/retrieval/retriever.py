@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,16 +21,23 @@ from ..candidates import DocumentFeatures, count_words
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
 from ..indexes import Index, make_index
 from ..indexes.choose import check_kind
-from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from ..models.adapter_rrra import CONFIG_NAME, WEIGHTS_NAME, RetrieverAdapter
 from ..models.download_rrra import check_downloads, named_connection_errors
+from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
-from .corpus_index import CorpusIndex
+from .corpus_index import FILE_NAMES, CorpusIndex
 from .documents import Corpus, document_table, document_texts
 from .reranking import relevance, rerank
 from .results import Hit, RankedDocument
 
 INDEX_FOLDER = "index"
 ADAPTER_FOLDER = "adapter"
+# What an earlier model and its index may have left in a folder that a retriever is saved to.
+OWNED = [
+    "model*.safetensors*",
+    *(f"{ADAPTER_FOLDER}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)),
+    *(f"{INDEX_FOLDER}/{name}" for name in FILE_NAMES),
+]
 # Embeddings handled at a time: they may be memory-mapped, and a matrix of candidates goes with each.
 BLOCK_SIZE = 4096
 
@@ -471,16 +477,14 @@ class Retriever:
                 f"The model was changed after the corpus was indexed (fingerprint {self._corpus.encoder}, "
                 f"now {self._fingerprint()}); index the corpus again before saving."
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-            new = Path(temporary) / "new"
-            new.mkdir()
+        # Without its index a folder is still a model; with another model's it would be neither.
+        last = [CONFIG_NAME, INDEX_FOLDER]
+        with write_aside(target, owned=OWNED, keep_others=True, last=last) as new:
             self.encoder.save_pretrained(str(new), create_model_card=False)
             if self._adapter is not None:
                 self._adapter.save_pretrained(new / ADAPTER_FOLDER)
             if self._corpus is not None:
                 self._corpus.save(new / INDEX_FOLDER)
-            _replace(new, target)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Retriever:
@@ -595,21 +599,3 @@ def _download(repo_id: str, options: dict[str, Any]) -> Path:
         folder = Path(snapshot_download(repo_id, **hub))
     check_downloads(folder / file.filename for file in files if file.will_download)
     return folder
-
-
-def _replace(new: Path, target: Path) -> None:
-    """Move a complete folder to its place, or its files over those of a model that is there."""
-    if not target.exists():
-        new.rename(target)
-        return
-    # Without its index a folder is still a model; with another model's it would be neither.
-    for name in (INDEX_FOLDER, ADAPTER_FOLDER):
-        shutil.rmtree(target / name, ignore_errors=True)
-    names = {path.name for path in new.iterdir()}
-    for path in sorted(new.iterdir(), key=lambda path: path.name == INDEX_FOLDER):
-        if path.is_dir():
-            shutil.rmtree(target / path.name, ignore_errors=True)
-        path.replace(target / path.name)
-    for path in target.glob("model*.safetensors*"):
-        if path.name not in names:
-            path.unlink()

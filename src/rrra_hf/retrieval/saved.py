@@ -27,8 +27,8 @@ from ..fitting.tuning import RELIABILITY_BINS
 from ..indexes import FlatIndex
 from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig, RRRAConfig
+from ..models.files_rrra import read_json, write_json
 from ..models.modeling_rrra import RRRAModel
-from ..training.run_folder import read_json, write_json
 from .reranking import relevance, rerank
 from .retriever import ADAPTER_FOLDER
 

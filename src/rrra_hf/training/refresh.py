@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from ..labels import best_positive_scores, drop_above_positive
 from ..losses import CachedRRRALoss, RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
+from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
 from .processes import joined_processes
 from .resampler import Resampler, sorted_rows
@@ -245,13 +245,10 @@ class Refresh(TrainerCallback):
         if self.drop_above_positive:
             positive_scores = best_positive_scores(embeddings.queries, embeddings.documents, pool.positives)
             pool = drop_above_positive(pool, positive_scores)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.output_dir, prefix=".step-") as temporary:
-            new = Path(temporary) / "new"
-            pool.save(new / "pool")
+        with write_aside(self._folder(step)) as temporary:
+            pool.save(temporary / "pool")
             if adapter is not None:
-                adapter.save_pretrained(new / "adapter")
-            new.rename(self._folder(step))
+                adapter.save_pretrained(temporary / "adapter")
         logger.info(
             "Refresh at step %d: %.1f seconds, %.1f %% of the candidates changed, mean false-negative "
             "probability %.3f",

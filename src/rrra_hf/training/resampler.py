@@ -16,9 +16,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..candidates import CandidatePool
 from ..candidates.labelled import pair_rows
 from ..data import Collection
-from ..embeddings.storage import atomic_path
 from ..evaluation.checks import check_count
 from ..labels import draw, rrra_strategy
+from ..models.files_rrra import write_aside
 
 Strategy = Callable[[CandidatePool], tuple[np.ndarray, np.ndarray | None]]
 """Pool to chances `(n, k)` of being drawn, and weights `(n, k)`, or None where all weigh 1."""
@@ -189,7 +189,7 @@ class Resampler(TrainerCallback):
             "negatives": self._negatives[pairs],
             "weights": self._negative_weights[pairs],
         }
-        with atomic_path(path) as temporary:
+        with write_aside(path) as temporary:
             save_file(content, temporary)
 
     def load_draws(self, path: str | os.PathLike[str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..embeddings.storage import atomic_path
+from ..models.files_rrra import read_json, write_json
 from .processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -115,20 +115,6 @@ class RunFolder:
                 {name: read_json(self.path / name / RESULTS_NAME) for name in stages},
             )
         )
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, complete or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a damaged one is a ValueError that names it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from ..fitting.fit_model import words_to_read
 from ..labels import best_positive_scores, drop_above_positive, rrra_strategy
 from ..losses import RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
+from ..models.files_rrra import read_json, write_json
 from ..models.modeling_rrra import RRRAModel
 from ..retrieval.measure import measure
 from .contrastive import progress_bars_on_terminals_only, train_contrastive
@@ -35,7 +36,7 @@ from .launch import check_launch
 from .processes import Processes, joined_processes
 from .refresh import Refresh
 from .resampler import Resampler
-from .run_folder import RESULTS_NAME, RunFolder, read_json, write_json
+from .run_folder import RESULTS_NAME, RunFolder
 from .train_arguments import TrainArguments
 from .train_data import pair_dataset, with_development
 

@@ -1,0 +1,155 @@
+"""The files of a candidate pool: Parquet, with JSON that describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..models.files_rrra import read_meta, write_json
+
+META_NAME = "pool.json"
+DOCUMENTS_NAME = "documents.parquet"
+QUERIES_NAME = "queries.parquet"
+FILE_NAMES = (META_NAME, DOCUMENTS_NAME, QUERIES_NAME)
+FORMAT_VERSION = 2
+# The column of probabilities in each version of the format.
+PROBABILITY_COLUMN = {1: "false_negative_probability", FORMAT_VERSION: "probability"}
+QUERIES_SCHEMA = pa.schema(
+    {
+        "query_id": pa.large_string(),
+        "positive_ids": pa.large_list(pa.large_string()),
+        "candidate_ids": pa.large_list(pa.large_string()),
+        "scores": pa.large_list(pa.float32()),
+        "probability": pa.large_list(pa.float32()),
+    }
+)
+# Queries written at a time.
+BLOCK_SIZE = 4096
+
+
+def write_pool(
+    folder: Path,
+    *,
+    query_ids: list[str],
+    document_ids: list[str],
+    positives: list[np.ndarray],
+    candidates: np.ndarray,
+    scores: np.ndarray,
+    probability: np.ndarray | None,
+    fingerprint: dict[str, str],
+) -> None:
+    """Write the fields of a `CandidatePool` to a new folder."""
+    folder.mkdir(parents=True)
+    ids = _strings(document_ids)
+    pq.write_table(pa.table({"document_id": ids}), folder / DOCUMENTS_NAME)
+    with pq.ParquetWriter(folder / QUERIES_NAME, QUERIES_SCHEMA) as writer:
+        # Block by block: the ids of all candidates at once take more memory than the pool.
+        for start in range(0, len(query_ids), BLOCK_SIZE):
+            block = slice(start, start + BLOCK_SIZE)
+            kept = candidates[block] >= 0
+            offsets = _offsets(kept.sum(axis=1))
+            columns = [
+                _strings(query_ids[block]),
+                _id_lists(positives[block], ids),
+                pa.LargeListArray.from_arrays(offsets, ids.take(pa.array(candidates[block][kept]))),
+                pa.LargeListArray.from_arrays(offsets, pa.array(scores[block][kept])),
+                pa.nulls(len(kept), pa.large_list(pa.float32()))
+                if probability is None
+                else pa.LargeListArray.from_arrays(offsets, pa.array(probability[block][kept])),
+            ]
+            writer.write_table(pa.table(columns, schema=QUERIES_SCHEMA))
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "queries": len(query_ids),
+        "documents": len(document_ids),
+        "depth": candidates.shape[1],
+        "fingerprint": fingerprint,
+    }
+    write_json(folder / META_NAME, meta)
+
+
+def read_pool(folder: Path) -> dict[str, Any]:
+    """Return the fields of the `CandidatePool` in a folder.
+
+    Raises:
+        ValueError: If a file is missing or damaged; the message names the file.
+    """
+    names = ("format_version", "queries", "documents", "depth", "fingerprint")
+    meta = read_meta(folder / META_NAME, PROBABILITY_COLUMN.keys(), names)
+    documents = _read_table(folder / DOCUMENTS_NAME, meta["documents"])
+    queries = _read_table(folder / QUERIES_NAME, meta["queries"])
+    try:
+        return _fields(meta, documents, queries)
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{folder / QUERIES_NAME} does not hold a candidate pool: {error}") from error
+
+
+def _fields(meta: dict[str, Any], documents: pa.Table, queries: pa.Table) -> dict[str, Any]:
+    document_ids = documents["document_id"].combine_chunks()
+    lists = {name: queries[name].combine_chunks() for name in queries.column_names}
+    positive_ends = np.cumsum(_lengths(lists["positive_ids"]))
+    filled = np.arange(meta["depth"]) < _lengths(lists["candidate_ids"])[:, None]
+    probabilities = lists[PROBABILITY_COLUMN[meta["format_version"]]]
+    return {
+        "query_ids": lists["query_id"].to_pylist(),
+        "document_ids": document_ids.to_pylist(),
+        "positives": np.split(_rows(lists["positive_ids"], document_ids), positive_ends)[:-1],
+        "candidates": _scatter(_rows(lists["candidate_ids"], document_ids), filled, -1),
+        "scores": _scatter(lists["scores"].flatten().to_numpy(), filled, -np.inf),
+        "probability": None
+        if probabilities.null_count == len(probabilities)
+        else _scatter(probabilities.flatten().to_numpy(), filled, np.nan),
+        "fingerprint": meta["fingerprint"],
+    }
+
+
+def _read_table(path: Path, count: int) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is missing or damaged: {error}") from error
+    if table.num_rows != count:
+        raise ValueError(f"{path} is damaged: it has {table.num_rows} rows, not {count}.")
+    return table
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    return pa.array(values, type=pa.large_string())
+
+
+def _offsets(lengths: Sequence[int] | np.ndarray) -> pa.Array:
+    return pa.array(np.cumsum([0, *lengths]), type=pa.int64())
+
+
+def _id_lists(row_lists: list[np.ndarray], document_ids: pa.Array) -> pa.Array:
+    rows = np.concatenate(row_lists)
+    return pa.LargeListArray.from_arrays(
+        _offsets([len(rows) for rows in row_lists]), document_ids.take(pa.array(rows))
+    )
+
+
+def _lengths(lists: pa.Array) -> np.ndarray:
+    return lists.value_lengths().to_numpy()
+
+
+def _rows(id_lists: pa.Array, document_ids: pa.Array) -> np.ndarray:
+    """Return the rows of the documents in all lists, one list after the other."""
+    rows = pc.index_in(id_lists.flatten(), value_set=document_ids)
+    if rows.null_count:
+        raise ValueError(f"{rows.null_count} document ids are not in {DOCUMENTS_NAME}")
+    return rows.to_numpy()
+
+
+def _scatter(values: np.ndarray, filled: np.ndarray, empty: float) -> np.ndarray:
+    """Return a matrix that holds `values`, row by row, where `filled` is true, and `empty` elsewhere."""
+    if len(values) != filled.sum():
+        raise ValueError(f"{len(values)} values for {filled.sum()} candidates")
+    matrix = np.full(filled.shape, empty, dtype=values.dtype)
+    matrix[filled] = values
+    return matrix
