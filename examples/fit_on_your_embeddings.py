@@ -1,11 +1,11 @@
-"""Fit an adapter on embeddings that you already have: no text, no encoder, minutes on one core.
+"""Fit an adapter on embeddings that you already have: without texts or an encoder, in minutes on one core.
 
-To play with:    python examples/fit_on_your_embeddings.py --make-sample sample
-On your own:     python examples/fit_on_your_embeddings.py --queries queries.parquet \
-                     --documents documents.npy --pairs pairs.jsonl --out my-adapter
+With sample data:    python examples/fit_on_your_embeddings.py --make-sample sample
+With your own:       python examples/fit_on_your_embeddings.py --queries queries.parquet \
+                         --documents documents.npy --pairs pairs.jsonl --out my-adapter
 
-Embeddings: Parquet or Arrow files with the columns `id` and `embedding` (a list of floats), or an .npy
-file, whose ids are its row numbers. Pairs: one JSON object a line, {"query": id, "document": id}.
+Embeddings are Parquet or Arrow files with the columns `id` and `embedding` (a list of floats), or .npy files,
+whose ids are row numbers. Pairs are JSON objects, one per line: {"query": id, "document": id}.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rrra_hf import FitArguments, RetrieverAdapter, fit_adapter
-from rrra_hf.evaluation import ndcg_per_query, reorder
+from rrra_hf.embeddings.vectors import rerank_vectors
+from rrra_hf.evaluation import ndcg_per_query
 from rrra_hf.indexes import FlatIndex
 
 DEPTH = 100
 
 
 def main() -> None:
-    """Read, hold queries out, fit, measure, save, and rerank one query."""
+    """Read embeddings, hold out queries, fit an adapter, measure it, save it, and rerank one query."""
     options = parse_options()
     query_ids, queries = read_embeddings(options.queries)
     document_ids, documents = read_embeddings(options.documents)
@@ -38,22 +39,22 @@ def main() -> None:
         queries[taught],
         documents,
         [positives[row] for row in taught],
-        arguments=FitArguments(stage1=options.stage1, max_steps=options.max_steps, seed=options.seed),
+        arguments=FitArguments(maps=options.maps, seed=options.seed),
     )
     relevant = [positives[row] for row in held_out]
     before = ndcg(rank(queries[held_out], documents), relevant)
     after = ndcg(rank(queries[held_out], documents, adapter), relevant)
-    print(f"nDCG@10 of {len(held_out)} held-out queries: {before:.3f} before, {after:.3f} after")
+    print(f"nDCG@10 on {len(held_out)} held-out queries: {before:.3f} before, {after:.3f} after")
     adapter.save_pretrained(options.out)
 
-    # What an application does: its index (of mapped documents, if there is a map of them) returns
-    # candidates, the adapter puts them in order.
+    # Your application does the same. Its index holds mapped documents (if the adapter maps documents) and is
+    # searched with mapped queries. The adapter then reranks what the index returns.
     adapter = RetrieverAdapter.from_pretrained(options.out)
     query, documents = adapter.map_queries(queries[held_out[:1]]), adapter.map_documents(documents)
-    [candidates] = rank(query, documents)
+    [candidates] = search(query, documents)
     [scores] = adapter.rerank(query, documents[candidates[None]])
     [probabilities] = adapter.probability(query, documents[candidates[None]])
-    print(f"Query {query_ids[held_out[0]]}: its first five documents, reranked")
+    print(f"Query {query_ids[held_out[0]]}: the first five documents after reranking")
     for place in np.argsort(-scores, kind="stable")[:5]:
         mark = "labelled" if candidates[place] in relevant[0] else ""
         name = document_ids[candidates[place]]
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def read_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
-    """Return ids and embeddings, `(n, dim)`; an .npy file stays on disk."""
+    """Return ids and embeddings, `(n, dim)`. An .npy file is mapped into memory."""
     if path.suffix == ".npy":
         embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
         return [str(row) for row in range(len(embeddings))], embeddings
@@ -75,7 +76,7 @@ def read_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def read_pairs(path: Path, query_ids: list[str], document_ids: list[str]) -> dict[int, np.ndarray]:
-    """Return, for each labelled query's row, the rows of its documents."""
+    """Return the rows of the labelled documents, by the row of the query."""
     query_row = {name: row for row, name in enumerate(query_ids)}
     document_row = {name: row for row, name in enumerate(document_ids)}
     positives: dict[int, list[int]] = {}
@@ -84,23 +85,26 @@ def read_pairs(path: Path, query_ids: list[str], document_ids: list[str]) -> dic
             pair = json.loads(line)
             query, document = query_row[str(pair["query"])], document_row[str(pair["document"])]
         except (ValueError, TypeError, KeyError) as error:
-            raise SystemExit(f"{path}, line {number}: no pair of known ids ({error}): {line[:80]}") from error
+            raise SystemExit(
+                f"{path}, line {number}: not a pair of known ids ({error}): {line[:80]}"
+            ) from error
         positives.setdefault(query, []).append(document)
     return {row: np.unique(documents) for row, documents in positives.items()}
 
 
-def rank(queries: np.ndarray, documents: np.ndarray, adapter: RetrieverAdapter | None = None) -> np.ndarray:
-    """Return the rows of each query's nearest documents, best first, reranked if there is an adapter."""
-    if adapter is not None:
-        queries, documents = adapter.map_queries(queries), adapter.map_documents(documents)
+def search(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """Return the rows of each query's nearest documents, best first."""
     index = FlatIndex(documents.shape[1])
     index.add(documents)
-    cosines, rows = index.search(queries, DEPTH)
+    return index.search(queries, DEPTH)[1]
+
+
+def rank(queries: np.ndarray, documents: np.ndarray, adapter: RetrieverAdapter | None = None) -> np.ndarray:
+    """Return the rows of each query's nearest documents, reranked if there is an adapter."""
     if adapter is None:
-        return rows
-    blocks = np.array_split(np.arange(len(queries)), -(-len(queries) // 64))
-    scores = [adapter.rerank(queries[block], documents[rows[block]], cosines[block]) for block in blocks]
-    return reorder(rows, np.concatenate(scores))
+        return search(queries, documents)
+    found = search(adapter.map_queries(queries), adapter.map_documents(documents))
+    return rerank_vectors(adapter, queries, documents, found)[0]
 
 
 def ndcg(rankings: np.ndarray, relevant: list[np.ndarray]) -> float:
@@ -110,11 +114,11 @@ def ndcg(rankings: np.ndarray, relevant: list[np.ndarray]) -> float:
 
 
 def make_sample(folder: Path, documents: int = 2000, dim: int = 64, topics: int = 20, seed: int = 0) -> None:
-    """Write a synthetic sample: half of the dimensions say what a text means, half in which topic's words.
+    """Write synthetic embeddings: half of the dimensions are a text's meaning, half are the words of a topic.
 
-    A query means what its document means and is worded like some topic, any one. An encoder's cosine
-    can't tell the halves apart (they are rotated into each other), and ranks that topic's documents
-    high. An adapter can learn it.
+    A query means the same as its document, but has the words of a random topic. The cosine can't tell the two
+    halves apart, because they are rotated into each other, so it ranks documents of that topic high. An
+    adapter can learn the difference.
     """
     rng = np.random.default_rng(seed)
     meaning = rng.normal(size=(documents, dim // 2))
@@ -138,18 +142,20 @@ def make_sample(folder: Path, documents: int = 2000, dim: int = 64, topics: int 
 
 
 def parse_options() -> argparse.Namespace:
-    """Read the command line, and make the sample if it asks for one."""
+    """Read the command line, and write the sample data if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--queries", type=Path, help="Query embeddings: .parquet, .arrow or .npy.")
-    parser.add_argument("--documents", type=Path, help="Document embeddings, likewise.")
-    parser.add_argument("--pairs", type=Path, help="Labelled pairs: JSONL.")
-    parser.add_argument("--make-sample", type=Path, metavar="DIR", help="Write a sample there; fit on it.")
-    parser.add_argument("--out", type=Path, default=Path("my-adapter"), help="Folder of the adapter.")
+    parser.add_argument("--documents", type=Path, help="Document embeddings: .parquet, .arrow or .npy.")
+    parser.add_argument("--pairs", type=Path, help="Labelled pairs: .jsonl.")
+    parser.add_argument("--make-sample", type=Path, metavar="DIR", help="Write sample data and use it.")
+    parser.add_argument("--out", type=Path, default=Path("my-adapter"), help="Folder for the adapter.")
     parser.add_argument(
-        "--stage1", choices=("none", "query", "both"), default="none", help="Linear maps first."
+        "--maps",
+        choices=("none", "query", "both"),
+        default="both",
+        help="Linear maps; all but `both` keep your index.",
     )
-    parser.add_argument("--max-steps", type=int, default=1250)
-    parser.add_argument("--held-out", type=float, default=0.2, help="Share of the queries to measure with.")
+    parser.add_argument("--held-out", type=float, default=0.2, help="Share of the queries to measure on.")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.make_sample:
@@ -157,7 +163,7 @@ def parse_options() -> argparse.Namespace:
         for name, suffix in (("queries", "parquet"), ("documents", "parquet"), ("pairs", "jsonl")):
             setattr(options, name, options.make_sample / f"{name}.{suffix}")
     elif not (options.queries and options.documents and options.pairs):
-        parser.error("give --queries, --documents and --pairs, or --make-sample")
+        parser.error("pass --queries, --documents and --pairs, or --make-sample")
     return options
 
 

@@ -1,7 +1,7 @@
 """Train a retriever with mined, weighted hard negatives in a plain SentenceTransformerTrainer.
 
-One process, minutes on a CPU:   python examples/train_with_trainer.py --out runs/trainer
-Several, the very same script:   bash examples/train_accelerate.sh cpu --out runs/trainer
+In one process (minutes on a CPU):    python examples/train_with_trainer.py --out runs/trainer
+The same script in several:           bash examples/train_accelerate.sh cpu --out runs/trainer
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ from rrra_hf.training import Resampler, check_launch
 OPTIONS = {
     "--model": "sentence-transformers/all-MiniLM-L6-v2",  # an encoder: folder or Hub name
     "--collection": "python-docs",  # anything that load_collection takes, with the splits train and test
-    "--documents": 1500,  # of python-docs, about
-    "--out": Path("runs/trainer"),  # all processes must see it
+    "--documents": 1500,  # approximate number of documents of python-docs
+    "--out": Path("runs/trainer"),  # a folder that all processes can see
     "--max-steps": 20,
-    "--batch-size": 12,  # queries a step and process
-    "--num-negatives": 2,  # hard negatives a query
-    "--depth": 50,  # candidates mined for each query
-    "--fit-steps": 300,  # of each adapter that judges candidates
-    "--max-length": 64,  # tokens of a text
+    "--batch-size": 12,  # queries per step and process
+    "--num-negatives": 2,  # hard negatives per query
+    "--depth": 50,  # mined candidates per query
+    "--max-length": 64,  # tokens per text
     "--learning-rate": 1e-4,
     "--seed": 0,
 }
 
 
 def main(options: argparse.Namespace) -> None:
-    """Mine, estimate, train, evaluate, save."""
-    check_launch()  # refuses a launch that asked for several processes and silently got one
+    """Mine candidates, estimate their probabilities, train, evaluate and save."""
+    check_launch()  # refuses a launch that asked for several processes and got one
     set_seed(options.seed)  # LoRA starts from random weights
     model = RRRAModel.from_encoder(options.model, lora=True, max_seq_length=options.max_length)
-    model.adapter.requires_grad_(False)  # not trained here; rrra_hf.fit_model fits it afterwards
+    model.adapter.requires_grad_(False)  # not trained here; fit it afterwards with fit_model
     encoder = model.to_sentence_transformer()
-    # Or accelerate, about to split the weights (FSDP), takes the Normalize module for a layer norm and fails.
+    # Without this, accelerate takes the Normalize module for a layer norm under FSDP, and fails.
     encoder.base_model_prefix = "0"  # type: ignore[assignment]
     settings = TrainingArguments(
         output_dir=str(options.out / "checkpoints"),
@@ -56,12 +55,12 @@ def main(options: argparse.Namespace) -> None:
         save_strategy="no",
         report_to="none",
         seed=options.seed,
-        ddp_timeout=24 * 3600,  # seconds that the other processes wait while the first one mines
+        ddp_timeout=24 * 3600,  # seconds that the other processes wait for the first one to mine
     )
     print(f"process {settings.process_index + 1} of {settings.world_size} on {settings.device}", flush=True)
     is_main = settings.process_index == 0
 
-    # Once, by the first process; the others wait, and read what it wrote.
+    # The first process mines. The others wait, then read what it wrote.
     with settings.main_process_first(local=False, desc="mining"):
         if options.collection == "python-docs":
             collection = python_docs(limit=options.documents, cache_dir=options.out / "collection")
@@ -71,12 +70,13 @@ def main(options: argparse.Namespace) -> None:
         if is_main:
             embeddings = embed_collection(training, encoder.to(settings.device))
             pool = mine_collection(training, embeddings, options.depth)
-            fit = FitArguments(max_steps=options.fit_steps, seed=options.seed)
+            fit = FitArguments(maps="none", depth=options.depth, seed=options.seed)
             pool = cross_fit(pool, embeddings.queries, embeddings.documents, arguments=fit, folds=2)
             pool.save(options.out / "pool")
             print(f"nDCG@10 before: {ndcg(encoder, test):.3f}", flush=True)
 
-    # Columns query, positive, negative_1 ... and `scores`, the negatives' weights; drawn anew every epoch.
+    # The dataset has the columns query, positive, negative_1, ... and `scores`, the weights of the negatives.
+    # New negatives are drawn in every epoch.
     pool = CandidatePool.load(options.out / "pool")
     resampler = Resampler(training, pool, num_negatives=options.num_negatives, seed=options.seed)
     trainer = SentenceTransformerTrainer(
@@ -88,7 +88,7 @@ def main(options: argparse.Namespace) -> None:
     )
     trainer.train()
 
-    # Asked of all processes: where the weights are split among them (FSDP), the first one gets them whole.
+    # All processes must call this: under FSDP it gathers the weights in the first one.
     weights = trainer.accelerator.get_state_dict(trainer.model)
     if is_main:
         weights = {name.removeprefix("0.model."): weight for name, weight in weights.items()}
@@ -98,7 +98,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def ndcg(encoder: SentenceTransformer, collection: Collection) -> float:
-    """Return nDCG@10 of a split, by sentence-transformers' own evaluator."""
+    """Return nDCG@10 of a split, measured by sentence-transformers' evaluator."""
     evaluator = InformationRetrievalEvaluator(
         queries=dict(zip(collection.query_ids, collection.query_texts, strict=True)),
         corpus=dict(zip(collection.document_ids, collection.document_texts, strict=True)),

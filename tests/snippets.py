@@ -1,4 +1,4 @@
-"""Documentation as its reader takes it: blocks of code and commands, one after the other, in one folder."""
+"""Run a page of the documentation as its reader does: its code and commands, in order, in one folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 from transformers.utils import logging as transformers_logging
 
@@ -33,8 +34,15 @@ def python_blocks(path: Path) -> list[str]:
     return [text for language, text in blocks(path) if language == "python"]
 
 
+def make_fits_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit adapters in a few steps: the usual ones are for thousands of queries."""
+    monkeypatch.setattr("rrra_hf.fitting.features.RANKING_STEPS", 20)
+    monkeypatch.setattr("rrra_hf.fitting.maps.STEPS", 20)
+    monkeypatch.setattr("rrra_hf.fitting.maps.STOPS", (20,))
+
+
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of each command of a block of shell, without variables that are set before it."""
+    """Yield the words of each command in a block of shell, without the variables set before it."""
     for line in re.sub(r"\\\n", " ", text).splitlines():
         for part in re.split(r"&&|\|", line):
             words = shlex.split(part, comments=True)
@@ -48,7 +56,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def check(words: list[str]) -> None:
-    """Check a command against what would run it: options, files, extras and targets that there are."""
+    """Check that the program, options, files, extras and targets of a command exist."""
     CHECKS[words[0]](words[1:])
 
 
@@ -58,7 +66,7 @@ def check_rrra(words: list[str]) -> None:
 
 
 def check_named(words: list[str]) -> None:
-    """Check a command that is only named, with some of its options."""
+    """Check a command that a text mentions, perhaps with some of its options."""
     if words[0] == "make":
         check_make(words[1:])
         return
@@ -139,17 +147,17 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 
 # -------------------------------------------------------------------- walking through a page
 
-# Those that stop when they are told to, or take long.
+# Commands that run until they are stopped, or take long.
 NOT_RUN = {"app", "compare", "demo", "serve"}
 
 
 def walk(path: Path, quick: dict[str, str]) -> dict[str, Any]:
-    """Run a page in the working directory: its Python in one namespace, its commands in between.
+    """Run a page in the working directory: its Python in one namespace, and its commands in between.
 
     Args:
         path: The page.
-        quick: Options that commands are given where they have them, over their own; `--model` also stands in
-            for the model of the Python.
+        quick: Options that are added to every command that has them. `--model` also replaces the model in
+            the Python code.
 
     Returns:
         The namespace.
@@ -169,7 +177,7 @@ def walk(path: Path, quick: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def logging_as_before() -> Iterator[None]:
-    """Undo what a command does to the logging of its process, which here is that of all tests."""
+    """Undo what a command does to the logging of its process, which here runs all tests."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     yield
     transformers_logging.set_verbosity(verbosity)
@@ -178,7 +186,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 def run(words: list[str], quick: dict[str, str]) -> None:
-    """Run a command of `rrra`, which must succeed."""
+    """Run an `rrra` command and check that it succeeds."""
     known = {name for parameter in COMMANDS[words[0]].params for name in parameter.opts}
     options = [f"{name}={value}" for name, value in quick.items() if name in known]
     with logging_as_before():

@@ -23,7 +23,17 @@ import yaml
 
 from hub_server import WRITER, HubServer
 from rrra_hf import Retriever, RRRAModel, load_collection
-from snippets import CHECKS, ROOT, blocks, check, check_named, commands, python_blocks, walk
+from snippets import (
+    CHECKS,
+    ROOT,
+    blocks,
+    check,
+    check_named,
+    commands,
+    make_fits_quick,
+    python_blocks,
+    walk,
+)
 from tiny import word_collection
 
 DOCS = ROOT / "docs"
@@ -53,15 +63,14 @@ def docs_module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
 @pytest.fixture
 def reader(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A folder with what the pages speak of, in small; options that make commands quick."""
+    """Small versions of the files that the pages use, and options that make commands quick."""
     monkeypatch.chdir(tmp_path)
-    # The recipes of features and maps are laid out for thousands of queries.
-    monkeypatch.setattr("rrra_hf.fitting.features.RANKING_STEPS", 20)
-    monkeypatch.setattr("rrra_hf.fitting.maps.STEPS", 20)
-    monkeypatch.setattr("rrra_hf.fitting.maps.STOPS", (20,))
+    make_fits_quick(monkeypatch)
     collection = word_collection(40, train=48, dev=12, test=12)
     collection.save("my-collection")
-    monkeypatch.setattr("rrra_hf.data.python_docs.collect", lambda limit: load_collection("my-collection"))
+    monkeypatch.setattr(
+        "rrra_hf.data.python_docs.python_docs", lambda limit: load_collection("my-collection")
+    )
     model = RRRAModel.from_encoder(tiny_bert)
     model.save_pretrained("models/mine")
     Retriever(model).index(collection).save_pretrained("retrievers/mine")
@@ -77,7 +86,7 @@ def reader(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     queries = documents[rows] + rng.normal(size=(len(rows), 16)).astype(np.float32)
     write_embeddings("documents.parquet", collection.document_ids, documents)
     write_embeddings("queries.parquet", [query for query, _ in labels], queries)
-    return {"--model": str(tiny_bert), "--fit-steps": "20", "--stage1-steps": "2", "--stage3-steps": "2"}
+    return {"--model": str(tiny_bert), "--stage1-steps": "2", "--stage3-steps": "2"}
 
 
 def write_lines(name: str, records: Any) -> None:

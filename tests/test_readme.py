@@ -1,51 +1,31 @@
-"""The README's Python runs as printed, on small stand-ins for the model and the collection."""
+"""The Python code of the README runs, on a small model and a small collection."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
-from rrra_hf import AdapterConfig, Retriever, RetrieverAdapter
+from rrra_hf import AdapterConfig, CandidatePool, Retriever, RetrieverAdapter
 from rrra_hf.data import Collection
-from snippets import ROOT, python_blocks
+from snippets import MODEL, ROOT, make_fits_quick, python_blocks
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = python_blocks(ROOT / "README.md")
 
 
-def snippet(marker):
+def snippet(marker: str, model: Path) -> str:
     [found] = [text for text in SNIPPETS if marker in text]
-    return found
+    return found.replace(MODEL, str(model))
 
 
-def test_there_is_no_snippet_without_a_test():
-    assert len(SNIPPETS) == 3
-    assert all(len(text.splitlines()) <= 15 for text in SNIPPETS)
-
-
-def test_first_screen(tiny_bert, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def my_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save a collection of 25 words, each with a query, as `my-collection` in the working directory."""
     monkeypatch.chdir(tmp_path)
-    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=encoder.get_embedding_dimension()))
-    retriever = Retriever(encoder, adapter).index({name: f"the document {name}" for name in "abcd"})
-    retriever.save_pretrained("demo/retriever")
-    exec(snippet("demo/retriever"), {})
-    lines = capsys.readouterr().out.splitlines()
-    assert len([line for line in lines if re.fullmatch(r"\d\.\d\d  [abcd]", line)]) == 6
-
-
-def test_embeddings_you_already_have(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(snippet("my-adapter"), names)
-    assert names["scores"].shape == (2, 3)
-    assert names["scores"].argmax(axis=1).tolist() == [0, 1]
-
-
-@pytest.mark.slow
-def test_your_own_training_script(tiny_bert, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    make_fits_quick(monkeypatch)
     words = np.random.default_rng(0).permutation([f"{a}{b}" for a in "bdfgk" for b in "aeiou"])
     ids = [str(i) for i in range(len(words))]
     Collection(
@@ -54,15 +34,50 @@ def test_your_own_training_script(tiny_bert, tmp_path, monkeypatch):
         queries=Dataset.from_dict({"id": ids, "text": [f"find {word}" for word in words]}),
         qrels_by_split={"train": {i: {i: 1} for i in ids}},
     ).save("my-collection")
-    text = snippet("RRRALoss").replace("sentence-transformers/all-MiniLM-L6-v2", str(tiny_bert))
-    names = {}
-    exec(text, names)
-    assert names["resampler"].dataset.column_names == [
-        "query",
-        "positive",
-        *(f"negative_{i}" for i in range(1, 5)),
-        "scores",
-    ]
+
+
+def test_every_snippet_is_short_and_has_a_test() -> None:
+    assert len(SNIPPETS) == 4
+    assert all(len(text.splitlines()) <= 15 for text in SNIPPETS)
+
+
+def test_it_has_at_most_900_words() -> None:
+    assert len(README.split()) <= 900
+
+
+def test_first_screen(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=encoder.get_embedding_dimension()))
+    retriever = Retriever(encoder, adapter).index({name: f"the document {name}" for name in "abcd"})
+    retriever.save_pretrained("demo/retriever")
+    exec(snippet("demo/retriever", tiny_bert), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if re.fullmatch(r"\d\.\d\d  [abcd]", line)]) == 6
+
+
+@pytest.mark.usefixtures("my_collection")
+def test_search_with_an_adapter(tiny_bert: Path) -> None:
+    names: dict = {}
+    exec(snippet("fit_model", tiny_bert), names)
+    assert len(names["hits"]) == 3
+    assert len(Retriever.from_pretrained("retrievers/mine").documents) == 25
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("my_collection")
+def test_mining_and_training(tiny_bert: Path) -> None:
+    names: dict = {}
+    exec(snippet("cross_fit(", tiny_bert), names)
+    pool: CandidatePool = names["pool"]
+    assert pool.probability is not None
+    assert (np.isfinite(pool.probability) == (pool.candidates >= 0)).all()
+
+    exec(snippet("RRRALoss", tiny_bert), names)
+    negatives = [f"negative_{i}" for i in range(1, 5)]
+    assert names["resampler"].dataset.column_names == ["query", "positive", *negatives, "scores"]
     changed = names["encoder"].state_dict()
     start = SentenceTransformer(str(tiny_bert), device="cpu").state_dict()
     assert any(not np.array_equal(changed[name].numpy(), start[name].numpy()) for name in start)
