@@ -14,6 +14,7 @@ os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
 pytest.importorskip("haystack")
 
 from haystack import Document, Pipeline
+from haystack.core.serialization import component_from_dict, component_to_dict
 
 from rrra_hf.integrations.haystack import RRRARanker, RRRARetriever
 
@@ -82,11 +83,11 @@ def test_pipeline_gives_the_same_after_yaml(folder: str, ours: Retriever) -> Non
 
 @pytest.mark.parametrize("component", [RRRARetriever("a/b", 3, 7, OPTIONS), RRRARanker("a/b", 3, OPTIONS)])
 def test_dictionaries_hold_every_argument(component: RRRARetriever | RRRARanker) -> None:
-    data = component.to_dict()
+    data = component_to_dict(component, "name")
     assert data["init_parameters"]["options"] == OPTIONS
     assert data["init_parameters"]["top_k"] == 3
     assert data["init_parameters"].get("depth", 7) == 7
-    assert type(component).from_dict(data).to_dict() == data
+    assert component_to_dict(component_from_dict(type(component), data, "name"), "name") == data
 
 
 def test_model_is_loaded_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

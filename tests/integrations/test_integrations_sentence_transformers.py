@@ -161,8 +161,8 @@ def test_similarity_refuses_what_it_cannot_do(retriever: Retriever, tiny_bert: P
     with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
         reranking_similarity(retriever, depth=0)
     reader = Retriever(SentenceTransformer(str(tiny_bert), device="cpu"), make_reader_of_words(32))
-    with pytest.raises(ValueError, match="adapter reads words"):
-        reranking_similarity(reader)(torch.ones(1, 32), torch.ones(2, 32))
+    with pytest.raises(ValueError, match="reads embeddings only, this one also reads words"):
+        reranking_similarity(reader)
 
 
 def test_rank_takes_and_returns_what_that_of_a_cross_encoder_does(

@@ -1,5 +1,5 @@
-"""A retriever inside other tools: one module a tool, imported by whoever uses that tool.
+"""Adapters of a retriever to other libraries, one module per library.
 
-`import rrra_hf` loads none of them. Each needs the extra of its name, such as
-`pip install 'rrra-hf[langchain]'`; `sentence_transformers` and `vectors` need none.
+`import rrra_hf` doesn't import them. Each needs the extra of the same name, for example
+`pip install 'rrra-hf[langchain]'`; `sentence_transformers` needs none.
 """

@@ -1,4 +1,4 @@
-"""What the modules of the frameworks share: hits with their texts, and texts in ranked order."""
+"""Search and ranking with texts, shared by the integrations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ..retrieval import Retriever
 
 
 class Found(NamedTuple):
-    """A document that was found, with its text.
+    """A hit with its document's text.
 
     Args:
-        id: Its id.
-        text: Its text, without the title.
-        score: Its reranking score, or its cosine where there is no adapter.
-        metadata: `title`, if it has one, and `probability`, if there is an adapter.
+        id: Id of the document.
+        text: Text of the document, without the title.
+        score: Reranking score, or the cosine if there is no adapter.
+        metadata: `title`, if the document has one, and `probability`, if there is an adapter.
     """
 
     id: str
@@ -25,18 +25,19 @@ class Found(NamedTuple):
 
 
 def find(retriever: Retriever, query: str, top_k: int, depth: int) -> list[Found]:
-    """Return the best documents for a query, with their texts.
+    """Search and return the best documents with their texts.
 
-    All of them are reranked, also where `top_k` is greater than `depth`: their scores are of one kind.
+    All returned documents are reranked, even if `top_k` is greater than `depth`, so their scores are
+    comparable.
 
     Args:
         retriever: A retriever with an index.
         query: The query.
-        top_k: Documents to return.
-        depth: Documents to rerank.
+        top_k: Number of documents to return.
+        depth: Number of documents to rerank.
 
     Raises:
-        ValueError: As `Retriever.search`.
+        ValueError: In the same cases as `Retriever.search`.
     """
     hits = retriever.search(
         query, top_k=top_k, depth=max(top_k, depth), probabilities=retriever.adapter is not None
@@ -54,16 +55,19 @@ def find(retriever: Retriever, query: str, top_k: int, depth: int) -> list[Found
 def rank_texts(
     retriever: Retriever, query: str, texts: Sequence[str | None], top_k: int | None = None
 ) -> list[tuple[int, float]]:
-    """Return positions and scores of texts, best first; those that are None or blank are left out.
+    """Rank texts for a query, leaving out None and blank texts.
 
     Args:
-        retriever: The retriever; its index is not used.
+        retriever: A retriever. It needs no index.
         query: The query.
         texts: The texts.
-        top_k: Texts to return, None for all.
+        top_k: Number of texts to return, None for all.
+
+    Returns:
+        Positions in `texts` and scores, best first.
 
     Raises:
-        ValueError: As `Retriever.rank`.
+        ValueError: In the same cases as `Retriever.rank`.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer

@@ -1,4 +1,4 @@
-"""A retriever as LangChain's retriever, and as a compressor that reranks another retriever's documents."""
+"""LangChain classes: a retriever, and a compressor that reranks the documents of another retriever."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ except ImportError as error:
 
 
 class RRRARetriever(BaseRetriever):
-    """Finds the documents of the retriever's index.
+    """Searches the index of a retriever.
 
-    A document has the retriever's id and text, and in its metadata `relevance_score`, `title` (if it has one)
-    and `probability` (if the retriever has an adapter).
+    Documents have the id and text that were indexed. Their metadata has a `relevance_score`, a `title`, if
+    the document has one, and a `probability`, if the retriever has an adapter.
 
     Args:
         retriever: A retriever with an index.
-        top_k: Documents to return.
-        depth: Documents to rerank; at least `top_k` are.
+        top_k: Number of documents to return.
+        depth: Number of documents to rerank, at least `top_k`.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -56,12 +56,12 @@ class RRRARetriever(BaseRetriever):
 class RRRACompressor(BaseDocumentCompressor):
     """Reranks documents and keeps the best.
 
-    For `ContextualCompressionRetriever`, or alone. Each document is returned as a copy with `relevance_score`
-    in its metadata; documents without text are left out.
+    Use it alone or in a `ContextualCompressionRetriever`. It returns copies of the documents, with a
+    `relevance_score` in their metadata. Documents without text are left out.
 
     Args:
-        retriever: The retriever; its index is not used.
-        top_k: Documents to keep, None for all.
+        retriever: A retriever. It needs no index.
+        top_k: Number of documents to keep, None for all.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -81,7 +81,7 @@ class RRRACompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Return the documents in the order of their reranking scores.
+        """Sort documents by reranking score.
 
         Args:
             documents: The documents.

@@ -1,4 +1,4 @@
-"""A retriever as LlamaIndex's retriever, and as a postprocessor that reranks another retriever's nodes."""
+"""LlamaIndex classes: a retriever, and a postprocessor that reranks the nodes of another retriever."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ except ImportError as error:
 
 
 class RRRARetriever(BaseRetriever):
-    """Finds the documents of the retriever's index, as nodes.
+    """Searches the index of a retriever and returns nodes.
 
-    A node has the document's id and text, and in its metadata `title` (if it has one) and `probability` (if
-    the retriever has an adapter), which is kept from language models and embeddings.
+    Nodes have the id and text that were indexed. Their metadata has a `title`, if the document has one, and a
+    `probability`, if the retriever has an adapter. Language models and embedding models don't see the
+    probability.
 
     Args:
         retriever: A retriever with an index.
-        top_k: Nodes to return.
-        depth: Documents to rerank; at least `top_k` are.
+        top_k: Number of nodes to return.
+        depth: Number of documents to rerank, at least `top_k`.
         options: Arguments of LlamaIndex's `BaseRetriever`.
 
     Example:
@@ -61,13 +62,13 @@ class RRRARetriever(BaseRetriever):
 
 
 class RRRARerank(BaseNodePostprocessor):
-    """Reranks nodes and keeps the best; what it reads of a node is what LlamaIndex gives to embeddings.
+    """Reranks nodes and keeps the best. Nodes without text are left out.
 
-    Nodes without text are left out.
+    It reads the text that LlamaIndex would pass to an embedding model, including metadata.
 
     Args:
-        retriever: The retriever; its index is not used.
-        top_n: Nodes to keep.
+        retriever: A retriever. It needs no index.
+        top_n: Number of nodes to keep.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -79,7 +80,7 @@ class RRRARerank(BaseNodePostprocessor):
         ['copy files']
     """
 
-    top_n: int = Field(default=10, ge=1, description="Nodes to keep.")
+    top_n: int = Field(default=10, ge=1, description="Number of nodes to keep.")
     _retriever: Retriever = PrivateAttr()
 
     def __init__(self, retriever: Retriever, top_n: int = 10, **options: Any):
@@ -88,14 +89,14 @@ class RRRARerank(BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name under which LlamaIndex serialises it."""
+        """Return the name that LlamaIndex serialises."""
         return "RRRARerank"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         if query_bundle is None:
-            raise ValueError("query_bundle or query_str must be given to rerank nodes, got neither.")
+            raise ValueError("query_bundle or query_str must be given, got neither.")
         texts = [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
         ranked = rank_texts(self._retriever, query_bundle.query_str, texts, self.top_n)
         return [NodeWithScore(node=nodes[position].node, score=score) for position, score in ranked]

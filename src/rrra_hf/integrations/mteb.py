@@ -1,4 +1,4 @@
-"""A retriever as a search model of MTEB 2: `mteb.evaluate(RRRASearchModel(retriever), tasks)`."""
+"""A search model for MTEB 2: `mteb.evaluate(RRRASearchModel(retriever), tasks)`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ logger = logging.getLogger(__name__)
 
 
 class RRRASearchModel:
-    """Searches and reranks the corpora of MTEB's retrieval tasks, and reranks those of its reranking tasks.
+    """Evaluates a retriever on MTEB's retrieval and reranking tasks.
 
-    It implements MTEB's `SearchProtocol`. Each task's corpus is indexed in place of the retriever's own.
-    MTEB ranks by score, with ties by id; here the ranking is the retriever's, see `descending`. Documents
-    without text are not found.
+    It implements MTEB's `SearchProtocol`. The corpus of each task replaces the index of the retriever. MTEB
+    sorts by score and breaks ties by id. To keep the ranking of the retriever, scores are lowered where
+    needed, see `descending`. Documents without text are left out.
 
     Args:
-        retriever: The retriever; it needs no index.
+        retriever: A retriever. It needs no index.
         name: Name of the model in MTEB's results, `organization/name`.
-        revision: Its revision.
-        rerank: Rerank with the adapter, if there is one; without, the encoder alone is measured.
-        depth: Documents to rerank a query of a retrieval task. Reranking tasks name the documents.
+        revision: Revision of the model in MTEB's results.
+        rerank: Rerank with the adapter, if there is one. Set it to False to evaluate the encoder alone.
+        depth: Number of documents to rerank per query in retrieval tasks. Reranking tasks come with the
+            documents to rerank.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -63,7 +64,7 @@ class RRRASearchModel:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """What MTEB writes about the model beside its results."""
+        """Metadata of the model, which MTEB stores with the results."""
         return self._meta
 
     def index(
@@ -77,18 +78,18 @@ class RRRASearchModel:
         num_proc: int | None = None,
         **_: Any,
     ) -> None:
-        """Take a task's corpus; it is encoded once a search needs all of it.
+        """Set the corpus of a task. It is encoded by the first search over all of it.
 
         Args:
-            corpus: Columns `id`, `text` and, if there are titles, `title`.
-            task_metadata: Not used, as are the others.
-            hf_split: The split.
-            hf_subset: The subset.
-            encode_kwargs: Arguments of encoding.
-            num_proc: Processes.
+            corpus: Dataset with columns `id`, `text` and optionally `title`.
+            task_metadata: Ignored.
+            hf_split: Ignored.
+            hf_subset: Ignored.
+            encode_kwargs: Ignored.
+            num_proc: Ignored.
 
         Raises:
-            ValueError: If the documents are no texts.
+            ValueError: If the corpus has no texts.
         """
         if "text" not in corpus.column_names:
             raise ValueError(f"corpus must have the columns id and text, got {corpus.column_names}.")
@@ -110,24 +111,24 @@ class RRRASearchModel:
         num_proc: int | None = None,
         **_: Any,
     ) -> dict[str, dict[str, float]]:
-        """Find, or put in order, the documents of each query.
+        """Search the corpus, or rank the given documents, for each query.
 
         Args:
-            queries: Columns `id`, `text` and, if there are instructions, `instruction`.
-            task_metadata: Not used.
-            hf_split: Not used.
-            hf_subset: Not used.
-            top_k: Documents a query.
-            encode_kwargs: `batch_size` and `show_progress_bar` are used.
-            top_ranked: For a reranking task, each query's documents.
-            num_proc: Not used.
+            queries: Dataset with columns `id`, `text` and optionally `instruction`.
+            task_metadata: Ignored.
+            hf_split: Ignored.
+            hf_subset: Ignored.
+            top_k: Number of documents per query.
+            encode_kwargs: `batch_size` and `show_progress_bar`; others are ignored.
+            top_ranked: Ids of the documents to rank per query, in reranking tasks.
+            num_proc: Ignored.
 
         Returns:
-            For each query id, its document ids and their scores, best first.
+            Document ids and scores per query id, best first.
 
         Raises:
-            ValueError: If no corpus was given, a query is no text (a conversation, for one), or the encoder
-                gives NaN.
+            ValueError: If no corpus is set, a query isn't a string (for example a conversation), or the
+                encoder returns NaN.
         """
         if self._corpus is None:
             raise ValueError("There is no corpus yet: call index(corpus, ...) first.")
@@ -145,7 +146,7 @@ class RRRASearchModel:
     def _rank(
         self, queries: dict[str, str], candidates: dict[str, list[str]], top_k: int
     ) -> dict[str, dict[str, float]]:
-        """Rank each query's candidates."""
+        """Rank the candidates of each query."""
         assert self._corpus is not None
         text_of = dict(zip(self._corpus["id"], _document_texts(self._corpus), strict=True))
         results = {}
@@ -169,10 +170,10 @@ _ENCODE_OPTIONS = ("batch_size", "show_progress_bar")
 
 
 def descending(hits: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Return hits with their scores lowered where needed, so that each is less than the one before.
+    """Lower scores where needed, so that each is less than the one before.
 
-    Where the documents below the depth of reranking keep their cosines, and where scores are equal,
-    sorting by score would give another ranking than the retriever's.
+    Sorting by score would change the ranking of the retriever in two cases: documents below the reranking
+    depth have cosines as scores, and scores can be equal.
 
     Args:
         hits: Document ids and scores, best first.
@@ -185,7 +186,7 @@ def descending(hits: Iterable[tuple[str, float]]) -> dict[str, float]:
     lowered = {}
     limit = np.float32(np.inf)
     for document_id, score in hits:
-        # In float32, which is what trec_eval compares.
+        # trec_eval compares scores as float32.
         value = min(np.float32(score), limit)
         lowered[document_id] = float(value)
         limit = np.nextafter(value, np.float32(-np.inf))
@@ -198,7 +199,7 @@ def _document_texts(corpus: Dataset) -> list[str]:
 
 
 def _query_texts(queries: Dataset) -> list[str]:
-    """Return the queries, each with its instruction after it, as MTEB gives them to encoders."""
+    """Return the queries with their instructions appended, as MTEB passes them to encoders."""
     texts = list(queries["text"])
     if "instruction" not in queries.column_names:
         return texts

@@ -1,6 +1,6 @@
-"""A retriever as a ranker of the `rerankers` package.
+"""A ranker for the `rerankers` package.
 
-After this module is imported, `Reranker(folder, model_type="RRRARanker")` makes one too.
+Importing this module also registers it for `Reranker(folder, model_type="RRRARanker")`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .hits import rank_texts
 try:
     from rerankers.documents import Document
     from rerankers.models import AVAILABLE_RANKERS
-    from rerankers.models.ranking_head import BaseRanker
+    from rerankers.models.ranker import BaseRanker
     from rerankers.results import RankedResults, Result
     from rerankers.utils import prep_docs
 except ImportError as error:
@@ -21,11 +21,11 @@ except ImportError as error:
 
 
 class RRRARanker(BaseRanker):
-    """Ranks documents by their reranking scores; documents without text are left out.
+    """Ranks documents by reranking score. Documents without text are left out.
 
     Args:
-        model: A retriever, or the folder or Hub repository of one; its index is not used.
-        verbose: Not used, as nothing is printed.
+        model: A retriever, or the folder or Hub repository of one. It needs no index.
+        verbose: Ignored.
         options: Arguments of `Retriever.from_pretrained`, such as `device` or `revision`.
 
     Example:
@@ -61,9 +61,9 @@ class RRRARanker(BaseRanker):
 
         Args:
             query: The query.
-            docs: Texts or documents, one or several.
-            doc_ids: Their ids, if not their positions.
-            metadata: What is to be kept with each.
+            docs: One or several texts or documents.
+            doc_ids: Ids of the documents, by default their positions.
+            metadata: Metadata of the documents.
 
         Raises:
             ValueError: If the query is empty.

@@ -1,4 +1,4 @@
-"""A retriever where sentence-transformers wants a cross-encoder or a function of embeddings."""
+"""A retriever as a similarity function and as a cross-encoder, for evaluators of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ PAIRS = 2048
 
 
 def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a function that scores embeddings as the retriever's search does.
+    """Return a similarity function that scores embeddings as `Retriever.search` does.
 
-    It is what `RerankingEvaluator` takes as `similarity_fct` and `InformationRetrievalEvaluator` in
-    `score_functions`; the evaluators are called with `retriever.encoder`. For each query, the `depth`
-    documents of greatest cosine have their reranking scores; the others follow in the order of their
-    cosines. An evaluator that reads the corpus in chunks has `depth` documents of each chunk reranked:
-    give it a `corpus_chunk_size` of at least the corpus to measure what a search would find.
+    Pass it to `RerankingEvaluator` as `similarity_fct`, or to `InformationRetrievalEvaluator` in
+    `score_functions`, and call the evaluator with `retriever.encoder`. For each query, the `depth` documents
+    with the highest cosines get their reranking scores. All others follow in the order of their cosines.
 
-    The function sees no texts. For an adapter that reads words it raises a `ValueError`; measure such a
-    retriever with `rrra_hf.retrieval.evaluate`, or by `RRRACrossEncoder`.
+    `InformationRetrievalEvaluator` reranks `depth` documents per corpus chunk. To measure what a search would
+    find, set its `corpus_chunk_size` to at least the size of the corpus.
+
+    The function gets embeddings only, so the adapter must not read words. For an adapter that does, use
+    `rrra_hf.retrieval.evaluate` or `RRRACrossEncoder`.
 
     Args:
-        retriever: A retriever with an adapter; its index is not used.
-        depth: Documents to rerank a query.
+        retriever: A retriever with an adapter. It needs no index.
+        depth: Number of documents to rerank per query.
 
     Returns:
-        A function of query embeddings, `(n, dim)` or `(dim,)`, and document embeddings, `(m, dim)`, as the
-        encoder makes them, to scores `(n, m)`.
+        A function that takes query embeddings, `(n, dim)` or `(dim,)`, and document embeddings, `(m, dim)`,
+        as returned by the encoder, and returns scores, `(n, m)`.
 
     Raises:
-        ValueError: If the retriever has no adapter, or `depth` is less than 1.
+        ValueError: If the retriever has no adapter, its adapter reads words, or `depth` is less than 1.
 
     Example:
         >>> from rrra_hf import AdapterConfig
@@ -54,6 +55,11 @@ def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Te
     """
     if retriever.adapter is None:
         raise ValueError("retriever must have an adapter, this one has none.")
+    if retriever.adapter.reads_words:
+        raise ValueError(
+            "retriever must have an adapter that reads embeddings only, this one also reads words; use "
+            "rrra_hf.retrieval.evaluate or RRRACrossEncoder."
+        )
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}.")
 
@@ -62,7 +68,7 @@ def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Te
         adapter = retriever.adapter
         assert adapter is not None
         queries = torch.atleast_2d(queries)
-        # An RRRAModel's embeddings are mapped already.
+        # The embeddings of an RRRAModel are mapped already.
         if not isinstance(getattr(retriever.encoder[0], "model", None), RRRAModel):
             queries, documents = adapter.map_queries(queries), adapter.map_documents(documents)
         cosines = util.cos_sim(queries, documents)
@@ -86,13 +92,13 @@ def _reranking_scores(
 
 
 class RRRACrossEncoder:
-    """A retriever with the part of `CrossEncoder` that evaluators and `mine_hard_negatives` call.
+    """Wraps a retriever as a `CrossEncoder` for evaluators and `mine_hard_negatives`.
 
-    `Retriever.rank` takes and returns what `CrossEncoder.rank` does, so whatever calls that needs no such
-    object.
+    It has the methods of `CrossEncoder` that these call. To rank documents, call `Retriever.rank`, which has
+    the signature of `CrossEncoder.rank`.
 
     Args:
-        retriever: The retriever; its index is not used.
+        retriever: A retriever. It needs no index.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -107,7 +113,7 @@ class RRRACrossEncoder:
 
     @property
     def model_card_data(self) -> Any:
-        """The encoder's data for its model card, where evaluators keep their results."""
+        """The model card data of the encoder, where evaluators store their results."""
         return self.retriever.encoder.model_card_data
 
     def predict(
@@ -120,22 +126,22 @@ class RRRACrossEncoder:
         convert_to_tensor: bool = False,
         pool: object = None,
     ) -> np.ndarray | Tensor | list[float]:
-        """Return the reranking scores of pairs.
+        """Return reranking scores for pairs of query and document.
 
         Args:
             inputs: Pairs of query and document.
-            prompt_name: Must be None: the encoder has its own prompts.
-            batch_size: Documents a forward pass of the encoder.
-            show_progress_bar: Not used.
-            convert_to_numpy: Return an array; else, and if `convert_to_tensor` isn't set either, a list.
+            prompt_name: Must be None. The encoder uses its own prompts.
+            batch_size: Encoder batch size.
+            show_progress_bar: Ignored.
+            convert_to_numpy: Return an array. If neither this nor `convert_to_tensor` is set, return a list.
             convert_to_tensor: Return a tensor.
-            pool: Must be None: one process does it all.
+            pool: Must be None. Multi-process pools are not supported.
 
         Returns:
-            One score a pair, `(n,)`.
+            Scores, one per pair, `(n,)`.
 
         Raises:
-            ValueError: If an input is no pair, a text is empty, or `prompt_name` or `pool` is given.
+            ValueError: If an input isn't a pair, a text is empty, or `prompt_name` or `pool` is given.
         """
         for name, value in (("prompt_name", prompt_name), ("pool", pool)):
             if value is not None:
