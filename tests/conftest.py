@@ -12,6 +12,9 @@ from rrra_hf import RRRAModel
 from rrra_hf.data import Collection
 from tiny import add_side_files, save_encoder, word_collection
 
+# Not to be searched for doctests: the rooms' conftests would be imported as one module.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tests that start processes run files of theirs there, which import helpers from this folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(
