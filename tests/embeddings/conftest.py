@@ -11,8 +11,3 @@ from sentence_transformers import SentenceTransformer
 @pytest.fixture
 def model(tiny_bert: Path) -> SentenceTransformer:
     return SentenceTransformer(str(tiny_bert), device="cpu")
-
-
-def cache_folder(cache_dir: Path) -> Path:
-    (folder,) = cache_dir.iterdir()
-    return folder

@@ -34,3 +34,8 @@ def count_texts(
 def truncate(folder: Path) -> None:
     path = folder / "embeddings.arrow"
     path.write_bytes(path.read_bytes()[:2000])
+
+
+def cache_folder(cache_dir: Path) -> Path:
+    (folder,) = cache_dir.iterdir()
+    return folder

@@ -13,8 +13,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sentence_transformers import SentenceTransformer
 
-from conftest import cache_folder
-from encoding import TEXTS, WORDS, count_texts, truncate
+from encoding import TEXTS, WORDS, cache_folder, count_texts, truncate
 from launching import launch
 from rrra_hf.embeddings import (
     encode,
