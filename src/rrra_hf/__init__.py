@@ -18,15 +18,41 @@ RRRAModel.register_for_auto_class("AutoModel")
 if TYPE_CHECKING:
     from .candidates import CandidatePool, mine, mine_embeddings
     from .data import Collection, load_collection
-    from .fitting import FitArguments, cross_fit, fit_adapter, fit_model
+    from .fitting import (
+        FitArguments,
+        ResidualFitArguments,
+        cross_fit,
+        fit_adapter,
+        fit_arguments,
+        fit_model,
+    )
     from .losses import CachedRRRALoss, RRRALoss
     from .retrieval import Retriever
     from .training import Resampler, TrainArguments, train
 
-__all__ = ["AdapterConfig", "CachedRRRALoss", "CandidatePool", "Collection", "FitArguments"]
-__all__ += ["RRRAConfig", "RRRALoss", "RRRAModel", "Resampler", "Retriever", "RetrieverAdapter"]
-__all__ += ["TrainArguments", "cross_fit", "fit_adapter", "fit_model", "load_collection", "mine"]
-__all__ += ["mine_embeddings", "train"]
+__all__ = [
+    "AdapterConfig",
+    "CachedRRRALoss",
+    "CandidatePool",
+    "Collection",
+    "FitArguments",
+    "RRRAConfig",
+    "RRRALoss",
+    "RRRAModel",
+    "Resampler",
+    "ResidualFitArguments",
+    "Retriever",
+    "RetrieverAdapter",
+    "TrainArguments",
+    "cross_fit",
+    "fit_adapter",
+    "fit_arguments",
+    "fit_model",
+    "load_collection",
+    "mine",
+    "mine_embeddings",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an adapter's features needs of each document of a corpus: made once, kept beside the index."""
+"""What the features of candidates need of each document: computed once, and kept beside the index."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
-from ..embeddings.storage import atomic_path
-from ..models.features_rrra import CandidateFeatures, FeatureReader
+from ..models.adapter_rrra import Reader
+from ..models.features_rrra import CandidateFeatures
+from ..models.files_rrra import write_aside
+from ..models.memory_rrra import Memory
+from ..models.reader_rrra import FeatureReader
 from .words import SharedWords, lengths, weigh_words
 
 
 @dataclass(eq=False)
 class DocumentFeatures:
-    """Static features and weighted words of each document.
+    """Features of each document alone, and its weighted words.
 
     Args:
-        statics: As `FeatureReader.document_statics` makes it, `(m, 2)` float32.
-        words: BM25 weights, `(m, vocabulary)`; None where the head reads no words.
+        statics: What the reader's `document_statics` returns, `(m, features)` float32; of a reader without
+            such features, `(m, 0)`.
+        words: BM25 weights, `(m, vocabulary)`; None if the reader reads no words.
     """
 
     statics: np.ndarray
@@ -32,41 +36,40 @@ class DocumentFeatures:
     _shared: SharedWords | None = field(default=None, init=False, repr=False)
 
     @classmethod
-    def of(
-        cls, head: FeatureReader, blocks: Iterable[np.ndarray], words: csr_array | None
-    ) -> DocumentFeatures:
-        """Make it for the documents of a corpus.
+    def of(cls, reader: Reader, blocks: Iterable[np.ndarray], words: csr_array | None) -> DocumentFeatures:
+        """Compute the features of the documents of a corpus.
 
         Args:
-            head: The adapter's head.
-            blocks: The documents' embeddings as indexed, `(m, dim)` in blocks of rows.
-            words: Counts of their words, `(m, vocabulary)`; needed if the head reads words.
+            reader: The adapter's reader.
+            blocks: The documents' embeddings as indexed, `(m, dim)`, in blocks of rows.
+            words: Counts of the documents' words, `(m, vocabulary)`; needed if the reader reads words.
 
         Raises:
-            ValueError: If words are needed and not given, or of another vocabulary.
+            ValueError: If words are needed and not given, or have another vocabulary.
         """
         weights = None
-        if head.reads_words:
-            if words is None or words.shape[1] != len(head.idf):
+        if reader.reads_words:
+            memory = _memory(reader)
+            if words is None or words.shape[1] != len(memory.idf):
                 got = None if words is None else words.shape[1]
-                raise ValueError(f"The adapter reads words of a vocabulary of {len(head.idf)}; got {got}.")
-            weights = weigh_words(words, head.idf.cpu().numpy(), float(head.mean_length))
-        device = head.query_inverse.device
+                raise ValueError(f"The adapter reads words of a vocabulary of {len(memory.idf)}; got {got}.")
+            weights = weigh_words(words, memory.idf.cpu().numpy(), float(memory.mean_length))
+        device = next(reader.parameters()).device
         statics = [
-            head.document_statics(torch.from_numpy(np.array(block, dtype=np.float32)).to(device)).cpu()
+            reader.document_statics(torch.from_numpy(np.array(block, dtype=np.float32)).to(device)).cpu()
             for block in blocks
         ]
         return cls(torch.cat(statics).numpy(), weights)
 
     def of_candidates(
-        self, head: FeatureReader, q: Tensor, queries: csr_array | None, rows: np.ndarray
+        self, reader: Reader, q: Tensor, queries: csr_array | None, rows: np.ndarray
     ) -> CandidateFeatures:
-        """Return what is known of each query's candidates.
+        """Return what is known about each query's candidates.
 
         Args:
-            head: The head that this was made for.
+            reader: The reader that the features were computed for.
             q: Normalised embeddings of the queries, as searched with, `(n, dim)`.
-            queries: Counts of the queries' words, `(n, vocabulary)`; needed if the head reads words.
+            queries: Counts of the queries' words, `(n, vocabulary)`; needed if the reader reads words.
             rows: Rows of the candidates among the documents, `(n, k)`.
 
         Raises:
@@ -77,10 +80,11 @@ class DocumentFeatures:
             return CandidateFeatures(statics)
         if queries is None:
             raise ValueError("The adapter reads words: give the queries' texts, not embeddings alone.")
+        memory = _memory(reader)
         if self._shared is None:
-            idf = head.idf.cpu().numpy()
-            self._shared = SharedWords(self.words, idf, _answers(head, idf))
-        recalled = head.recall(q)
+            idf = memory.idf.cpu().numpy()
+            self._shared = SharedWords(self.words, idf, _answers(memory, idf))
+        recalled = memory.recall(q)
         weights, remembered = (values.cpu().numpy() for values in recalled)
         direct, expanded = self._shared.with_candidates(queries, weights, remembered, rows)
         return CandidateFeatures(statics, torch.from_numpy(direct), torch.from_numpy(expanded), recalled)
@@ -93,7 +97,7 @@ class DocumentFeatures:
             tensors["words.weights"] = self.words.data
             tensors["words.indices"] = self.words.indices
             tensors["words.ends"] = self.words.indptr
-        with atomic_path(path) as temporary:
+        with write_aside(path) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary)
 
     @classmethod
@@ -116,15 +120,18 @@ class DocumentFeatures:
         return cls(statics, words)
 
 
-def _answers(head: FeatureReader, idf: np.ndarray) -> csr_array:
-    """Return the mean of the weights of each remembered query's documents, each divided by its length."""
-    parts = (head.memory_counts.float(), head.memory_words, head.memory_ends)
-    counts = csr_array(
-        tuple(part.cpu().numpy() for part in parts), shape=(len(head.memory_documents), len(idf))
-    )
-    weights = weigh_words(counts, idf, float(head.mean_length))
+def _memory(reader: Reader) -> Memory:
+    assert isinstance(reader, FeatureReader), "only features are read from words"
+    return reader.memory
+
+
+def _answers(memory: Memory, idf: np.ndarray) -> csr_array:
+    """Return, for each remembered query, the mean of its documents' weights, each divided by its length."""
+    parts = (memory.counts.float(), memory.words, memory.ends)
+    counts = csr_array(tuple(part.cpu().numpy() for part in parts), shape=(len(memory.documents), len(idf)))
+    weights = weigh_words(counts, idf, float(memory.mean_length))
     scaled = diags_array(1 / lengths(weights)) @ weights
-    queries, documents = head.memory_pairs.cpu().numpy().T
-    share = 1 / np.bincount(queries, minlength=len(head.memory_queries))[queries].astype(np.float32)
-    pairs = csr_array((share, (queries, documents)), shape=(len(head.memory_queries), scaled.shape[0]))
+    queries, documents = memory.pairs.cpu().numpy().T
+    share = 1 / np.bincount(queries, minlength=len(memory.queries))[queries].astype(np.float32)
+    pairs = csr_array((share, (queries, documents)), shape=(len(memory.queries), scaled.shape[0]))
     return csr_array(pairs @ scaled)

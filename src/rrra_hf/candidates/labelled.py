@@ -1,17 +1,14 @@
-"""Training and development queries as arrays, and the candidates drawn for a step."""
+"""Labelled queries as arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-
-from ..indexes import FlatIndex
 
 
 class LabelledQueries(NamedTuple):
@@ -87,93 +84,3 @@ class KnownPositives:
         keys = queries.astype(np.int64) * self._num_documents + documents
         found = np.searchsorted(self._keys, keys)
         return self._keys[np.minimum(found, len(self._keys) - 1)] == keys
-
-
-@dataclass(frozen=True)
-class RetrievedCandidates:
-    """What the retriever ranks for the development queries: what there is to rerank.
-
-    Args:
-        queries: `(n, dim)`.
-        rows: Retrieved documents, best first, `(n, depth)`.
-        cosines: Their cosines, `(n, depth)`.
-        relevant: Whether they are labelled relevant, `(n, depth)`.
-        num_relevant: Labelled documents of each query in the whole corpus, `(n,)`.
-        words: Counts of the queries' words, `(n, vocabulary)`.
-    """
-
-    queries: np.ndarray
-    rows: np.ndarray
-    cosines: np.ndarray
-    relevant: np.ndarray
-    num_relevant: np.ndarray
-    words: csr_array | None = None
-
-    @classmethod
-    def retrieve(cls, labelled: LabelledQueries, documents: np.ndarray, depth: int) -> RetrievedCandidates:
-        """Search the documents for each development query."""
-        index = FlatIndex(documents.shape[1])
-        index.add(documents)
-        cosines, rows = index.search(labelled.embeddings, depth)
-        known = KnownPositives(labelled.positives, len(documents))
-        relevant = known.contains(np.arange(len(rows))[:, None], rows)
-        return cls(labelled.embeddings, rows, cosines, relevant, labelled.num_relevant, labelled.words)
-
-
-class Candidates(NamedTuple):
-    """The documents that a step's queries are trained against.
-
-    Args:
-        own: Rows of each query's own documents, its positive first, `(n, 1 + mined)`.
-        shared: Rows of the documents all queries of the step share, `(m,)`.
-        labels: 1 for the positive at hand, 0 for the others, `(n, 1 + mined + m)`.
-        mask: False for other documents known to be relevant to the query, same shape.
-    """
-
-    own: np.ndarray
-    shared: np.ndarray
-    labels: Tensor
-    mask: Tensor
-
-
-class CandidateSampler:
-    """Draws a step's candidates: a positive, mined documents, and documents shared by the step."""
-
-    def __init__(
-        self,
-        positives: Sequence[np.ndarray],
-        mined: np.ndarray,
-        num_documents: int,
-        num_mined: int,
-        num_random: int,
-        rng: np.random.Generator,
-    ):
-        self._positives = positives
-        self._mined = mined
-        self._num_documents = num_documents
-        self._num_mined = num_mined
-        self._num_random = num_random
-        self._rng = rng
-        self._known = KnownPositives(positives, num_documents)
-
-    def draw(self, batch: np.ndarray) -> Candidates:
-        """Draw the candidates for the queries at the given rows."""
-        positive = np.array([self._rng.choice(self._positives[row]) for row in batch])
-        own = np.concatenate([positive[:, None], self._draw_mined(batch)], axis=1)
-        random = self._rng.integers(0, self._num_documents, size=self._num_random)
-        shared = np.unique(np.concatenate([positive, random]))
-        everything = np.concatenate([own, np.broadcast_to(shared, (len(batch), len(shared)))], axis=1)
-        labels = torch.zeros(everything.shape, dtype=torch.long)
-        labels[:, 0] = 1
-        mask = ~self._known.contains(batch[:, None], everything)
-        mask[:, 0] = True
-        return Candidates(own, shared, labels, torch.from_numpy(mask))
-
-    def _draw_mined(self, batch: np.ndarray) -> np.ndarray:
-        """Draw mined documents with replacement; a query that has none gets random documents."""
-        mined = self._mined[batch]
-        counts = (mined >= 0).sum(axis=1, keepdims=True)
-        size = (len(batch), self._num_mined)
-        picks = (self._rng.random(size) * np.maximum(counts, 1)).astype(np.int64)
-        random = self._rng.integers(0, self._num_documents, size=size)
-        return np.where(counts > 0, np.take_along_axis(mined, picks, axis=1), random)

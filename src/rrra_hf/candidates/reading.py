@@ -1,53 +1,104 @@
-"""Reading candidates with an adapter, in blocks."""
+"""Reading candidates with an adapter, block by block: the one way from candidates to features and scores."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 from scipy.special import expit
+from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.adapter_rrra import Reading, RetrieverAdapter
+from ..models.adapter_rrra import Reader, Reading, RetrieverAdapter
+from ..models.features_rrra import CandidateFeatures
+from ..models.reader_rrra import FeatureReader
 from .document_features import DocumentFeatures
-from .labelled import gather
 
-# Pairs that pass through the adapter at a time: bounds memory at d = 384 to about 100 MB.
-PAIRS_PER_BLOCK = 16_384
+# Pairs of query and document that are read at a time: their activations take a few MB.
+PAIRS_PER_BLOCK = 2048
+
+Take = Callable[[np.ndarray], np.ndarray]
+"""From rows of documents `(n, k)` to their embeddings as indexed, `(n, k, dim)`."""
 
 
+@torch.inference_mode()
 def read_candidates(
     adapter: RetrieverAdapter,
     queries: np.ndarray,
     rows: np.ndarray,
-    documents: np.ndarray,
-    features: DocumentFeatures | None = None,
+    take: Take,
+    features: DocumentFeatures,
     words: csr_array | None = None,
+    cosines: np.ndarray | None = None,
 ) -> Reading:
-    """Return what the adapter makes of each query's candidates, in blocks.
+    """Read each query's candidates with an adapter.
 
     Args:
         adapter: The adapter.
         queries: Embeddings as searched with, `(n, dim)`.
         rows: Rows of the candidates among the documents, `(n, k)`; -1 is read as any document.
-        documents: Embeddings as indexed, `(m, dim)`.
-        features: Features of the documents, if the adapter reads features.
-        words: Counts of the queries' words, if it reads words.
+        take: Returns the embeddings of documents, such as `index.reconstruct` or `documents.__getitem__`.
+        features: Features of the documents.
+        words: Counts of the queries' words, `(n, vocabulary)`, if the adapter reads words.
+        cosines: Cosines of the candidates, `(n, k)`; computed if not given.
 
     Returns:
-        Cosines, corrections and logits, `(n, k)` each, float32.
+        Cosines, what the ranking adds, and log-odds of relevance, each `(n, k)` float32 on the CPU.
     """
     adapter.eval()
-    block = max(1, PAIRS_PER_BLOCK // max(1, rows.shape[1]))
-    parts = []
-    for start in range(0, len(rows), block):
-        part = slice(start, start + block)
-        q, known = gather(queries, np.arange(len(queries))[part]), None
-        if features is not None and adapter.features is not None:
-            asked = None if words is None else words[part]
-            known = features.of_candidates(adapter.features, F.normalize(q, dim=-1), asked, rows[part])
-        parts.append(adapter.read(q, gather(documents, rows[part]), features=known))
-    return Reading(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    readings = []
+    for block, q, c, known in _blocks(adapter.reader, queries, rows, take, features, words):
+        given = None if cosines is None else _tensor(cosines[block]).to(q.device)
+        reading = adapter.read(q, c, given, known)
+        readings.append(Reading(*(values.float().cpu() for values in reading)))
+    return Reading(*(torch.cat(values) for values in zip(*readings, strict=True)))
+
+
+@torch.no_grad()
+def candidate_features(
+    reader: FeatureReader,
+    queries: np.ndarray,
+    rows: np.ndarray,
+    take: Take,
+    features: DocumentFeatures,
+    words: csr_array | None = None,
+) -> Tensor:
+    """Return the features of each query's candidates, to fit heads on, `(n, k, features)`.
+
+    Args:
+        reader: The reader.
+        queries: As in `read_candidates`, as the others.
+        rows: Rows of the candidates.
+        take: Returns the embeddings of documents.
+        features: Features of the documents.
+        words: Counts of the queries' words.
+    """
+    found = []
+    for _, q, c, known in _blocks(reader, queries, rows, take, features, words):
+        c = F.normalize(c, dim=-1)
+        found.append(reader.features(q, c, torch.einsum("nd,nkd->nk", q, c), known))
+    return torch.cat(found)
+
+
+def _blocks(
+    reader: Reader,
+    queries: np.ndarray,
+    rows: np.ndarray,
+    take: Take,
+    features: DocumentFeatures,
+    words: csr_array | None,
+) -> Iterator[tuple[slice, Tensor, Tensor, CandidateFeatures]]:
+    """Yield blocks of queries: embeddings of queries and candidates, and what is known about these."""
+    device = next(reader.parameters()).device
+    size = max(1, PAIRS_PER_BLOCK // max(1, rows.shape[1]))
+    for start in range(0, len(rows), size):
+        block = slice(start, start + size)
+        q = F.normalize(_tensor(queries[block]).to(device), dim=-1)
+        asked = None if words is None else words[block]
+        known = features.of_candidates(reader, q, asked, rows[block])
+        yield block, q, _tensor(take(rows[block])).to(device), known
 
 
 def candidate_probabilities(
@@ -58,22 +109,26 @@ def candidate_probabilities(
     words: csr_array | None = None,
     document_words: csr_array | None = None,
 ) -> np.ndarray:
-    """Return the probability of relevance of each query's candidates, after the adapter's maps.
+    """Return the probability that each candidate is relevant, from embeddings before the adapter's maps.
 
     Args:
         adapter: The adapter.
-        queries: `(n, dim)`, as the encoder makes them.
+        queries: Query embeddings from the encoder, `(n, dim)`.
         candidates: Rows of the candidates among the documents, `(n, k)`; -1 where there is none.
-        documents: `(m, dim)`, as the encoder makes them.
+        documents: Document embeddings from the encoder, `(m, dim)`.
         words: Counts of the queries' words, if the adapter reads words.
-        document_words: Counts of the documents' words, likewise.
+        document_words: Counts of the documents' words, if the adapter reads words.
 
     Returns:
-        `(n, k)`, float32, NaN where there is no candidate.
+        `(n, k)` float32, NaN where there is no candidate.
     """
     mapped = adapter.map_documents(documents)
-    features = None
-    if adapter.features is not None:
-        features = DocumentFeatures.of(adapter.features, [mapped], document_words)
-    reading = read_candidates(adapter, adapter.map_queries(queries), candidates, mapped, features, words)
-    return np.where(candidates >= 0, expit(reading.logits.numpy()), np.float32(np.nan))
+    features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
+    take = mapped.__getitem__
+    reading = read_candidates(adapter, adapter.map_queries(queries), candidates, take, features, words)
+    return np.where(candidates >= 0, expit(reading.relevance.numpy()), np.float32(np.nan))
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    # A copy: memory-mapped arrays are read-only, and torch warns about those.
+    return torch.from_numpy(np.array(values, dtype=np.float32))

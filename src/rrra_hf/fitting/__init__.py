@@ -1,8 +1,17 @@
 """Fitting an adapter on frozen embeddings."""
 
-from .arguments import FitArguments
+from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments, fit_arguments
 from .cross_fit import cross_fit
 from .fit import fit_adapter
-from .fit_model import fit_model
+from .fit_model import fit_model, words_to_read
 
-__all__ = ["FitArguments", "cross_fit", "fit_adapter", "fit_model"]
+__all__ = [
+    "AnyFitArguments",
+    "FitArguments",
+    "ResidualFitArguments",
+    "cross_fit",
+    "fit_adapter",
+    "fit_arguments",
+    "fit_model",
+    "words_to_read",
+]

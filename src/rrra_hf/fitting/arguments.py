@@ -1,150 +1,217 @@
-"""Settings of adapter fitting."""
+"""Settings of adapter fitting, one class per kind of adapter."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
 
 from ..models.features_rrra import FEATURES, OF_WORDS
+from ..models.residual_rrra import SCORINGS
 
+MAPS = ("none", "query", "both")
 OBJECTIVES = ("listwise", "bce", "four_class")
-STAGE1 = ("none", "query", "both")
 
 
 @dataclass(frozen=True)
-class FitArguments:
-    """How `fit_adapter` fits.
+class _Arguments:
+    """What the fits of both kinds use."""
 
-    Args:
-        objective: `"listwise"` (softmax of the positive against the candidates), `"bce"` (weighted
-            binary cross-entropy) or `"four_class"` (the retriever's outcomes TP / FN / FP / TN).
-        stage1: Linear maps fitted before the adapter: `"none"`, on the `"query"` side (the index stays
-            as it is) or on `"both"` sides (documents are to be indexed again).
-        features: Pieces of features for a head that reads features instead of a residual one, of
-            `FEATURES`; `"words"` and `"expansion"` are left out where no words are given. Of the other
-            settings it uses `stage1`, `tau`, `depth`, `development_fraction` and `seed`.
-        even_odds: A document that another training query is labelled with shall not be less probable for
-            that: where such documents are labelled more seldom than others, as they are if most documents
-            have one query, they count less as negatives of an features head. Without, it learns from the
-            labels as they are, and will rank last what past queries asked for.
-        hidden_size: Hidden units of the adapter.
-        linear_skip: Add a linear path beside the MLP.
-        dropout: Dropout after the hidden layer.
-        scoring: Form of the reranking score, `"log_odds"` or `"product"`.
-        tau: Temperature of the retriever's cosines.
-        depth: Candidates mined for each query; also the depth that is reranked on development queries.
-        mined_negatives: Candidates drawn for each query and step from its mined ones.
-        random_negatives: Documents drawn uniformly for each step, shared by its queries; the positives
-            of the step's other queries always serve as candidates too.
-        segment_weight: Weight of the segment constraint.
-        class_balance: Let the classes of `"bce"` and `"four_class"` weigh the same, however rare they are.
-        class_prior: Share of relevant documents among the candidates, for the positive-unlabelled
-            correction of `"bce"`; `None` takes unlabelled candidates for negatives.
-        max_steps: At most this many steps; a budget in steps costs the same time on every collection.
-        eval_steps: Measure the development queries after this many steps.
-        patience: Stop after this many measurements without a better development nDCG@10.
-        batch_size: Queries a step.
-        learning_rate: Peak learning rate of AdamW, decaying linearly over `max_steps`.
-        weight_decay: Weight decay of AdamW.
-        development_fraction: Share of the training queries held out where no development queries
-            are given.
-        seed: Seed of everything random.
-
-    Raises:
-        ValueError: If a value is outside its legal range.
-
-    Example:
-        >>> FitArguments(stage1="query").objective
-        'listwise'
-    """
-
-    objective: str = "listwise"
-    stage1: str = "none"
-    features: tuple[str, ...] = ()
-    even_odds: bool = True
-    hidden_size: int = 384
-    linear_skip: bool = False
-    dropout: float = 0.0
-    scoring: str = "log_odds"
+    maps: str = "both"
     tau: float = 0.05
     depth: int = 100
-    mined_negatives: int = 16
-    random_negatives: int = 0
+    development_fraction: float = 0.15
+    seed: int = 0
+
+    kind: ClassVar[str]
+
+    def __new__(cls, *args: Any, **settings: Any) -> Any:
+        check_fields(cls, settings)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        _check_choice("maps", self.maps, MAPS)
+        _check_least("depth", self.depth, 1)
+        _check_positive("tau", self.tau)
+        if not 0 < self.development_fraction < 1:
+            raise ValueError(
+                f"development_fraction must lie between 0 and 1, got {self.development_fraction}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the kind and the settings as a JSON object."""
+        settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return {"kind": self.kind, **settings}
+
+
+@dataclass(frozen=True)
+class FitArguments(_Arguments):
+    """How `fit_adapter` fits an adapter by default: linear maps, then two heads that read features.
+
+    Args:
+        maps: Linear maps to fit before the heads: `"none"`, on the `"query"` side (the index stays as it is),
+            or on `"both"` sides (documents have to be indexed again).
+        tau: Temperature of the retriever's cosines.
+        depth: Number of candidates to mine and rerank per query.
+        development_fraction: Share of the training queries to hold out if no development queries are given.
+        seed: Random seed.
+        features: Names of the features to read, see `rrra_hf.models.features_rrra`. `"words"` and
+            `"expansion"` are left out if no words are given.
+        even_odds: Give unlabelled candidates that are labelled for other training queries less weight. Where
+            most documents are labelled for one query, such a candidate almost never has the label of another
+            query, and the heads would learn to rank it last. Without it, they learn from the labels as they
+            are.
+
+    Raises:
+        ValueError: If a value is out of range, or a setting is one of `ResidualFitArguments`.
+
+    Example:
+        >>> FitArguments(maps="query").depth
+        100
+    """
+
+    features: tuple[str, ...] = tuple(FEATURES)
+    even_odds: bool = True
+
+    kind = "features"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # JSON has lists only.
+        object.__setattr__(self, "features", tuple(self.features))
+        unknown = sorted(set(self.features) - FEATURES.keys())
+        if unknown or not self.features:
+            got = ", ".join(unknown) or None
+            raise ValueError(f"features must be among {', '.join(FEATURES)}; got {got}.")
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether words are among the features."""
+        return any(name in OF_WORDS for name in self.features)
+
+
+@dataclass(frozen=True)
+class ResidualFitArguments(_Arguments):
+    """How `fit_adapter` fits the paper's kind of adapter: a residual network over the two embeddings.
+
+    Args:
+        maps: Linear maps to fit before the network: `"none"`, `"query"` or `"both"`.
+        tau: Temperature of the retriever's cosines.
+        depth: Number of candidates to mine and rerank per query.
+        development_fraction: Share of the training queries to hold out if no development queries are given.
+        seed: Random seed.
+        objective: `"listwise"` (softmax of the positive against the candidates), `"bce"` (binary
+            cross-entropy with balanced classes) or `"four_class"` (the outcomes TP / FN / FP / TN).
+        scoring: Form of the reranking score, `"log_odds"` or `"product"`, see `ResidualReader`.
+        segment_weight: Weight of the paper's segment constraint.
+        hidden_size: Hidden units of the network.
+        mined_negatives: Number of mined candidates to draw per query and step. The positives of the step's
+            other queries are candidates too.
+        max_steps: Maximum number of steps.
+        eval_steps: Number of steps between evaluations on the development queries.
+        patience: Stop after this many evaluations without a better development nDCG@10.
+        batch_size: Number of queries per step.
+        learning_rate: Peak learning rate of AdamW; it decays linearly over `max_steps`.
+        weight_decay: Weight decay of AdamW.
+
+    Raises:
+        ValueError: If a value is out of range, or a setting is one of `FitArguments`.
+
+    Source:
+        RRRA, arXiv 2508.11670; `fit_arguments("paper")` gives the published settings.
+
+    Example:
+        >>> ResidualFitArguments(objective="bce").maps
+        'none'
+    """
+
+    maps: str = "none"
+    objective: str = "listwise"
+    scoring: str = "log_odds"
     segment_weight: float = 0.0
-    class_balance: bool = True
-    class_prior: float | None = None
+    hidden_size: int = 384
+    mined_negatives: int = 16
     max_steps: int = 1250
     eval_steps: int = 125
     patience: int = 3
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    development_fraction: float = 0.15
-    seed: int = 0
+
+    kind = "residual"
+    reads_words = False
 
     def __post_init__(self) -> None:
-        for name, legal in (
-            ("objective", OBJECTIVES),
-            ("stage1", STAGE1),
-            ("scoring", ("log_odds", "product")),
-        ):
-            if getattr(self, name) not in legal:
-                raise ValueError(f"{name} must be one of {', '.join(legal)}, got {getattr(self, name)!r}.")
-        for name in ("hidden_size", "depth", "max_steps", "eval_steps", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("mined_negatives", "random_negatives", "segment_weight", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
-        for name in ("tau", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
-        for name in ("development_fraction", "class_prior"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}.")
-        if self.class_prior is not None and self.objective != "bce":
-            raise ValueError(f"class_prior needs objective='bce', got objective={self.objective!r}.")
-        # JSON has lists only.
-        object.__setattr__(self, "features", tuple(self.features))
-        unknown = sorted(set(self.features) - set(FEATURES))
-        if unknown:
-            raise ValueError(f"features must be among {', '.join(FEATURES)}; got {', '.join(unknown)}.")
-        if self.features and (self.objective, self.scoring) != ("listwise", "log_odds"):
-            raise ValueError(
-                "features needs objective='listwise' and scoring='log_odds', "
-                f"got {self.objective!r} and {self.scoring!r}."
-            )
+        super().__post_init__()
+        _check_choice("objective", self.objective, OBJECTIVES)
+        _check_choice("scoring", self.scoring, SCORINGS)
+        for name in ("hidden_size", "max_steps", "eval_steps", "patience", "batch_size"):
+            _check_least(name, getattr(self, name), 1)
+        for name in ("mined_negatives", "segment_weight", "weight_decay"):
+            _check_least(name, getattr(self, name), 0)
+        _check_positive("learning_rate", self.learning_rate)
 
-    @property
-    def reads_words(self) -> bool:
-        """Whether words are among the features, if they are given."""
-        return any(name in OF_WORDS for name in self.features)
 
-    @classmethod
-    def preset(cls, name: str = "default", **changes: Any) -> FitArguments:
-        """Return a named set of arguments, with changes.
+KINDS: tuple[type[FitArguments] | type[ResidualFitArguments], ...] = (FitArguments, ResidualFitArguments)
+AnyFitArguments = FitArguments | ResidualFitArguments
 
-        Args:
-            name: `"default"`; `"features"`: two-sided maps and a head that reads all features; or
-                `"paper"`: the published form (four classes, segment constraint, product score).
-            **changes: Fields to set otherwise.
+PRESETS: dict[str, tuple[type[FitArguments] | type[ResidualFitArguments], dict[str, Any]]] = {
+    "default": (FitArguments, {}),
+    "residual": (ResidualFitArguments, {}),
+    "paper": (
+        ResidualFitArguments,
+        {"objective": "four_class", "scoring": "product", "segment_weight": 1.0},
+    ),
+}
 
-        Raises:
-            ValueError: If the preset is unknown.
 
-        Example:
-            >>> FitArguments.preset("paper").scoring
-            'product'
-        """
-        presets = {
-            "default": cls(),
-            "features": cls(stage1="both", features=FEATURES),
-            "paper": cls(objective="four_class", scoring="product", segment_weight=1.0),
-        }
-        if name not in presets:
-            raise ValueError(f"preset must be one of {', '.join(presets)}, got {name!r}.")
-        return replace(presets[name], **changes)
+def fit_arguments(preset: str = "default", **settings: Any) -> AnyFitArguments:
+    """Return the settings of a preset, with changes.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arguments as a JSON object."""
-        return {**asdict(self), "features": list(self.features)}
+    Args:
+        preset: `"default"`: maps, features and two heads; `"residual"`: a residual network over the two
+            embeddings; `"paper"`: the same with the published objective, constraint and score.
+        settings: Fields to change.
+
+    Raises:
+        ValueError: If the preset is unknown, or a field isn't one of the preset's kind.
+
+    Example:
+        >>> fit_arguments("paper", seed=1).scoring
+        'product'
+        >>> fit_arguments(max_steps=100)
+        Traceback (most recent call last):
+        ValueError: max_steps is a setting of ResidualFitArguments (presets residual, paper), not of ...
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
+    kind, defaults = PRESETS[preset]
+    return kind(**{**defaults, **settings})
+
+
+def check_fields(kind: type, settings: dict[str, Any]) -> None:
+    """Raise a ValueError if a setting is one of the other kind, naming the kind and its presets."""
+    names = {field.name for field in fields(kind)}
+    for name in settings.keys() - names:
+        for other in KINDS:
+            if name in {field.name for field in fields(other)}:
+                presets = [preset for preset, (of, _) in PRESETS.items() if of is other]
+                raise ValueError(
+                    f"{name} is a setting of {other.__name__} (presets {', '.join(presets)}), "
+                    f"not of {kind.__name__}."
+                )
+
+
+def _check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise ValueError(f"{name} must be one of {', '.join(legal)}, got {value!r}.")
+
+
+def _check_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        what = "must not be negative" if least == 0 else f"must be at least {least}"
+        raise ValueError(f"{name} {what}, got {value}.")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}.")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from ..candidates import CandidatePool, LabelledQueries, mine_embeddings
-from ..candidates.labelled import RetrievedCandidates, hold_out
-from ..embeddings import check_embeddings
 from ..models.adapter_rrra import RetrieverAdapter
-from .arguments import FitArguments
+from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments
+from .checks import check_pool, check_words
+from .data import fit_data
 from .features import fit_features
-from .maps import Maps, choose_maps
-from .residual import fit_head
-from .tuning import calibrate, choose_lambda
+from .residual import fit_residual
+
+FITS: dict[type, Callable[..., RetrieverAdapter]] = {
+    FitArguments: fit_features,
+    ResidualFitArguments: fit_residual,
+}
 
 
 def fit_adapter(
@@ -25,36 +29,36 @@ def fit_adapter(
     *,
     pool: CandidatePool | None = None,
     development: LabelledQueries | None = None,
-    arguments: FitArguments | None = None,
+    arguments: AnyFitArguments | None = None,
     query_words: csr_array | None = None,
     document_words: csr_array | None = None,
 ) -> RetrieverAdapter:
-    """Fit an adapter on embeddings of any source; minutes on one core.
+    """Fit an adapter on embeddings from any encoder. It takes a minute or two on one core.
 
-    The steps: maps of a frozen stage 1, if asked for; the head; calibration of its probabilities and
-    choice of `lambda`, on development queries. A residual head learns from mined candidates, the step's
-    other documents and random ones, and is stopped early on the development queries; a head that reads
-    features (`arguments.features`) learns from what unseen training queries retrieve. The adapter never
-    ranks the development queries worse than the retriever alone: 0 is among the choices for `lambda`.
+    By default, linear maps are fitted first, with in-batch negatives. Then two heads are fitted on features
+    of what unseen training queries retrieve: one for ranking, and one for the probability of relevance, which
+    is calibrated on development queries. Maps and heads are applied only as strongly as the development
+    queries clearly support, so the adapter never ranks those worse than the retriever alone. The kind of
+    `arguments` decides what is fitted.
 
     Args:
         query_embeddings: Embeddings of the training queries, `(n, dim)`, memory-mapped or not.
         document_embeddings: Embeddings of the whole corpus, `(m, dim)`, memory-mapped or not.
-        positives: For each training query the rows of its relevant documents.
+        positives: Rows of the relevant documents of each training query.
         pool: Candidates mined before, with the positives; given instead of `positives`.
         development: Development queries; if not given, a part of the training queries is held out.
-        arguments: Settings; the defaults if not given.
-        query_words: Counts of the training queries' words, `(n, vocabulary)`, by any tokenizer, for an
-            adapter that reads words; the development queries then need theirs, too.
+        arguments: Settings, `FitArguments` or `ResidualFitArguments`; `FitArguments()` if not given.
+        query_words: Counts of the training queries' words, `(n, vocabulary)`, by any tokenizer. With words,
+            the development queries need theirs, too; without them, no words are read.
         document_words: Counts of the documents' words, `(m, vocabulary)`.
 
     Returns:
-        The adapter, in evaluation mode. `adapter.config.fit` holds what was measured on the
-        development queries.
+        The adapter, in evaluation mode. `adapter.config.fit` holds what was measured on the development
+        queries.
 
     Raises:
-        ValueError: If embeddings are not finite or of different dimensions, or a query has no
-            positive, or fewer than two queries are given.
+        ValueError: If embeddings aren't finite or have different dimensions, a query has no positive, or
+            fewer than two queries are given.
 
     Source:
         RRRA, arXiv 2508.11670, stage 2.
@@ -76,87 +80,17 @@ def fit_adapter(
         check_pool(pool, query_embeddings, document_embeddings)
     check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
     training = LabelledQueries(query_embeddings, pool.positives, query_words)
-    mined = pool.candidates
-    if development is None:
-        held_out, kept = hold_out(len(pool), arguments.development_fraction, arguments.seed)
-        development, training = training.select(held_out), training.select(kept)
-        mined = mined[kept]
-
-    if arguments.features:
-        adapter = fit_features(training, document_embeddings, development, arguments, document_words)
-        return _recorded(adapter, training, len(document_embeddings), arguments)
-    maps = None
-    if arguments.stage1 != "none":
-        maps, _ = choose_maps(training, document_embeddings, development, arguments)
-        training, development, document_embeddings = _mapped(maps, training, development, document_embeddings)
-        mined = mine_embeddings(
-            training.embeddings, document_embeddings, training.positives, depth=arguments.depth
-        ).candidates
-    retrieved = RetrievedCandidates.retrieve(development, document_embeddings, arguments.depth)
-    adapter = fit_head(training, mined, document_embeddings, retrieved, arguments)
-    calibrate(adapter, retrieved, document_embeddings)
-    choose_lambda(adapter, retrieved, document_embeddings)
-    if maps is not None:
-        maps.install(adapter)
-    return _recorded(adapter, training, len(document_embeddings), arguments)
+    data = fit_data(training, pool.candidates, document_embeddings, document_words, development, arguments)
+    adapter = FITS[type(arguments)](data, arguments)
+    adapter.config.fit.update(_record(data.training, len(document_embeddings), arguments))
+    return adapter
 
 
-def _recorded(
-    adapter: RetrieverAdapter, training: LabelledQueries, num_documents: int, arguments: FitArguments
-) -> RetrieverAdapter:
-    """Return the adapter with a record of what it was fitted on and how."""
-    adapter.config.fit["data"] = {
+def _record(training: LabelledQueries, num_documents: int, arguments: AnyFitArguments) -> dict[str, Any]:
+    """Return what the adapter was fitted on, and how."""
+    data = {
         "queries": len(training.positives),
         "pairs": int(training.num_relevant.sum()),
         "documents": num_documents,
     }
-    adapter.config.fit["arguments"] = arguments.to_dict()
-    return adapter
-
-
-def check_words(
-    queries: csr_array | None,
-    documents: csr_array | None,
-    development: LabelledQueries | None,
-    num_queries: int,
-    num_documents: int,
-) -> None:
-    """Raise a ValueError unless all counts of words are there and of one vocabulary, or none are."""
-    if (queries is None) != (documents is None):
-        raise ValueError("Give both query_words and document_words, or neither.")
-    if queries is None or documents is None:
-        return
-    for name, words, count in (
-        ("query_words", queries, num_queries),
-        ("document_words", documents, num_documents),
-    ):
-        if words.shape != (count, documents.shape[1]):
-            raise ValueError(f"{name} must have shape {(count, documents.shape[1])}, got {words.shape}.")
-    if development is None:
-        return
-    expected = (len(development.positives), documents.shape[1])
-    if development.words is None or development.words.shape != expected:
-        got = None if development.words is None else development.words.shape
-        raise ValueError(f"development must have words of shape {expected}, got {got}.")
-
-
-def check_pool(pool: CandidatePool, queries: np.ndarray, documents: np.ndarray) -> None:
-    """Raise a ValueError unless the embeddings are finite and those of the pool's queries and documents."""
-    check_embeddings(documents, "document_embeddings")
-    check_embeddings(queries, "query_embeddings", documents.shape[1])
-    for name, given, expected in (
-        ("query_embeddings", len(queries), len(pool)),
-        ("document_embeddings", len(documents), len(pool.document_ids)),
-    ):
-        if given != expected:
-            raise ValueError(f"{name} must have the pool's {expected} rows, got {given}.")
-
-
-def _mapped(
-    maps: Maps, training: LabelledQueries, development: LabelledQueries, documents: np.ndarray
-) -> tuple[LabelledQueries, LabelledQueries, np.ndarray]:
-    return (
-        LabelledQueries(maps.map_queries(training.embeddings), training.positives),
-        LabelledQueries(maps.map_queries(development.embeddings), development.positives),
-        maps.map_documents(documents),
-    )
+    return {"data": data, "arguments": arguments.to_dict()}

@@ -16,7 +16,7 @@ from ..embeddings import embed_collection, encode
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
 from ..models.modeling_rrra import RRRAModel
-from .arguments import FitArguments
+from .arguments import AnyFitArguments, FitArguments
 from .fit import fit_adapter
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def fit_model(
     model: RRRAModel,
     collection: Collection,
-    arguments: FitArguments | None = None,
+    arguments: AnyFitArguments | None = None,
     *,
     pool: CandidatePool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -39,12 +39,12 @@ def fit_model(
     The development queries are those of the split `dev`, or a part of the training queries.
 
     Args:
-        model: The model; its encoder stays as it is, whatever adapter it has is discarded.
+        model: The model. Its encoder stays as it is; its adapter is replaced.
         collection: A collection with the split `train`.
-        arguments: Settings.
-        pool: Candidates mined before with this very model; mined here if not given.
+        arguments: Settings, as in `fit_adapter`.
+        pool: Candidates mined before with this model; mined here if not given.
         cache_dir: Folder of the cache of embeddings.
-        batch_size: Texts a forward pass.
+        batch_size: Encoder batch size.
 
     Returns:
         The same model.
@@ -83,13 +83,13 @@ def fit_model(
 
 
 def words_to_read(
-    arguments: FitArguments, encoder: SentenceTransformer, texts: Sequence[str]
+    arguments: AnyFitArguments, encoder: SentenceTransformer, texts: Sequence[str]
 ) -> csr_array | None:
-    """Return the counts of the texts' words, None if the adapter to be fitted reads none.
+    """Return the counts of the texts' words, or None if the adapter to be fitted reads no words.
 
     Args:
         arguments: Settings of the fit.
-        encoder: The encoder, whose word pieces are counted.
+        encoder: The encoder. Its word pieces are counted.
         texts: The texts.
     """
     return count_words(encoder, texts) if arguments.reads_words else None

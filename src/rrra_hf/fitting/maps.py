@@ -1,4 +1,4 @@
-"""Frozen stage 1: linear maps on cached embeddings, trained with in-batch negatives."""
+"""Linear maps of a frozen encoder's embeddings, trained with in-batch negatives."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from tqdm.auto import tqdm
 
 from ..candidates import LabelledQueries
 from ..candidates.labelled import KnownPositives, gather, pair_rows, shuffled_batches
+from ..candidates.retrieved import RetrievedCandidates
 from ..evaluation import ndcg_per_query
-from ..indexes import FlatIndex
 from ..models.adapter_rrra import RetrieverAdapter
-from .arguments import FitArguments
+from .arguments import AnyFitArguments
+from .data import FitData
 from .strength import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
 class MapRecipe(NamedTuple):
-    """How maps are trained, as chosen on development queries.
+    """How maps are trained, chosen on the development queries.
 
     Args:
         corpus_negatives: Documents drawn from the corpus for each step, beside the batch's own.
@@ -48,9 +49,12 @@ class MapRecipe(NamedTuple):
     strength: float
 
 
+NO_MAPS = MapRecipe(0, 0, 0.0)
+
+
 @dataclass(frozen=True)
 class Maps:
-    """Matrices `M` of a frozen stage 1; `x @ M.T`, normalised, replaces `x`.
+    """Matrices `M`; `x @ M.T`, normalised, replaces `x`.
 
     Args:
         query: `(dim, dim)`.
@@ -86,32 +90,31 @@ class Maps:
                 setattr(adapter, name, layer)
 
 
-def choose_maps(
-    training: LabelledQueries,
-    documents: np.ndarray,
-    development: LabelledQueries,
-    arguments: FitArguments,
-) -> tuple[Maps, MapRecipe]:
-    """Fit residual linear maps by contrast with in-batch documents; the identity if that doesn't help.
+def choose_maps(data: FitData, arguments: AnyFitArguments) -> tuple[Maps | None, MapRecipe]:
+    """Fit residual linear maps with in-batch negatives, and choose how strongly to apply them.
 
-    How many documents are drawn from the corpus is settled at the first of `STOPS`; from there on training
-    goes on until a stop ranks the development queries no better than the one before.
-
-    The recipe is chosen by development nDCG@10. Where queries are few, maps at full strength can rank
-    unseen queries worse than none: the strength is among what is chosen, and maps whose gain over none
-    is within one standard error are given up for the identity.
+    The recipe is chosen by development nDCG@10. Whether to draw further negatives from the corpus is decided
+    at the first of `STOPS`; training then goes on until a stop ranks the development queries no better than
+    the one before. With few queries, maps at full strength can rank unseen queries worse than no maps. So the
+    strength is chosen too, and if the gain over no maps is within one standard error, the maps are the
+    identity.
 
     Args:
-        training: Training queries.
-        documents: Document embeddings, `(m, dim)`.
-        development: Development queries.
-        arguments: `stage1` says which sides are mapped, `tau` and `seed` are used too.
+        data: What to fit on.
+        arguments: `maps` says which sides are mapped; `tau` and `seed` are used too.
+
+    Returns:
+        The maps, None with `maps="none"`, and the recipe.
     """
-    none = _Fitted(None, MapRecipe(0, 0, 0.0), _quality(None, documents, development))
+    if arguments.maps == "none":
+        return None, NO_MAPS
+    none = _Fitted(None, NO_MAPS, _quality(None, data))
     best = none
-    rivals = {count: _trained(training, documents, arguments, count, STEPS) for count in CORPUS_NEGATIVES}
+    rivals = {
+        count: _trained(data.training, data.documents, arguments, count, STEPS) for count in CORPUS_NEGATIVES
+    }
     for _ in STOPS:
-        found = [_strongest(next(snapshots), documents, development) for snapshots in rivals.values()]
+        found = [_strongest(next(snapshots), data) for snapshots in rivals.values()]
         leader = max(found, key=lambda fitted: fitted.quality.mean())
         rivals = {leader.recipe.corpus_negatives: rivals[leader.recipe.corpus_negatives]}
         if leader.quality.mean() <= best.quality.mean():
@@ -120,12 +123,12 @@ def choose_maps(
     if not smallest_within_one_standard_error((0.0, 1.0), np.stack([none.quality, best.quality])):
         best = none
     logger.info(
-        "Stage 1: %s, development nDCG@10 %.4f (%.4f without)",
+        "Maps: %s, development nDCG@10 %.4f (%.4f without)",
         best.recipe,
         best.quality.mean(),
         none.quality.mean(),
     )
-    return best.maps or _identity(documents.shape[1], arguments), best.recipe
+    return best.maps or _identity(data.documents.shape[1], arguments), best.recipe
 
 
 class _Fitted(NamedTuple):
@@ -136,22 +139,19 @@ class _Fitted(NamedTuple):
     quality: np.ndarray
 
 
-def _strongest(
-    trained: tuple[MapRecipe, Maps], documents: np.ndarray, development: LabelledQueries
-) -> _Fitted:
+def _strongest(trained: tuple[MapRecipe, Maps], data: FitData) -> _Fitted:
     """Return maps at the strength that is best on the development queries."""
     recipe, maps = trained
     fitted = []
     for strength in STRENGTHS:
         shrunk = maps.shrunk(strength)
-        quality = _quality(shrunk, documents, development)
-        fitted.append(_Fitted(shrunk, recipe._replace(strength=strength), quality))
+        fitted.append(_Fitted(shrunk, recipe._replace(strength=strength), _quality(shrunk, data)))
     return max(fitted, key=lambda one: one.quality.mean())
 
 
 def refit_maps(
-    training: LabelledQueries, documents: np.ndarray, arguments: FitArguments, recipe: MapRecipe
-) -> Maps:
+    training: LabelledQueries, documents: np.ndarray, arguments: AnyFitArguments, recipe: MapRecipe
+) -> Maps | None:
     """Fit maps by a recipe that was chosen before.
 
     Args:
@@ -160,6 +160,8 @@ def refit_maps(
         arguments: As in `choose_maps`.
         recipe: The recipe.
     """
+    if arguments.maps == "none":
+        return None
     if not recipe.steps:
         return _identity(documents.shape[1], arguments)
     *_, (_, maps) = _trained(training, documents, arguments, recipe.corpus_negatives, recipe.steps)
@@ -169,14 +171,14 @@ def refit_maps(
 def _trained(
     training: LabelledQueries,
     documents: np.ndarray,
-    arguments: FitArguments,
+    arguments: AnyFitArguments,
     corpus_negatives: int,
     last: int,
 ) -> Iterator[tuple[MapRecipe, Maps]]:
     """Yield the maps after each of the steps `STOPS` up to the last, at full strength."""
     rng = np.random.default_rng(arguments.seed)
     dim = documents.shape[1]
-    sides = ["query"] if arguments.stage1 == "query" else ["query", "document"]
+    sides = ["query"] if arguments.maps == "query" else ["query", "document"]
     residuals = nn.ParameterDict({side: torch.zeros(dim, dim) for side in sides})
     pairs = pair_rows(training.positives)
     known = KnownPositives(training.positives, len(documents))
@@ -228,8 +230,8 @@ def _as_maps(residuals: nn.ParameterDict) -> Maps:
     return Maps(matrices["query"], matrices.get("document"))
 
 
-def _identity(dim: int, arguments: FitArguments) -> Maps:
-    return Maps(torch.eye(dim), None if arguments.stage1 == "query" else torch.eye(dim))
+def _identity(dim: int, arguments: AnyFitArguments) -> Maps:
+    return Maps(torch.eye(dim), None if arguments.maps == "query" else torch.eye(dim))
 
 
 def _apply(matrix: Tensor, embeddings: np.ndarray) -> np.ndarray:
@@ -237,14 +239,11 @@ def _apply(matrix: Tensor, embeddings: np.ndarray) -> np.ndarray:
     return F.normalize(torch.from_numpy(mapped), dim=-1).numpy()
 
 
-def _quality(maps: Maps | None, documents: np.ndarray, development: LabelledQueries) -> np.ndarray:
+def _quality(maps: Maps | None, data: FitData) -> np.ndarray:
     """Return nDCG@10 of each development query, `(n,)`, with maps or without."""
-    queries = development.embeddings
+    documents, development = data.documents, data.development
     if maps is not None:
-        queries, documents = maps.map_queries(queries), maps.map_documents(documents)
-    index = FlatIndex(documents.shape[1])
-    index.add(documents)
-    _, rows = index.search(queries, 10)
-    known = KnownPositives(development.positives, len(documents))
-    relevant = known.contains(np.arange(len(rows))[:, None], rows)
-    return ndcg_per_query(relevant, development.num_relevant)
+        documents = maps.map_documents(documents)
+        development = development._replace(embeddings=maps.map_queries(development.embeddings))
+    retrieved = RetrievedCandidates.retrieve(development, documents, 10)
+    return ndcg_per_query(retrieved.relevant, retrieved.num_relevant)

@@ -1,161 +1,219 @@
-"""Training the adapter's head on frozen embeddings."""
+"""Fitting the paper's adapter, a residual network over the two embeddings."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..candidates import LabelledQueries
-from ..candidates.labelled import Candidates, CandidateSampler, RetrievedCandidates, gather, shuffled_batches
-from ..models.adapter_rrra import AdapterOutput, RetrieverAdapter
+from ..candidates import DocumentFeatures, mine_embeddings
+from ..candidates.labelled import LabelledQueries, gather, shuffled_batches
+from ..candidates.reading import candidate_probabilities
+from ..candidates.retrieved import RetrievedCandidates
+from ..models.adapter_rrra import RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
-from .arguments import FitArguments
-from .objectives import four_class_loss, listwise_loss, pointwise_loss, positive_unlabelled_loss, segment_loss
-from .tuning import quality_by_lambda
+from ..models.residual_rrra import ResidualOutput, ResidualReader
+from .arguments import ResidualFitArguments
+from .calibration import calibrate
+from .data import FitData, fit_data
+from .maps import Maps, choose_maps
+from .residual_candidates import Candidates, CandidateSampler
+from .residual_objectives import four_class_loss, listwise_loss, pointwise_loss, segment_loss
+from .strength import choose_strength, quality_by_strength
 
 logger = logging.getLogger(__name__)
 
 
-def fit_head(
-    training: LabelledQueries,
-    mined: np.ndarray,
-    documents: np.ndarray,
-    development: RetrievedCandidates,
-    arguments: FitArguments,
-    make: Callable[[AdapterConfig], RetrieverAdapter] = RetrieverAdapter,
+def fit_residual(
+    data: FitData,
+    arguments: ResidualFitArguments,
+    make_reader: type[ResidualReader] = ResidualReader,
 ) -> RetrieverAdapter:
-    """Train the head, and return it as it was when the development queries were ranked best.
+    """Fit maps, if asked for, then the network; calibrate it and choose its strength.
 
     Args:
-        training: Training queries.
-        mined: Rows of each training query's candidates, `(n, depth)`, -1 where there are none left.
-        documents: Document embeddings, `(m, dim)`.
+        data: What to fit on.
+        arguments: Settings.
+        make_reader: Class of the network, for ablations.
+    """
+    maps, _ = choose_maps(data, arguments)
+    if maps is not None:
+        data = _mapped(maps, data, arguments)
+    retrieved = RetrievedCandidates.retrieve(data.development, data.documents, arguments.depth)
+    adapter = fit_network(data, retrieved, arguments, make_reader)
+    features = DocumentFeatures.of(adapter.reader, [data.documents], None)
+    calibrate(adapter, retrieved, data.documents, features)
+    choose_strength(adapter, retrieved, data.documents, features)
+    if maps is not None:
+        maps.install(adapter)
+    return adapter
+
+
+def cross_fit_residual(
+    training: LabelledQueries,
+    candidates: np.ndarray,
+    documents: np.ndarray,
+    words: csr_array | None,
+    development: LabelledQueries | None,
+    arguments: ResidualFitArguments,
+    folds: int,
+) -> np.ndarray:
+    """Return the probability of each candidate, by an adapter that was fitted on the other folds.
+
+    Args:
+        training: The queries.
+        candidates: Rows of each query's candidates, `(n, depth)`, -1 where there are none left.
+        documents: Embeddings of the documents, `(m, dim)`.
+        words: Not used: the network reads no words.
+        development: Development queries; None to hold out some queries of each fit.
+        arguments: Settings.
+        folds: Number of folds.
+
+    Returns:
+        `(n, depth)` float32; NaN where there is no candidate.
+    """
+    probabilities = np.empty(candidates.shape, dtype=np.float32)
+    dealt = np.random.default_rng(arguments.seed).permutation(len(training.positives)) % folds
+    for fold in range(folds):
+        part, others = np.flatnonzero(dealt == fold), np.flatnonzero(dealt != fold)
+        taught = training.select(others), candidates[others]
+        adapter = fit_residual(fit_data(*taught, documents, None, development, arguments), arguments)
+        probabilities[part] = candidate_probabilities(
+            adapter, training.embeddings[part], candidates[part], documents
+        )
+        logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
+    return probabilities
+
+
+def fit_network(
+    data: FitData,
+    development: RetrievedCandidates,
+    arguments: ResidualFitArguments,
+    make_reader: type[ResidualReader] = ResidualReader,
+) -> RetrieverAdapter:
+    """Train the network, and return it as it was when the development queries were ranked best.
+
+    Args:
+        data: What to fit on, mapped.
         development: What is retrieved for the development queries.
         arguments: Settings.
-        make: Makes the adapter to be trained, under the seed.
+        make_reader: Class of the network.
     """
     rng = np.random.default_rng(arguments.seed)
+    dim = data.documents.shape[1]
+    settings: dict[str, Any] = {
+        "hidden_size": arguments.hidden_size,
+        "num_classes": 4 if arguments.objective == "four_class" else 1,
+        "scoring": arguments.scoring,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(arguments.seed)
-        adapter = make(_adapter_config(documents.shape[1], arguments))
-        sampler = CandidateSampler(
-            training.positives,
-            mined,
-            len(documents),
-            arguments.mined_negatives,
-            arguments.random_negatives,
-            rng,
-        )
-        return _train(adapter, training, mined, documents, sampler, development, arguments, rng)
+        reader = make_reader(dim, arguments.tau, **settings)
+        config = AdapterConfig(embedding_dim=dim, tau=arguments.tau, reader={"kind": "residual", **settings})
+        return _train(RetrieverAdapter(config, reader), reader, data, development, arguments, rng)
 
 
-def _adapter_config(dim: int, arguments: FitArguments) -> AdapterConfig:
-    return AdapterConfig(
-        embedding_dim=dim,
-        hidden_size=arguments.hidden_size,
-        dropout=arguments.dropout,
-        linear_skip=arguments.linear_skip,
-        num_classes=4 if arguments.objective == "four_class" else 1,
-        scoring=arguments.scoring,
-        tau=arguments.tau,
+def _mapped(maps: Maps, data: FitData, arguments: ResidualFitArguments) -> FitData:
+    """Return the data as the maps see it, with candidates mined anew."""
+    documents = maps.map_documents(data.documents)
+    training, development = (
+        queries._replace(embeddings=maps.map_queries(queries.embeddings))
+        for queries in (data.training, data.development)
     )
+    mined = mine_embeddings(training.embeddings, documents, training.positives, depth=arguments.depth)
+    return FitData(training, mined.candidates, documents, development)
 
 
 def _train(
     adapter: RetrieverAdapter,
-    training: LabelledQueries,
-    mined: np.ndarray,
-    documents: np.ndarray,
-    sampler: CandidateSampler,
+    reader: ResidualReader,
+    data: FitData,
     development: RetrievedCandidates,
-    arguments: FitArguments,
+    arguments: ResidualFitArguments,
     rng: np.random.Generator,
 ) -> RetrieverAdapter:
-    cutoffs = _cutoffs(training.embeddings, mined, documents)
+    positives, documents = data.training.positives, data.documents
+    sampler = CandidateSampler(positives, data.candidates, len(documents), arguments.mined_negatives, rng)
+    cutoffs = _cutoffs(data)
     if arguments.objective != "listwise":
-        _centre(adapter, cutoffs)
+        _centre(reader, cutoffs)
     optimizer = torch.optim.AdamW(
-        adapter.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
+        reader.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, arguments.max_steps)
-    batches = shuffled_batches(len(training.positives), arguments.batch_size, rng)
-    best, best_quality, since_best = copy.deepcopy(adapter.state_dict()), -1.0, 0
+    batches = shuffled_batches(len(positives), arguments.batch_size, rng)
+    features = DocumentFeatures.of(reader, [documents], None)
+    best, best_quality, since_best = copy.deepcopy(reader.state_dict()), -1.0, 0
     for step in tqdm(range(1, arguments.max_steps + 1), desc="Fitting adapter", leave=False, disable=None):
         batch = next(batches)
         adapter.train()
-        loss = _step_loss(adapter, training, documents, sampler.draw(batch), batch, cutoffs, arguments)
+        loss = _step_loss(reader, data, sampler.draw(batch), batch, cutoffs, arguments)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         if step % arguments.eval_steps and step < arguments.max_steps:
             continue
-        quality = quality_by_lambda(adapter, development, documents).mean(axis=1).max()
+        quality = quality_by_strength(adapter, development, documents, features).mean(axis=1).max()
         logger.info("Step %d: loss %.4f, development nDCG@10 %.4f", step, loss.item(), quality)
         since_best += 1
         if quality > best_quality:
-            best, best_quality, since_best = copy.deepcopy(adapter.state_dict()), quality, 0
+            best, best_quality, since_best = copy.deepcopy(reader.state_dict()), quality, 0
         if since_best >= arguments.patience:
             break
-    adapter.load_state_dict(best)
+    reader.load_state_dict(best)
     return adapter.eval()
 
 
 @torch.no_grad()
-def _centre(adapter: RetrieverAdapter, cutoffs: Tensor) -> None:
+def _centre(reader: ResidualReader, cutoffs: Tensor) -> None:
     """Start a pointwise readout at even odds where the candidates' cosines end.
 
-    At a bias of zero every cosine would mean certainty, and the bias would take the whole budget to
-    learn the level of this encoder's cosines.
+    With a bias of zero every cosine would mean certainty, and learning the level of this encoder's cosines
+    would take all the steps.
     """
-    adapter.readout.bias.copy_(-adapter.readout.weight[:, 0] * cutoffs.mean())
+    reader.readout.bias.copy_(-reader.readout.weight[:, 0] * cutoffs.mean())
 
 
 def _step_loss(
-    adapter: RetrieverAdapter,
-    training: LabelledQueries,
-    documents: np.ndarray,
+    reader: ResidualReader,
+    data: FitData,
     drawn: Candidates,
     batch: np.ndarray,
     cutoffs: Tensor,
-    arguments: FitArguments,
+    arguments: ResidualFitArguments,
 ) -> Tensor:
-    q = F.normalize(gather(training.embeddings, batch), dim=-1)[:, None]
-    own_c = F.normalize(gather(documents, drawn.own), dim=-1)
-    shared_c = F.normalize(gather(documents, drawn.shared), dim=-1)[None]
-    own, shared = adapter(q, own_c), adapter(q, shared_c)
-    output = AdapterOutput(
+    q = F.normalize(gather(data.training.embeddings, batch), dim=-1)[:, None]
+    own_c = F.normalize(gather(data.documents, drawn.own), dim=-1)
+    shared_c = F.normalize(gather(data.documents, drawn.shared), dim=-1)[None]
+    own, shared = reader.adapt(q, own_c), reader.adapt(q, shared_c)
+    output = ResidualOutput(
         own.adapted, *(torch.cat(pair, dim=1) for pair in zip(own[1:], shared[1:], strict=True))
     )
     cosines = torch.cat([(q * own_c).sum(-1), (q * shared_c).sum(-1)], dim=1)
-    loss = _objective(output, drawn, cosines >= cutoffs[batch, None], arguments)
+    loss = _objective(output, drawn, cosines >= cutoffs[batch, None], arguments.objective)
     if arguments.segment_weight:
         loss = loss + arguments.segment_weight * segment_loss(own.adapted, q, own_c)
     return loss
 
 
-def _objective(
-    output: AdapterOutput, drawn: Candidates, retrieved: Tensor, arguments: FitArguments
-) -> Tensor:
-    if arguments.objective == "listwise":
-        return listwise_loss(output.logits, drawn.labels, drawn.mask)
-    if arguments.objective == "four_class":
-        return four_class_loss(
-            output.class_logits, drawn.labels, retrieved, drawn.mask, arguments.class_balance
-        )
-    if arguments.class_prior is None:
-        return pointwise_loss(output.logits, drawn.labels, drawn.mask, arguments.class_balance)
-    return positive_unlabelled_loss(output.logits, drawn.labels, drawn.mask, arguments.class_prior)
+def _objective(output: ResidualOutput, drawn: Candidates, retrieved: Tensor, objective: str) -> Tensor:
+    if objective == "listwise":
+        return listwise_loss(output.log_odds, drawn.labels, drawn.mask)
+    if objective == "bce":
+        return pointwise_loss(output.log_odds, drawn.labels, drawn.mask)
+    return four_class_loss(output.class_logits, drawn.labels, retrieved, drawn.mask)
 
 
-def _cutoffs(queries: np.ndarray, mined: np.ndarray, documents: np.ndarray) -> Tensor:
-    """Return the cosine of each query's last candidate: what reaches it counts as retrieved, `(n,)`."""
+def _cutoffs(data: FitData) -> Tensor:
+    """Return the cosine of each query's last candidate, `(n,)`: documents above it count as retrieved."""
+    queries, mined = data.training.embeddings, data.candidates
     last = mined[np.arange(len(mined)), np.maximum((mined >= 0).sum(axis=1) - 1, 0)]
-    return F.cosine_similarity(gather(queries, np.arange(len(queries))), gather(documents, last), dim=-1)
+    return F.cosine_similarity(gather(queries, np.arange(len(queries))), gather(data.documents, last), dim=-1)

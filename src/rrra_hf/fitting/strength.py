@@ -1,18 +1,79 @@
-"""Choosing a strength on development queries without being fooled by noise."""
+"""Choosing the weight of an adapter in the ranking on development queries, without being fooled by noise."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+
+from ..candidates import DocumentFeatures
+from ..candidates.reading import read_candidates
+from ..candidates.retrieved import RetrievedCandidates
+from ..evaluation import ndcg_per_query, reorder
+from ..models.adapter_rrra import RetrieverAdapter
+
+logger = logging.getLogger(__name__)
+
+
+def choose_strength(
+    adapter: RetrieverAdapter,
+    development: RetrievedCandidates,
+    documents: np.ndarray,
+    features: DocumentFeatures,
+) -> None:
+    """Set `lambda_`, the adapter's weight in the reranking score, by the one-standard-error rule.
+
+    0 is among the choices: the adapter never ranks the development queries worse than the retriever alone.
+
+    Args:
+        adapter: The adapter; its configuration is changed.
+        development: What is retrieved for the development queries.
+        documents: Document embeddings as indexed, `(m, dim)`.
+        features: Features of the documents.
+    """
+    strengths = adapter.reader.strengths
+    quality = quality_by_strength(adapter, development, documents, features)
+    row = smallest_within_one_standard_error(strengths, quality)
+    adapter.config.lambda_ = strengths[row]
+    adapter.config.fit["development"] = {
+        "queries": quality.shape[1],
+        "nDCG@10": {"encoder": float(quality[0].mean()), "adapter": float(quality[row].mean())},
+        "lambda": strengths[row],
+        **adapter.config.fit.get("development", {}),
+    }
+    logger.info(
+        "lambda %.2f: development nDCG@10 %.4f (%.4f without)",
+        strengths[row],
+        quality[row].mean(),
+        quality[0].mean(),
+    )
+
+
+def quality_by_strength(
+    adapter: RetrieverAdapter,
+    development: RetrievedCandidates,
+    documents: np.ndarray,
+    features: DocumentFeatures,
+) -> np.ndarray:
+    """Return nDCG@10 of each development query under each strength, `(len(strengths), n)`."""
+    queries, rows, take = development.queries, development.rows, documents.__getitem__
+    reading = read_candidates(adapter, queries, rows, take, features, development.words)
+    cosines = torch.from_numpy(development.cosines)
+    rankings = [
+        reorder(development.relevant, adapter.combine(cosines, reading.ranking, strength).numpy())
+        for strength in adapter.reader.strengths
+    ]
+    return np.stack([ndcg_per_query(ranking, development.num_relevant) for ranking in rankings])
 
 
 def smallest_within_one_standard_error(strengths: Sequence[float], quality: np.ndarray) -> int:
     """Return the position of the smallest strength that is within one standard error of the best.
 
-    The standard error is that of the per-query differences from the best strength, so that a gain
-    which a few queries made by chance does not buy a harmful strength. A strength that is worse than
-    the first on average is never chosen, however large its standard error.
+    The standard error is that of the per-query differences from the best strength. So a gain that a few
+    queries made by chance doesn't lead to a harmful strength. A strength that is worse than the first on
+    average is never chosen, however large its standard error.
 
     Args:
         strengths: Ascending, the first being the harmless choice.

@@ -1,10 +1,10 @@
-"""The retriever adapter: from a query's and a document's embedding to the probability of relevance."""
+"""The retriever adapter: from the embeddings of a query and its candidates to scores and probabilities."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -19,7 +19,10 @@ from torch.nn import functional as F
 
 from .configuration_rrra import AdapterConfig
 from .download_rrra import checked_downloads
-from .features_rrra import CandidateFeatures, FeatureReader
+from .features_rrra import CandidateFeatures
+from .files_rrra import read_json, write_aside, write_json
+from .reader_rrra import FeatureReader
+from .residual_rrra import ResidualReader
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -31,101 +34,81 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 WEIGHTS_INDEX_NAME = "model.safetensors.index.json"
 
-
-class AdapterOutput(NamedTuple):
-    """What `RetrieverAdapter.forward` returns.
-
-    Args:
-        adapted: Adapted document embeddings `a`, `(..., dim)`.
-        class_logits: Raw readouts, `(..., num_classes)`; classes in the order TP, FN, FP, TN if four.
-        logits: Calibrated log-odds of relevance, `(...)`.
-    """
-
-    adapted: Tensor
-    class_logits: Tensor
-    logits: Tensor
+# What an adapter may be made of; each has the methods and attributes of the other.
+Reader = FeatureReader | ResidualReader
+READERS: dict[str, type[Reader]] = {"features": FeatureReader, "residual": ResidualReader}
+# Names of weights in format version 1, as regular expressions, and what they are called now.
+OLD_NAMES = (
+    (r"^evidence\.memory_", "reader.memory."),
+    (r"^evidence\.ranker\.", "reader.ranking_head."),
+    (r"^evidence\.judge\.", "reader.relevance_head."),
+    (r"^evidence\.", "reader.memory."),
+    (r"^(query_layer|document_layer|product_layer|output_layer|readout)\.", r"reader.\1."),
+)
 
 
 class Reading(NamedTuple):
-    """What `RetrieverAdapter.read` returns, each `(n, k)`.
+    """What `RetrieverAdapter.read` returns, three tensors `(n, k)`.
 
     Args:
         cosines: The retriever's cosines.
-        corrections: What `combine` weighs against them.
-        logits: Calibrated log-odds of relevance.
+        ranking: What the ranking adds to the retriever's score, before its weight.
+        relevance: Calibrated log-odds of relevance.
     """
 
     cosines: Tensor
-    corrections: Tensor
-    logits: Tensor
+    ranking: Tensor
+    relevance: Tensor
 
 
 class RetrieverAdapter(nn.Module):
-    """Reads a bi-encoder's embeddings and estimates how likely a document is relevant to a query.
+    """Reranks the candidates of a query, and estimates the probability that each is relevant.
 
-    With `q` and `c` the normalised embeddings of query and document, the adapted document embedding
-    is a residual, `a = c + MLP(q, c, q * c)`. That is the paper's MLP over `[q - c, q * c, q + c]`
-    (RRRA, arXiv 2508.11670) with its first layer rewritten: the parts for `q - c` and `q + c` are one
-    matrix for each side, and reranking needs a single product a candidate for the layer. Three cosines
-    are read out: `logit = (w . [cos(q, a), cos(a, c), cos(q, c)] + b) / temperature`. The last layer
-    of the MLP starts at zero, so that an unfitted adapter has `a = c` and changes no ranking.
+    An adapter is made of linear maps (optional) and a reader:
 
-    Instead of the residual, the adapter may hold an `FeatureReader`, which reads further features beside the
-    two embeddings: `config.features` has its sizes. It is fitted by `fit_adapter`.
+    * The maps move query and document embeddings before search. `map_queries` and `map_documents` apply
+      them; every other method takes mapped embeddings, those that were searched with.
+    * The reader reads the candidates that the search found. It is a `FeatureReader`, or the paper's
+      `ResidualReader`; both satisfy the same interface.
 
-    The adapter may hold the linear maps of a frozen stage 1, which move query (and document)
-    embeddings before search. `map_queries` and `map_documents` apply them; every other method takes
-    mapped embeddings, the ones that were searched with.
+    An adapter that isn't fitted changes no ranking. `fit_adapter` fits one.
 
     Args:
         config: Sizes and settings.
+        reader: The reader; made from `config.reader` if not given.
+
+    Raises:
+        ValueError: If the reader's settings are not legal.
 
     Example:
-        >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=8, hidden_size=4))
+        >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=8))
         >>> queries, candidates = np.eye(8, dtype=np.float32)[:2], np.ones((2, 3, 8), dtype=np.float32)
         >>> adapter.rerank(queries, candidates).shape
         (2, 3)
     """
 
-    def __init__(self, config: AdapterConfig):
+    def __init__(self, config: AdapterConfig, reader: Reader | None = None):
         super().__init__()
         self.config = config
+        self.reader: Reader = _make_reader(config) if reader is None else reader
         dim = config.embedding_dim
-        self.features = None if config.features is None else FeatureReader(dim, config.tau, **config.features)
-        if self.features is None:
-            self._make_residual(dim, config.hidden_size)
         self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map else None
         self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map else None
-        self.reset_parameters()
-
-    def _make_residual(self, dim: int, hidden: int) -> None:
-        config = self.config
-        self.query_layer = nn.Linear(dim, hidden)
-        self.document_layer = nn.Linear(dim, hidden, bias=False)
-        self.product_layer = nn.Linear(dim, hidden, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
-        self.output_layer = nn.Linear(hidden, dim)
-        self.skip_layer = nn.Linear(3 * dim, dim, bias=False) if config.linear_skip else None
-        self.readout = nn.Linear(3, config.num_classes)
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Set the starting point: `a = c`, identity maps, and a readout that follows `cos(q, a)`."""
         for linear_map in (self.query_map, self.document_map):
             if linear_map is not None:
                 nn.init.eye_(linear_map.weight)
-        if self.features is not None:
-            return
-        nn.init.zeros_(self.output_layer.weight)
-        nn.init.zeros_(self.output_layer.bias)
-        if self.skip_layer is not None:
-            nn.init.zeros_(self.skip_layer.weight)
-        # The labelled classes rise with cos(q, a) and the others fall.
-        signs = torch.tensor([1.0] if self.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5])
-        self.readout.weight.copy_(torch.outer(signs, torch.tensor([1.0, 0.0, 0.0])) / self.config.tau)
-        nn.init.zeros_(self.readout.bias)
 
-    # ---------------------------------------------------------------- stage 1
+    @property
+    def reads_words(self) -> bool:
+        """Whether the reader needs the words of queries and documents."""
+        return self.reader.reads_words
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether the reader can read one query and one document by themselves, see `forward`."""
+        return self.reader.reads_pairs
+
+    # ---------------------------------------------------------------- maps
 
     @torch.no_grad()
     def map_queries(self, queries: Array) -> Array:
@@ -144,67 +127,41 @@ class RetrieverAdapter(nn.Module):
             x = linear_map(x)
         return self._like(F.normalize(x, dim=-1), embeddings)
 
-    # ---------------------------------------------------------------- the head
+    # ---------------------------------------------------------------- reading
 
-    def forward(self, q: Tensor, c: Tensor) -> AdapterOutput:
-        """Adapt each document to each query and estimate its relevance.
+    def forward(self, q: Tensor, c: Tensor) -> Tensor:
+        """Return the calibrated log-odds of relevance of pairs, with gradients, `(...)`.
 
         Args:
-            q: Query embeddings, `(..., dim)`, of any length (they are normalised here).
+            q: Query embeddings of any length, `(..., dim)`.
             c: Document embeddings, `(..., dim)`, broadcastable against `q`.
 
         Raises:
-            ValueError: If the adapter holds an `FeatureReader`, which is read by the methods below.
+            ValueError: If the reader compares a query's candidates, see `reads_pairs`.
         """
-        if self.features is not None:
-            raise ValueError(
-                "forward needs a residual adapter; this one reads features, call rerank instead."
-            )
+        return self.reader(q, c) / self.config.temperature
+
+    @torch.no_grad()
+    def read(
+        self,
+        q: Tensor,
+        c: Tensor,
+        cosines: Tensor | None = None,
+        features: CandidateFeatures | None = None,
+    ) -> Reading:
+        """Read the candidates of each query.
+
+        Args:
+            q: Query embeddings, as searched with, `(n, dim)`.
+            c: Embeddings of each query's candidates, as indexed, `(n, k, dim)`.
+            cosines: Cosines of the candidates, `(n, k)`; computed if not given.
+            features: What is known about the candidates beside their embeddings.
+        """
         q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
-        product = q * c
-        mixed = self.product_layer(product) + self.document_layer(c) + self.query_layer(q)
-        skipped = None
-        if self.skip_layer is not None:
-            skipped = self.skip_layer(torch.cat(torch.broadcast_tensors(q, c, product), dim=-1))
-        return self._adapt(q, c, product, mixed, skipped)
-
-    def _adapt(
-        self, q: Tensor, c: Tensor, product: Tensor, mixed: Tensor, skipped: Tensor | None
-    ) -> AdapterOutput:
-        adapted = c + self.output_layer(self.dropout(F.gelu(mixed)))
-        if skipped is not None:
-            adapted = adapted + skipped
-        return self._read_out(q, adapted, c, product)
-
-    def _adapt_candidates(self, q: Tensor, c: Tensor) -> AdapterOutput:
-        """Return what `forward` does for `q` `(n, dim)` and `c` `(n, k, dim)`, with fewer products.
-
-        What a document and its product with the query add to a layer, `W c + V (q * c)`, is linear in `c`: a
-        query makes one matrix of `W` and `V` for all its candidates.
-        """
-        each = q[:, None]
-
-        def layer(of_query: Tensor, of_document: Tensor, of_product: Tensor) -> Tensor:
-            return torch.baddbmm(of_query[:, None], c, torch.addcmul(of_document, of_product, each).mT)
-
-        mixed = layer(self.query_layer(q), self.document_layer.weight, self.product_layer.weight)
-        skipped = None
-        if self.skip_layer is not None:
-            of_query, of_document, of_product = self.skip_layer.weight.chunk(3, dim=1)
-            skipped = layer(F.linear(q, of_query), of_document, of_product)
-        return self._adapt(each, c, each * c, mixed, skipped)
-
-    def _read_out(self, q: Tensor, adapted: Tensor, c: Tensor, product: Tensor) -> AdapterOutput:
-        norm = torch.linalg.vector_norm(adapted, dim=-1).clamp_min(1e-6)
-        cosines = torch.stack(
-            [(adapted * q).sum(-1) / norm, (adapted * c).sum(-1) / norm, product.sum(-1)], dim=-1
-        )
-        class_logits = self.readout(cosines)
-        if self.config.num_classes == 1:
-            log_odds = class_logits.squeeze(-1)
-        else:
-            log_odds = class_logits[..., :2].logsumexp(-1) - class_logits[..., 2:].logsumexp(-1)
-        return AdapterOutput(adapted, class_logits, log_odds / self.config.temperature)
+        if cosines is None:
+            cosines = (q[:, None] * c).sum(-1)
+        known = features or CandidateFeatures()
+        return Reading(cosines, *self.reader.read(q, c, cosines, known, self.config.temperature))
 
     @torch.no_grad()
     def probability(
@@ -212,21 +169,21 @@ class RetrieverAdapter(nn.Module):
     ) -> Array:
         """Return the probability that each candidate is relevant to its query.
 
-        For a candidate without a label, that is the probability of its being a false negative.
+        For a candidate without a label, this is its false-negative probability.
 
         Args:
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
-            features: What an `FeatureReader` reads beside the embeddings.
+            features: What is known about the candidates beside their embeddings.
 
         Returns:
             Probabilities in [0, 1], `(n, k)`, of the type of `queries`.
 
         Raises:
-            ValueError: If a shape is wrong, a value is not finite, or features is missing.
+            ValueError: If a shape is wrong, a value is not finite, or words are needed and not given.
         """
         q, c = self._check_pair(queries, candidates)
-        return self._like(torch.sigmoid(self.read(q, c, features=features).logits), queries)
+        return self._like(torch.sigmoid(self.read(q, c, features=features).relevance), queries)
 
     @torch.no_grad()
     def rerank(
@@ -238,21 +195,17 @@ class RetrieverAdapter(nn.Module):
     ) -> Array:
         """Return the reranking score of each candidate; sort by it, descending.
 
-        The score is `scores / tau + lambda * logit` (`scoring="log_odds"`) or
-        `(scores + 1) / 2 * probability ** lambda` (`scoring="product"`, the form of the paper). With an
-        `FeatureReader`, its correction stands for the logit.
-
         Args:
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
             scores: Cosines of the candidates, `(n, k)`; computed from the embeddings if not given.
-            features: What an `FeatureReader` reads beside the embeddings.
+            features: What is known about the candidates beside their embeddings.
 
         Returns:
             Reranking scores, `(n, k)`, of the type of `queries`.
 
         Raises:
-            ValueError: If a shape is wrong, a value is not finite, or features is missing.
+            ValueError: If a shape is wrong, a value is not finite, or words are needed and not given.
 
         Example:
             >>> adapter = RetrieverAdapter(AdapterConfig(embedding_dim=2, lambda_=0.1))
@@ -269,59 +222,18 @@ class RetrieverAdapter(nn.Module):
                     f"scores must be {tuple(c.shape[:2])} as candidates are, got {tuple(cosines.shape)}."
                 )
         reading = self.read(q, c, cosines, features)
-        return self._like(self.combine(reading.cosines, reading.corrections), queries)
+        return self._like(self.combine(reading.cosines, reading.ranking), queries)
 
-    @torch.no_grad()
-    def read(
-        self,
-        q: Tensor,
-        c: Tensor,
-        cosines: Tensor | None = None,
-        features: CandidateFeatures | None = None,
-    ) -> Reading:
-        """Return what the adapter makes of each query's candidates, for ranking and as log-odds.
+    def combine(self, cosines: Tensor, ranking: Tensor, lambda_: float | None = None) -> Tensor:
+        """Return the reranking scores from the retriever's cosines and what the reader says.
 
         Args:
-            q: Query embeddings, `(n, dim)`.
-            c: Embeddings of each query's candidates, `(n, k, dim)`.
-            cosines: Cosines of the candidates, `(n, k)`; computed if not given.
-            features: What an `FeatureReader` reads beside the embeddings.
-        """
-        q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
-        if cosines is None:
-            cosines = (q[:, None] * c).sum(-1)
-        if self.features is None:
-            logits = self._adapt_candidates(q, c).logits
-            return Reading(cosines, logits, logits)
-        found = self.features.features(q, c, cosines, features or CandidateFeatures())
-        return Reading(
-            cosines,
-            self.features.ranking_head(found),
-            self.features.relevance_head(found) / self.config.temperature,
-        )
-
-    @torch.no_grad()
-    def shift_log_odds(self, amount: float) -> None:
-        """Add to the log-odds of every pair, before the temperature divides them."""
-        if self.features is not None:
-            self.features.relevance_head.linear.bias.add_(amount)
-            return
-        # Half up on the labelled classes and half down on the others moves the log-odds by the whole.
-        direction = [1.0] if self.config.num_classes == 1 else [0.5, 0.5, -0.5, -0.5]
-        self.readout.bias.add_(torch.tensor(direction, device=self.readout.bias.device) * amount)
-
-    def combine(self, cosines: Tensor, logits: Tensor, lambda_: float | None = None) -> Tensor:
-        """Return the reranking scores from the retriever's cosines and the adapter's logits.
-
-        Args:
-            cosines: Any shape.
-            logits: The same shape.
-            lambda_: Weight of the adapter; the config's if not given.
+            cosines: The retriever's cosines, of any shape.
+            ranking: `Reading.ranking`, of the same shape.
+            lambda_: Weight of the adapter; the configuration's if not given.
         """
         weight = self.config.lambda_ if lambda_ is None else lambda_
-        if self.config.scoring == "product":
-            return (cosines + 1) / 2 * torch.sigmoid(logits) ** weight
-        return cosines / self.config.tau + weight * logits
+        return self.reader.score(cosines, ranking, self.config.tau, weight)
 
     # ---------------------------------------------------------------- input and output
 
@@ -372,15 +284,11 @@ class RetrieverAdapter(nn.Module):
             found = _read_config(directory / CONFIG_NAME).get("model_type")
             if found != MODEL_TYPE:
                 raise ValueError(f"{directory} holds a model of type {found!r}; save the adapter elsewhere.")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as temporary:
-            weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-            save_file(weights, Path(temporary) / WEIGHTS_NAME, metadata={"format": "pt"})
-            config = {"model_type": MODEL_TYPE, **self.config.to_dict()}
-            (Path(temporary) / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
-            directory.mkdir(exist_ok=True)
-            for name in (WEIGHTS_NAME, CONFIG_NAME):
-                shutil.move(Path(temporary) / name, directory / name)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        with write_aside(directory, keep_others=True, last=(CONFIG_NAME,)) as new:
+            new.mkdir()
+            save_file(weights, new / WEIGHTS_NAME, metadata={"format": "pt"})
+            write_json(new / CONFIG_NAME, {"model_type": MODEL_TYPE, **self.config.to_dict()})
 
     @classmethod
     def from_pretrained(
@@ -423,7 +331,10 @@ class RetrieverAdapter(nn.Module):
         except (KeyError, TypeError) as error:
             raise ValueError(f"{CONFIG_NAME} of {name_or_path} is no adapter's: {error}") from error
         with checked_downloads(config_path.parent, str(name_or_path)):
-            weights = _read_weights(name_or_path, prefix, adapter.state_dict().keys(), hub)
+            weights = _read_weights(name_or_path, prefix, hub)
+        missing = sorted(adapter.state_dict().keys() - weights.keys())
+        if missing:
+            raise ValueError(f"{name_or_path} lacks the adapter weights {', '.join(missing)}.")
         try:
             adapter.load_state_dict(weights)
         except RuntimeError as error:
@@ -462,7 +373,7 @@ class RetrieverAdapter(nn.Module):
             ValueError: If `private` was asked for and the repository is public.
         """
         try:
-            from ..hub import push_folder
+            from rrra_hf.hub import push_folder
         except ImportError as error:
             raise ImportError("Install rrra-hf to upload the adapter.") from error
         with tempfile.TemporaryDirectory() as folder:
@@ -489,32 +400,46 @@ def _resolve(name_or_path: str | os.PathLike[str], filename: str, hub: dict[str,
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON dict, got {type(values).__name__}.")
     return values
 
 
 def _read_weights(
-    name_or_path: str | os.PathLike[str], prefix: str, names: Any, hub: dict[str, Any]
+    name_or_path: str | os.PathLike[str], prefix: str, hub: dict[str, Any]
 ) -> dict[str, Tensor]:
     """Read the adapter's tensors, and only those, from one weights file or from shards."""
     try:
         index = json.loads(_resolve(name_or_path, WEIGHTS_INDEX_NAME, hub).read_text())["weight_map"]
+        filenames = {filename for name, filename in index.items() if name.startswith(prefix)}
     except OSError:
-        index = {}
-    files = {name: index.get(prefix + name, WEIGHTS_NAME) for name in names}
-    paths = {filename: _resolve(name_or_path, filename, hub) for filename in set(files.values())}
+        filenames = {WEIGHTS_NAME}
     weights = {}
-    for name, filename in files.items():
+    for path in (_resolve(name_or_path, filename, hub) for filename in sorted(filenames)):
         try:
-            with safe_open(paths[filename], framework="pt") as file:
-                weights[name] = file.get_tensor(prefix + name)
+            with safe_open(path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                weights.update({_current_name(name[len(prefix) :]): file.get_tensor(name) for name in names})
         except SafetensorError as error:
-            raise ValueError(
-                f"{paths[filename]} lacks the adapter weight {prefix + name!r} or is damaged: {error}"
-            ) from error
+            raise ValueError(f"{path} is damaged: {error}") from error
     return weights
+
+
+def _current_name(name: str) -> str:
+    """Return what a weight of the adapter is called now."""
+    for old, new in OLD_NAMES:
+        if re.search(old, name):
+            return re.sub(old, new, name)
+    return name
+
+
+def _make_reader(config: AdapterConfig) -> Reader:
+    settings = dict(config.reader)
+    kind = settings.pop("kind")
+    if kind not in READERS:
+        raise ValueError(f"reader must be of a kind among {', '.join(READERS)}, got {kind!r}.")
+    try:
+        return READERS[kind](config.embedding_dim, config.tau, **settings)
+    except TypeError as error:
+        raise ValueError(f"reader has a setting that the kind {kind!r} doesn't know: {error}") from error

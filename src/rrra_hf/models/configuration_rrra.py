@@ -11,71 +11,75 @@ from transformers.configuration_utils import SubConfigSpec
 POOLING_MODES = ("mean", "cls", "lasttoken")
 
 
+# Version of a saved adapter's settings. Version 1 had the reader's settings side by side with the others.
+FORMAT_VERSION = 2
+VERSION_1_READER = ("hidden_size", "dropout", "linear_skip", "num_classes", "scoring", "evidence")
+
+
+def _default_reader() -> dict[str, Any]:
+    return {"kind": "features"}
+
+
 @dataclass
 class AdapterConfig:
-    """Everything about a `RetrieverAdapter` that is not a weight; saved as JSON beside the weights.
+    """Configuration of a `RetrieverAdapter`, saved as JSON beside its weights.
 
     Args:
-        embedding_dim: Dimension of the query and document embeddings the adapter reads.
-        hidden_size: Hidden units of the residual MLP.
-        dropout: Dropout after the hidden layer, in training only.
-        linear_skip: Add a linear path beside the MLP.
-        num_classes: 1 for a relevance logit, 4 for the paper's classes TP / FN / FP / TN.
-        query_map: Hold a linear map applied to query embeddings before search (frozen stage 1).
-        document_map: Hold a linear map applied to document embeddings before indexing.
-        scoring: `"log_odds"`: `cos / tau + lambda * logit`; `"product"` (the paper's form):
-            `(cos + 1) / 2 * probability ** lambda`.
+        embedding_dim: Dimension of the query and document embeddings that the adapter reads.
+        reader: What reads the candidates: `"kind"`, `"features"` or `"residual"`, and the sizes of that kind,
+            the arguments of `FeatureReader` or `ResidualReader`.
+        query_map: Whether the adapter holds a linear map for query embeddings, applied before search.
+        document_map: Whether the adapter holds a linear map for document embeddings, applied before indexing.
         tau: Temperature of the retriever's cosines, as in its contrastive loss; positive.
-        lambda_: Weight of the adapter in the reranking score; 0 leaves the retriever's ranking alone.
-        temperature: Divides the logits so that `probability` is calibrated; positive.
-        features: Arguments of the `FeatureReader` that the adapter holds instead of the residual MLP, but for
-            `dim` and `tau`; None for the MLP.
-        fit: What was recorded about the fitting: settings, sizes of the data, development figures; of a
-            model made by `train`, those of its stages too.
+        lambda_: Weight of the adapter in the reranking score; 0 keeps the retriever's ranking.
+        temperature: Divides the log-odds of relevance so that `probability` is calibrated; positive.
+        fit: What was recorded when the adapter was fitted: settings, sizes of the data, development figures,
+            and the stages of a model made by `train`.
 
     Raises:
-        ValueError: If a value is outside its legal range.
+        ValueError: If a value is out of range.
 
     Example:
-        >>> AdapterConfig(embedding_dim=384).hidden_size
-        384
+        >>> AdapterConfig(embedding_dim=384).reader
+        {'kind': 'features'}
     """
 
     embedding_dim: int
-    hidden_size: int = 384
-    dropout: float = 0.0
-    linear_skip: bool = False
-    num_classes: int = 1
+    reader: dict[str, Any] = field(default_factory=_default_reader)
     query_map: bool = False
     document_map: bool = False
-    scoring: str = "log_odds"
     tau: float = 0.05
     lambda_: float = 0.0
     temperature: float = 1.0
-    features: dict[str, Any] | None = None
     fit: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "hidden_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.embedding_dim < 1:
+            raise ValueError(f"embedding_dim must be at least 1, got {self.embedding_dim}.")
         for name in ("tau", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
         if self.lambda_ < 0:
             raise ValueError(f"lambda_ must not be negative, got {self.lambda_}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
-        if self.num_classes not in (1, 4):
-            raise ValueError(f"num_classes must be 1 or 4, got {self.num_classes}.")
-        if self.scoring not in ("log_odds", "product"):
-            raise ValueError(f"scoring must be 'log_odds' or 'product', got {self.scoring!r}.")
-        if self.features is not None and self.scoring != "log_odds":
-            raise ValueError(f"features needs scoring='log_odds', got {self.scoring!r}.")
+        if not isinstance(self.reader, dict) or "kind" not in self.reader:
+            raise ValueError(f"reader must be a dictionary with a kind, got {self.reader!r}.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AdapterConfig:
-        """Make a config from a JSON object; unknown keys are an error that names them."""
+        """Make a configuration from a JSON object, also from one of format version 1.
+
+        Raises:
+            ValueError: If a key is unknown, or the format is newer than this package.
+        """
+        values = dict(values)
+        version = values.pop("format_version", FORMAT_VERSION)
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"The adapter was saved in format version {version}; this package reads versions up to "
+                f"{FORMAT_VERSION}. Install a newer rrra-hf."
+            )
+        if values.keys() & set(VERSION_1_READER):
+            values = _from_version_1(values)
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(
@@ -84,8 +88,21 @@ class AdapterConfig:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the config as a JSON object."""
-        return asdict(self)
+        """Return the configuration as a JSON object."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+
+def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of format version 1 as this version names them."""
+    old = {name: values.pop(name) for name in VERSION_1_READER if name in values}
+    if old.get("linear_skip"):
+        raise ValueError(
+            "The adapter was fitted with linear_skip, which is not supported any more; fit it again."
+        )
+    if old.get("evidence") is not None:
+        return {**values, "reader": {"kind": "features", **old["evidence"]}}
+    kept = {name: old[name] for name in ("hidden_size", "num_classes", "scoring") if name in old}
+    return {**values, "reader": {"kind": "residual", **kept}}
 
 
 class RRRAConfig(PreTrainedConfig):

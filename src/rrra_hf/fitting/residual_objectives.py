@@ -1,7 +1,7 @@
-"""Objectives of the adapter: pure functions of logits, labels and embeddings.
+"""Objectives of the residual network: pure functions of logits, labels and embeddings.
 
-Shapes: `n` queries with `k` candidates each. `mask` is true where a candidate takes part; documents
-that are known positives of a query, but not the one at hand, are masked by their id.
+Shapes: `n` queries with `k` candidates each. `mask` is true for the candidates that count. The query's other
+known positives are masked by their id.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def listwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         logits: `(n, k)`.
-        labels: 1 for the positive (one a query), 0 for the others, `(n, k)`.
+        labels: 1 for the positive (one per query), 0 for the others, `(n, k)`.
         mask: `(n, k)`, true for the positive.
 
     Example:
@@ -28,73 +28,44 @@ def listwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return -log_probabilities[labels.bool()].mean()
 
 
-def pointwise_loss(logits: Tensor, labels: Tensor, mask: Tensor, balanced: bool = True) -> Tensor:
-    """Return the binary cross-entropy of positives and others.
+def pointwise_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Return the binary cross-entropy, with the same total weight for positives and for the others.
 
     Args:
         logits: `(n, k)`.
         labels: 1 for positives, 0 for the others, `(n, k)`.
         mask: `(n, k)`.
-        balanced: Let positives and the others weigh the same in total, however many they are.
     """
     positive, negative = labels.bool() & mask, ~labels.bool() & mask
-    if not balanced:
-        return torch.cat([F.softplus(-logits[positive]), F.softplus(logits[negative])]).mean()
     return (F.softplus(-logits[positive]).mean() + F.softplus(logits[negative]).mean()) / 2
 
 
-def positive_unlabelled_loss(logits: Tensor, labels: Tensor, mask: Tensor, class_prior: float) -> Tensor:
-    """Return the non-negative positive-unlabelled risk: candidates are unlabelled, not negative.
+def four_class_loss(class_logits: Tensor, labels: Tensor, retrieved: Tensor, mask: Tensor) -> Tensor:
+    """Return the cross-entropy over the retriever's outcomes, with the same weight for each class.
 
-    `pi * E_p[l(+)] + max(0, E_u[l(-)] - pi * E_p[l(-)])` with the logistic loss and `pi` the share of
-    relevant documents among the candidates.
-
-    Args:
-        logits: `(n, k)`.
-        labels: 1 for positives, 0 for unlabelled candidates, `(n, k)`.
-        mask: `(n, k)`.
-        class_prior: `pi`, in (0, 1).
-
-    Source:
-        Kiryo et al. 2017, "Positive-Unlabeled Learning with Non-Negative Risk Estimator", equation 6.
-    """
-    positive, unlabelled = logits[labels.bool() & mask], logits[~labels.bool() & mask]
-    negative_risk = F.softplus(unlabelled).mean() - class_prior * F.softplus(positive).mean()
-    return class_prior * F.softplus(-positive).mean() + negative_risk.clamp_min(0.0)
-
-
-def four_class_loss(
-    class_logits: Tensor, labels: Tensor, retrieved: Tensor, mask: Tensor, balanced: bool = True
-) -> Tensor:
-    """Return the cross-entropy over the retriever's own outcomes.
-
-    Labelled documents are true positives where the retriever found them and false negatives where it
-    did not; the others are false positives and true negatives.
+    Labelled documents are true positives if the retriever found them and false negatives if it didn't; the
+    others are false positives and true negatives. The equal weights are the paper's class ratio.
 
     Args:
         class_logits: Logits of TP, FN, FP, TN, `(n, k, 4)`.
         labels: 1 for labelled documents, `(n, k)`.
         retrieved: Whether the retriever ranks the document among its candidates, `(n, k)`.
         mask: `(n, k)`.
-        balanced: Let each class present weigh the same (the paper's class ratio).
 
     Source:
         RRRA, arXiv 2508.11670, classification objective.
     """
     outcome = torch.where(labels.bool(), torch.where(retrieved, 0, 1), torch.where(retrieved, 2, 3))
     losses = F.cross_entropy(class_logits[mask], outcome[mask], reduction="none")
-    if not balanced:
-        return losses.mean()
-    counts = torch.bincount(outcome[mask], minlength=4)
-    weights = 1.0 / counts[outcome[mask]]
+    weights = 1.0 / torch.bincount(outcome[mask], minlength=4)[outcome[mask]]
     return (losses * weights).sum() / weights.sum()
 
 
 def segment_loss(adapted: Tensor, q: Tensor, c: Tensor) -> Tensor:
     """Return the mean squared distance of `a` from the segment between `c` and `q`.
 
-    `min over alpha in [0, 1] of ||a - (alpha q + (1 - alpha) c)||^2`; the minimum is the projection on
-    the line, cut to the segment.
+    `min over alpha in [0, 1] of ||a - (alpha q + (1 - alpha) c)||^2`; the minimum is at the projection on
+    the line, clamped to the segment.
 
     Args:
         adapted: Adapted document embeddings `a`, `(..., dim)`.
