@@ -1,4 +1,4 @@
-"""`rrra demo`: the whole way of the data on this machine's Python documentation."""
+"""`rrra demo`: the whole data flow on this machine's Python documentation."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FALSE_NEGATIVES = 5
 
 @dataclass
 class _Demo:
-    """The collection, and a row of the table for each system measured on its held-out queries."""
+    """The collection, and a row of figures for each system, measured on the held-out queries."""
 
     collection: Collection
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def measure(self, name: str, retriever: Retriever, cache: Path, seconds: float) -> None:
-        """Measure a retriever and note its row; the first time, that of its encoder alone too."""
+        """Measure a retriever and add its row; the first time, add the row of its encoder alone too."""
         from ..retrieval import evaluate
 
         retriever.index(self.collection, cache_dir=cache)
@@ -50,13 +50,12 @@ class _Demo:
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo makes.")] = Path("demo"),
     model: EncoderName = DEFAULT_MODEL,
-    documents: Annotated[int, typer.Option(min=100, help="Documents of the collection, about.")] = 3000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of encoder training, stages 1 and 3 each.")] = 12,
-    fit_steps: Annotated[int, typer.Option(min=1, help="Steps of an adapter fit.")] = 300,
+    documents: Annotated[int, typer.Option(min=100, help="Approximate number of documents.")] = 3000,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each of stages 1 and 3.")] = 12,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Do the whole job on this machine's own Python documentation; minutes, offline.
+    """Do the whole job on this machine's Python documentation. Takes minutes, works offline.
 
     Example: `rrra demo`, and then `rrra search demo/retriever "compress a folder into a zip archive"`
     """
@@ -65,50 +64,39 @@ def demo(
     from ..candidates import LabelledQueries, count_words
     from ..embeddings import embed_collection
     from ..fitting import FitArguments, fit_adapter
+    from ..models.files_rrra import read_json
     from ..retrieval import Retriever
     from ..training import TrainArguments, train
-    from ..models.files_rrra import read_json
 
     collection = _collection(out, documents)
     job = _Demo(collection)
-    arguments = FitArguments(max_steps=fit_steps, eval_steps=fit_steps // 4 or 1, seed=seed)
+    arguments = FitArguments(seed=seed)
     cache = out / "embeddings"
 
     _say("Encoding the collection")
     start = time.perf_counter()
     encoder = SentenceTransformer(packaged(model))
     encoder.max_seq_length = MAX_LENGTH
-    training, development = (
-        embed_collection(collection.split(name), encoder, cache_dir=cache) for name in ("train", "dev")
-    )
+    parts = {name: collection.split(name) for name in ("train", "dev")}
+    embeddings = {name: embed_collection(part, encoder, cache_dir=cache) for name, part in parts.items()}
     encoding = time.perf_counter() - start
 
-    retrievers = {}
-    systems = {
-        "+ adapter": arguments,
-        "+ features": FitArguments.preset("features", stage1="none", seed=seed),
-    }
-    document_words = count_words(encoder, collection.document_texts)
-    words = {name: count_words(encoder, collection.split(name).query_texts) for name in ("train", "dev")}
-    for name, settings in systems.items():
-        _say(f"Fitting on the frozen encoder: {name}")
-        start = time.perf_counter()
-        adapter = fit_adapter(
-            training.queries,
-            training.documents,
-            collection.split("train").positive_rows,
-            development=LabelledQueries(
-                development.queries, collection.split("dev").positive_rows, words["dev"]
-            ),
-            arguments=settings,
-            query_words=words["train"],
-            document_words=document_words,
-        )
-        seconds = time.perf_counter() - start
-        retrievers[name] = Retriever(encoder, adapter)
-        job.measure(name, retrievers[name], cache, seconds)
-    best = retrievers["+ features"]
-    best.save_pretrained(out / "retriever")
+    _say("Fitting an adapter on the frozen encoder")
+    start = time.perf_counter()
+    words = {name: count_words(encoder, part.query_texts) for name, part in parts.items()}
+    adapter = fit_adapter(
+        embeddings["train"].queries,
+        embeddings["train"].documents,
+        parts["train"].positive_rows,
+        development=LabelledQueries(embeddings["dev"].queries, parts["dev"].positive_rows, words["dev"]),
+        arguments=arguments,
+        query_words=words["train"],
+        document_words=count_words(encoder, collection.document_texts),
+    )
+    seconds = time.perf_counter() - start
+    retriever = Retriever(encoder, adapter)
+    job.measure("+ adapter", retriever, cache, seconds)
+    retriever.save_pretrained(out / "retriever")
 
     _say("Training the encoder with LoRA, in three stages")
     trained = train(
@@ -135,14 +123,14 @@ def demo(
         "queries": {name: len(qrels) for name, qrels in collection.qrels_by_split.items()},
         "encoding_seconds": encoding,
         "systems": job.rows,
-        "searches": {query: _both_ways(best, query) for query in SEARCHES},
+        "searches": {query: _both_ways(retriever, query) for query in SEARCHES},
         "false_negatives": _false_negatives(collection, out / "run" / "stage2" / "pool"),
         "loaders": _three_loaders(out / "run" / "model", collection),
     }
     if json:
         print_json(result)
     else:
-        _report(result, best, out)
+        _report(result, retriever, out)
 
 
 def _say(step: str) -> None:
@@ -165,7 +153,7 @@ def _both_ways(retriever: Retriever, query: str) -> dict[str, Any]:
 
 
 def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any]]:
-    """Return the training pairs whose "negative" is most probably relevant, one a query."""
+    """Return the training pairs whose "negative" is most probably relevant, one per query."""
     from ..candidates import CandidatePool
 
     pool = CandidatePool.load(folder)
@@ -190,7 +178,7 @@ def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any
 
 
 def _three_loaders(folder: Path, collection: Collection) -> dict[str, float]:
-    """Load a folder with the three loaders; return how far their embeddings are from the first's."""
+    """Load a folder with three loaders, and return how much their embeddings differ from the first's."""
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoTokenizer
@@ -246,7 +234,7 @@ def _verdict(systems: dict[str, dict[str, float]]) -> str:
     """Say which system ranks best, and whether training the encoder paid."""
     scores = {name: row["nDCG@10"] for name, row in systems.items()}
     best = max(scores, key=lambda name: scores[name])
-    lora, frozen = scores["LoRA in three stages"], max(scores["+ adapter"], scores["+ features"])
+    lora, frozen = scores["LoRA in three stages"], scores["+ adapter"]
     verdict = "helped" if lora > frozen else "did not help"
     return (
         f"\nBest by nDCG@10: {best}. The short LoRA run {verdict}: {lora:.3f}, "

@@ -32,20 +32,23 @@ def fit(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
     model: ModelName = DEFAULT_MODEL,
-    stage1: Annotated[
-        str | None,
-        typer.Option(
-            help="Linear maps before the adapter: none, query, or both sides; the preset's if not given."
-        ),
-    ] = None,
     preset: Annotated[
         str,
         typer.Option(
-            help="features: two-sided maps and all features; default: a residual head; paper: as published."
+            help="default: features and heads; residual: a network over the two embeddings; "
+            "paper: that network as published."
         ),
-    ] = "features",
-    objective: Annotated[str | None, typer.Option(help="listwise, bce or four_class.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Budget of training steps.")] = None,
+    ] = "default",
+    maps: Annotated[
+        str | None,
+        typer.Option(help="Linear maps before it: none, query or both sides; by default the preset's."),
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="listwise, bce or four_class; with --preset residual or paper.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Maximum number of steps; with --preset residual or paper.")
+    ] = None,
     pool: Annotated[Path | None, typer.Option(help="Candidate pool mined before with this model.")] = None,
     pairs: Pairs = None,
     column: Columns = None,
@@ -56,25 +59,18 @@ def fit(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Fit an adapter on a frozen encoder; a minute or two on one core.
+    """Fit an adapter on a frozen encoder. Takes a minute or two on one core.
 
-    The preset `features` ranks best. `default` makes a residual head, which training can go on with, and to
-    which --objective and --max-steps belong.
-
-    Example: `rrra fit data/scifact --out models/scifact --stage1 query`
+    Example: `rrra fit data/scifact --out models/scifact`
     """
     from ..candidates import CandidatePool
-    from ..fitting import FitArguments, fit_model
+    from ..fitting import fit_arguments, fit_model
 
-    changes = {"stage1": stage1, "objective": objective, "max_steps": max_steps}
+    changes = {"maps": maps, "objective": objective, "max_steps": max_steps}
     with bad_arguments():
-        arguments = FitArguments.preset(
-            preset,
-            seed=seed,
-            **{name: value for name, value in changes.items() if value is not None},
+        arguments = fit_arguments(
+            preset, seed=seed, **{name: value for name, value in changes.items() if value is not None}
         )
-        if arguments.features and max_steps is not None:
-            raise ValueError("max_steps belongs to a residual head; add --preset default.")
     check_out(out, "modules.json", "a model's")
     loaded = load_collection(collection, pairs, column, skip_bad)
     fitted = load_model(model, max_length)
