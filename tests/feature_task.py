@@ -13,26 +13,25 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
 from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel, fit_model
-from rrra_hf.candidates import CandidatePool, DocumentFeatures, LabelledQueries, SharedWords
-from rrra_hf.candidates.labelled import RetrievedCandidates
-from rrra_hf.candidates.reading import read_candidates
+from rrra_hf.candidates import (
+    CandidatePool,
+    DocumentFeatures,
+    LabelledQueries,
+    RetrievedCandidates,
+    SharedWords,
+    read_candidates,
+)
 from rrra_hf.data import Collection
 from rrra_hf.evaluation import ndcg_per_query, reorder
-from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter, maps
-from rrra_hf.fitting import features as features
-from rrra_hf.fitting.features import FoldState
+from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter, fold_state, heads, maps
+from rrra_hf.fitting import features as fitting_features
+from rrra_hf.fitting.fold_state import FoldState
 from rrra_hf.fitting.maps import Maps
-from rrra_hf.models.features_rrra import FEATURES, OF_WORDS, CandidateFeatures, FeatureReader
+from rrra_hf.models.features_rrra import FEATURES, OF_WORDS, CandidateFeatures
+from rrra_hf.models.reader_rrra import WITHOUT_WORDS, FeatureReader
 
 DIM, DOCUMENTS, VOCABULARY = 16, 120, 80
-
-
-PRESET = FitArguments.preset("features", depth=30)
-
-
-WORDLESS = tuple(name for name in FEATURES if name not in OF_WORDS)
-
-
+PRESET = FitArguments(depth=30)
 # Half precision of the memory.
 HALF = 2e-3
 
@@ -51,10 +50,11 @@ def counts_of(rows: list[list[int]], vocabulary: int = VOCABULARY) -> csr_array:
 
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
+    """Fit maps and heads in a few steps."""
     for name, value in {"STEPS": 8, "STOPS": (4, 8), "CORPUS_NEGATIVES": (5,), "LEARNING_RATE": 2e-2}.items():
         patch.setattr(maps, name, value)
-    patch.setattr(features, "RANKING_STEPS", 10)
-    patch.setattr(features, "RELEVANCE_STEPS", 5)
+    patch.setattr(heads, "RANKING_STEPS", 10)
+    patch.setattr(heads, "RELEVANCE_STEPS", 5)
 
 
 # -------------------------------------------------------------------- words
@@ -67,46 +67,43 @@ def overlap(queries: csr_array, weights: csr_array, idf: np.ndarray, rows: np.nd
     return SharedWords(weights, idf, nothing).with_candidates(queries, *recalled, rows)[0]
 
 
-# -------------------------------------------------------------------- the pieces of features
+# -------------------------------------------------------------------- readers and adapters
 
 
-def make_head(
+def make_reader(
     names: list[str], queries: np.ndarray, documents: np.ndarray, pairs: list[tuple[int, int]]
 ) -> FeatureReader:
+    """Return a reader of features that remembers labelled pairs."""
     vocabulary = VOCABULARY if set(names) & set(OF_WORDS) else 0
-    head = FeatureReader(
-        queries.shape[1], 0.05, names, len(queries), len(documents), len(pairs), vocabulary=vocabulary
-    )
-    head.remember(torch.from_numpy(queries), torch.from_numpy(documents), torch.tensor(pairs))
-    return head
+    sizes = len(queries), len(documents), len(pairs), vocabulary
+    reader = FeatureReader(queries.shape[1], 0.05, names, *sizes)
+    reader.memory.remember(torch.from_numpy(queries), torch.from_numpy(documents), torch.tensor(pairs))
+    return reader
 
 
-def read(head: FeatureReader, queries: np.ndarray, candidates: np.ndarray, **known: Any) -> np.ndarray:
+def read(reader: FeatureReader, queries: np.ndarray, candidates: np.ndarray, **known: Any) -> np.ndarray:
+    """Return the features of candidates."""
     q, c = torch.from_numpy(queries), torch.from_numpy(candidates)
-    return head.features(q, c, torch.einsum("nd,nkd->nk", q, c), CandidateFeatures(**known)).numpy()
+    return reader.features(q, c, torch.einsum("nd,nkd->nk", q, c), CandidateFeatures(**known)).numpy()
 
 
-# -------------------------------------------------------------------- the adapter that holds it
-
-
-def make_adapter(names: list[str] | None = None, lambda_: float = 1.0, **changes: Any) -> RetrieverAdapter:
-    """Return an adapter with an unfitted head that remembers twelve queries."""
-    names = list(WORDLESS) if names is None else names
+def make_adapter(names: list[str] | None = None, lambda_: float = 1.0) -> RetrieverAdapter:
+    """Return an adapter that remembers twelve queries, and whose heads aren't fitted."""
+    names = list(WITHOUT_WORDS) if names is None else names
     sizes: dict[str, Any] = {"names": names, "queries": 12, "documents": 12, "pairs": 12}
     sizes |= {"vocabulary": VOCABULARY if set(names) & set(OF_WORDS) else 0, "entries": 0}
-    adapter = RetrieverAdapter(
-        AdapterConfig(embedding_dim=DIM, lambda_=lambda_, features={**sizes, **changes})
-    )
+    reader = {"kind": "features", **sizes}
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, lambda_=lambda_, reader=reader))
     pairs = torch.arange(12)[:, None].expand(12, 2)
-    adapter.features.remember(*(torch.from_numpy(directions(12, DIM, seed=s)) for s in (0, 1)), pairs)
+    adapter.reader.memory.remember(*(torch.from_numpy(directions(12, DIM, seed=s)) for s in (0, 1)), pairs)
     return adapter.eval()
 
 
 def disturb(adapter: RetrieverAdapter) -> RetrieverAdapter:
-    """Give the head random weights, as if it were fitted."""
+    """Give the reader random weights, as if it were fitted."""
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in adapter.features.parameters():
+        for parameter in adapter.reader.parameters():
             parameter.add_(torch.randn_like(parameter))
     return adapter
 
@@ -141,14 +138,15 @@ def fit(task: Task, labelled: LabelledQueries, arguments: FitArguments, **given_
 
 
 def quality(adapter: RetrieverAdapter, task: Task, test: LabelledQueries) -> tuple[float, float]:
-    """nDCG@10 of queries: searched with the adapter's maps, and reranked."""
+    """Return nDCG@10 of queries: searched with the adapter's maps, and reranked."""
     documents = adapter.map_documents(task.documents)
     mapped = test._replace(embeddings=adapter.map_queries(test.embeddings))
     found = RetrievedCandidates.retrieve(mapped, documents, 30)
-    known = DocumentFeatures.of(adapter.features, [documents], task.words)
-    reading = read_candidates(adapter, found.queries, found.rows, documents, known, found.words)
+    known = DocumentFeatures.of(adapter.reader, [documents], task.words)
+    take = documents.__getitem__
+    reading = read_candidates(adapter, found.queries, found.rows, take, known, found.words)
     assert_allclose(reading.cosines, found.cosines, atol=1e-5)
-    scores = adapter.combine(reading.cosines, reading.corrections).numpy()
+    scores = adapter.combine(reading.cosines, reading.ranking).numpy()
     rankings = found.relevant, reorder(found.relevant, scores)
     return tuple(float(ndcg_per_query(ranking, found.num_relevant).mean()) for ranking in rankings)
 
@@ -158,12 +156,12 @@ def encoder_quality(task: Task, test: LabelledQueries) -> float:
     return float(ndcg_per_query(found.relevant, found.num_relevant).mean())
 
 
-def spy_on_spaces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def spy_on_folds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return the list of (queries that made maps, queries that are remembered, queries asked about)."""
     asked: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     taught: dict[int, np.ndarray] = {}
-    spaces: dict[int, tuple[FoldState, np.ndarray, np.ndarray]] = {}
-    refit, make, mapped = features.refit_maps, features.fold_state, FoldState.mapped
+    states: dict[int, tuple[FoldState, np.ndarray, np.ndarray]] = {}
+    refit, make, mapped = fold_state.refit_maps, fold_state.fold_state, FoldState.mapped
 
     def refit_spy(training: LabelledQueries, *rest: Any) -> Maps:
         made = refit(training, *rest)
@@ -171,16 +169,17 @@ def spy_on_spaces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.
         return made
 
     def make_spy(training: LabelledQueries, documents: np.ndarray, maps_: Maps, *rest: Any) -> FoldState:
-        space = make(training, documents, maps_, *rest)
-        spaces[id(space)] = space, taught.get(id(maps_), training.embeddings), training.embeddings
-        return space
+        state = make(training, documents, maps_, *rest)
+        states[id(state)] = state, taught.get(id(maps_), training.embeddings), training.embeddings
+        return state
 
-    def mapped_spy(space: FoldState, queries: LabelledQueries) -> LabelledQueries:
-        asked.append((*spaces[id(space)][1:], queries.embeddings))
-        return mapped(space, queries)
+    def mapped_spy(state: FoldState, queries: LabelledQueries) -> LabelledQueries:
+        asked.append((*states[id(state)][1:], queries.embeddings))
+        return mapped(state, queries)
 
-    monkeypatch.setattr(features, "refit_maps", refit_spy)
-    monkeypatch.setattr(features, "fold_state", make_spy)
+    monkeypatch.setattr(fold_state, "refit_maps", refit_spy)
+    monkeypatch.setattr(fold_state, "fold_state", make_spy)
+    monkeypatch.setattr(fitting_features, "fold_state", make_spy)
     monkeypatch.setattr(FoldState, "mapped", mapped_spy)
     return asked
 
@@ -197,16 +196,18 @@ def assert_every_query_is_asked_once(
     assert sorted(row.tobytes() for *_, queries in asked for row in queries) == sorted(everything)
 
 
-# -------------------------------------------------------------------- cross-fitting
+# -------------------------------------------------------------------- cross-fitting and models
 
 
-def judge_pool(task: Task, pool: CandidatePool, labelled: LabelledQueries, **given_: Any) -> CandidatePool:
+def cross_fit_pool(
+    task: Task, pool: CandidatePool, labelled: LabelledQueries, **given_: Any
+) -> CandidatePool:
     given_ = {"arguments": PRESET, "query_words": labelled.words, "document_words": task.words, **given_}
     return cross_fit(pool, labelled.embeddings, task.documents, **given_)
 
 
 def make_it_matter(adapter: RetrieverAdapter) -> RetrieverAdapter:
-    """Let the head contradict the encoder, whose weights are random, and be sure of it."""
+    """Let the reader contradict the encoder, whose weights are random, and be sure of it."""
     disturb(adapter)
     adapter.config.lambda_ = 1.0
     adapter.config.temperature = 1.0

@@ -18,12 +18,13 @@ CORPUS = {
     "grep": "find a line of text in files",
 }
 QUERY = "how do i copy files"
+RESIDUAL = {"kind": "residual", "hidden_size": 8}
 
 
 def make_adapter(seed: int = 0, dim: int = 32, **config: object) -> RetrieverAdapter:
-    """Return an adapter with random weights, which disagrees with the retriever."""
+    """Return a residual adapter with random weights, which disagrees with the retriever."""
     torch.manual_seed(seed)
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=dim, hidden_size=8, **config))
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=dim, reader=RESIDUAL, **config))
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -32,12 +33,12 @@ def make_adapter(seed: int = 0, dim: int = 32, **config: object) -> RetrieverAda
 
 def make_retriever(tiny_bert: Path) -> Retriever:
     """Return a retriever of an `RRRAModel`, without an index."""
-    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5})
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL, "lambda_": 0.5})
     model.adapter.load_state_dict(make_adapter().state_dict())
     return Retriever(model)
 
 
 def make_reader_of_words(dim: int) -> RetrieverAdapter:
-    """Return an adapter that can't judge embeddings alone."""
+    """Return an adapter that can't read embeddings alone."""
     sizes = {"names": ["words"], "queries": 1, "documents": 1, "pairs": 1, "vocabulary": 4}
-    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, features=sizes)).eval()
+    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, reader={"kind": "features", **sizes})).eval()
