@@ -19,7 +19,6 @@ from .common import (
     BatchSize,
     CacheDir,
     EncoderName,
-    FitSteps,
     Json,
     MaxLength,
     Seed,
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 
 WIDTH = 200
 OPTIONS = {"steps": "--train-steps", "batch_size": "--train-batch-size", "max_steps": "--fit-steps"}
-GROUPS = {"systems": "systems", "strategies": "training"}
+# Tables whose methods --methods can name.
+GROUPS = ("systems", "strategies")
 
 
 def compare(
@@ -45,60 +45,68 @@ def compare(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the comparison; one that was interrupted continues."),
+        typer.Option("--out", "-o", help="Output folder. An interrupted comparison continues there."),
     ],
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Names separated by commas; `systems` and `strategies` stand for all of them. "
-            "By default `systems`, with --train lora or full `strategies`, with --ablate, --detect or "
-            "--gradients none beside those."
+            help="Names of methods, separated by commas. `systems` and `strategies` stand for all systems or "
+            "strategies. The default is `systems`, or `strategies` with --train lora or --train full. With "
+            "--ablate or --detect there is no default."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds each method is run with.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Number of seeds per method.")] = 3,
     train: Annotated[
-        str, typer.Option(help="What strategies train: none (linear maps), lora or full (the encoder).")
+        str,
+        typer.Option(
+            help="What strategies train: `none` for linear maps on the frozen embeddings, `lora` or `full` "
+            "for the encoder."
+        ),
     ] = "none",
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Change or leave out parts of the adapter.")
+        bool, typer.Option("--ablate", help="Compare adapters with a part changed or left out.")
     ] = False,
     detect: Annotated[
-        bool, typer.Option("--detect", help="Detect false negatives against ground truth.")
-    ] = False,
-    gradients: Annotated[
-        bool, typer.Option("--gradients", help="Measure the gradient of the negatives of each rank.")
+        bool, typer.Option("--detect", help="Compare how well false negatives are detected.")
     ] = False,
     reference: Annotated[
-        str | None, typer.Option(help="Method to compare to; by default the best map alone.")
+        str | None,
+        typer.Option(
+            help="Method to compare the others with. The default is the best baseline of each table."
+        ),
     ] = None,
     model: EncoderName = DEFAULT_MODEL,
-    cross_encoder: Annotated[str | None, typer.Option(help="A cross-encoder: folder or Hub name.")] = None,
-    guide: Annotated[
-        str | None, typer.Option(help="Another encoder, to detect false negatives with.")
+    cross_encoder: Annotated[
+        str | None, typer.Option(help="Folder or Hub name of a cross-encoder, for methods that need one.")
     ] = None,
-    fit_steps: FitSteps = None,
-    train_steps: Annotated[int, typer.Option(help="Training steps of each strategy.")] = 250,
-    train_batch_size: Annotated[int, typer.Option(help="Pairs a training step.")] = 64,
-    num_negatives: Annotated[int, typer.Option(help="Mined negatives a pair.")] = 4,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file, too.")] = None,
+    guide: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub name of a second encoder, for detecting false negatives."),
+    ] = None,
+    fit_steps: Annotated[
+        int | None, typer.Option(help="Maximum number of steps when fitting a residual adapter.")
+    ] = None,
+    train_steps: Annotated[int, typer.Option(help="Number of training steps per strategy.")] = 250,
+    train_batch_size: Annotated[int, typer.Option(help="Number of pairs per training step.")] = 64,
+    num_negatives: Annotated[int, typer.Option(help="Number of mined negatives per pair.")] = 4,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the tables to this file.")] = None,
     max_length: MaxLength = None,
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Compare methods on collections: same pool, budget and seeds, paired tests, a report.
+    """Compare retrieval methods on your collections, with the same candidates, budget and seeds.
 
-    `OUT/report.html` is the report; `OUT/results.json` and `OUT/results.md` hold its tables, `OUT/cells`
-    the figures of each query. A finished cell is not run again.
+    Writes a report to `OUT/report.html`, its tables to `OUT/results.json` and `OUT/results.md`, and the
+    figures of every query to `OUT/cells`. Finished cells are not run again.
 
-    Example: `rrra compare data/scifact --methods encoder,query-map,adapter --out runs/compare`
+    Example: `rrra compare data/scifact --methods encoder,query-map,features --out runs/compare`
     """
     from ..comparison import CellStore, make_tables, prepare, run_cells
     from ..comparison.report import markdown as as_markdown
     from ..comparison.report import write_report, write_text
 
-    tables = {"ablations": ablate, "detection": detect, "gradients": gradients}
     with bad_arguments(**OPTIONS):
         arguments = _arguments(
             seeds=seeds,
@@ -111,12 +119,13 @@ def compare(
             guide=guide,
             fit_steps=fit_steps,
         )
+        tables = {"ablations": ablate, "detection": detect}
         chosen = _methods(methods, [name for name, wanted in tables.items() if wanted], arguments)
         _check_reference(reference, chosen)
     check_out(out, "cells", "a comparison's")
-    # Before hours of work, what the report at its end needs.
+    # The report needs matplotlib. It is better to fail now than after hours of work.
     _check_plots()
-    # Now, or a run that is killed while it encodes could not continue.
+    # Created now, so that a run which is interrupted while encoding can continue.
     (out / "cells").mkdir(parents=True, exist_ok=True)
     logging.getLogger("bm25s").setLevel(logging.WARNING)
     loaded = [load_collection(name, None, None, False) for name in collections]
@@ -151,18 +160,18 @@ def compare(
     typer.echo(f"report: {out / 'report.html'}")
 
 
-def _arguments(fit_steps: int | None, seed: int, **values: Any) -> CompareArguments:
+def _arguments(fit_steps: int | None, **values: Any) -> CompareArguments:
     from ..comparison import CompareArguments
-    from ..fitting import FitArguments
+    from ..fitting import FitArguments, ResidualFitArguments
 
-    changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
-    return CompareArguments(seed=seed, fit=FitArguments(seed=seed, **changes), **values)
+    fit = FitArguments() if fit_steps is None else ResidualFitArguments(max_steps=fit_steps)
+    return CompareArguments(fit=fit, **values)
 
 
 def _methods(names: str | None, tables: list[str], arguments: CompareArguments) -> list[Method]:
     """Return the methods that the options name.
 
-    Without names, an option for a table of its own stands alone, so that `--detect` detects and nothing else.
+    Without names, `--detect` or `--ablate` runs the methods of its own table and no others.
     """
     from ..comparison import choose_methods, methods_of
 
@@ -171,11 +180,11 @@ def _methods(names: str | None, tables: list[str], arguments: CompareArguments) 
     chosen: list[Method] = []
     for name in [] if names is None else [name.strip() for name in names.split(",")]:
         if name in GROUPS:
-            chosen += choose_methods(GROUPS[name], None, arguments)
+            chosen += choose_methods(name, None, arguments)
             continue
-        table = next((table for table in GROUPS.values() if name in methods_of(table)), None)
+        table = next((table for table in GROUPS if name in methods_of(table)), None)
         if table is None:
-            legal = ", ".join([*GROUPS, *(known for table in GROUPS.values() for known in methods_of(table))])
+            legal = ", ".join([*GROUPS, *(known for table in GROUPS for known in methods_of(table))])
             raise ValueError(f"methods must be among {legal}; got {name!r}.")
         chosen += choose_methods(table, [name], arguments)
     for table in tables:
@@ -219,9 +228,9 @@ def _machine() -> dict[str, str]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from ..comparison.report import grid_of, title_of
+    from ..comparison.texts import grid_of, title_of
 
-    # A line that is too long for a terminal can still be read, an ellipsis can't.
+    # A line that wraps can still be read, a cell that is cut off can't.
     wide = Console(width=max(WIDTH, console.width), markup=False, emoji=False, highlight=False)
     for table in report["tables"]:
         header, rows = grid_of(table, narrow=True)

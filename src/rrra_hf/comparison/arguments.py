@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, TypeVar
 
-from ..fitting import FitArguments
+from ..fitting import FitArguments, ResidualFitArguments
 
 TRAINING_MODES = ("none", "lora", "full")
 LEARNING_RATES = {"none": 2e-4, "lora": 2e-4, "full": 2e-5}
+# Settings that both kinds of fit have.
+SHARED_BY_FITS = ("tau", "depth", "development_fraction")
+
+Kind = TypeVar("Kind", FitArguments, ResidualFitArguments)
 
 
 @dataclass(frozen=True)
 class CompareArguments:
-    """How methods are compared: all with the same pool, budget and seeds.
+    """Settings of a comparison. All methods get the same candidate pool, budget and seeds.
 
     Args:
-        seeds: Number of seeds each method is run with.
-        seed: The first of them; the others follow it.
-        fit: Settings of every fit of maps and adapters; `fit.depth` is also the depth of the pool and
-            of reranking.
-        train: What the strategies of sampling train: `"none"`, linear maps on the frozen embeddings;
-            `"lora"` or `"full"`, the encoder.
-        steps: Training steps of each strategy.
-        batch_size: Pairs a step.
-        num_negatives: Mined negatives a pair.
-        learning_rate: Peak learning rate of the strategies; None for 2e-4 (maps), 2e-4 (LoRA), 2e-5 (full).
-        gamma: How much a probable false negative loses, see `rrra_weights`.
-        folds: Folds of the cross-fitted false-negative probabilities.
-        injected_rate: Share of the labelled documents that get an unlabelled near-duplicate, where a
-            collection has too few positives a query to hide some.
-        cross_encoder: Folder or Hub name of a cross-encoder; None leaves out the methods that need one.
-        guide: Folder or Hub name of another encoder, to detect false negatives with; None leaves it out.
+        seeds: Number of seeds per method.
+        seed: First seed. The others count up from it.
+        fit: Settings for fitting adapters of one kind. Adapters of the other kind are fitted with their
+            defaults and with the `tau`, `depth` and `development_fraction` given here. `fit.depth` is also
+            the number of mined candidates per query, and the number of documents to rerank.
+        train: What the strategies train: `"none"` for linear maps on the frozen embeddings, `"lora"` or
+            `"full"` for the encoder.
+        steps: Number of training steps per strategy.
+        batch_size: Number of pairs per training step.
+        num_negatives: Number of mined negatives per pair.
+        learning_rate: Peak learning rate of the strategies. By default 2e-4 for maps and LoRA, and 2e-5 for
+            full training.
+        gamma: Exponent of the resampling weights, see `rrra_weights`.
+        folds: Number of folds for cross-fitting.
+        injected_rate: Share of the labelled documents that get an unlabelled near-duplicate. Used only if the
+            queries have too few positives to hide some of them.
+        cross_encoder: Folder or Hub name of a cross-encoder. Without it, methods that need one are left out.
+        guide: Folder or Hub name of a second encoder for detecting false negatives. Without it, the detector
+            `guide` is left out.
 
     Raises:
         ValueError: If a value is outside its legal range.
@@ -44,7 +51,7 @@ class CompareArguments:
 
     seeds: int = 3
     seed: int = 0
-    fit: FitArguments = field(default_factory=FitArguments)
+    fit: FitArguments | ResidualFitArguments = field(default_factory=FitArguments)
     train: str = "none"
     steps: int = 250
     batch_size: int = 64
@@ -78,7 +85,7 @@ class CompareArguments:
 
     @property
     def all_seeds(self) -> list[int]:
-        """The seeds."""
+        """The seeds to run each method with."""
         return list(range(self.seed, self.seed + self.seeds))
 
     @property
@@ -86,8 +93,31 @@ class CompareArguments:
         """Peak learning rate of the strategies."""
         return self.learning_rate or LEARNING_RATES[self.train]
 
+    @property
+    def features_fit(self) -> FitArguments:
+        """Settings for fitting adapters that read features, the default kind."""
+        return self._fit_of(FitArguments)
+
+    @property
+    def residual_fit(self) -> ResidualFitArguments:
+        """Settings for fitting residual adapters."""
+        return self._fit_of(ResidualFitArguments)
+
+    def _fit_of(self, kind: type[Kind]) -> Kind:
+        if isinstance(self.fit, kind):
+            return self.fit
+        return kind(**{name: getattr(self.fit, name) for name in SHARED_BY_FITS})
+
     def settings(self, names: Iterable[str]) -> dict[str, Any]:
-        """Return some of the settings as a JSON object, without seeds: each cell has its own."""
-        values = asdict(self)
-        del values["fit"]["seed"]
-        return {name: values[name] for name in names}
+        """Return some of the settings as a JSON object, without the seed of a fit: each cell has its own.
+
+        Args:
+            names: Names of fields, or `features_fit` or `residual_fit`.
+        """
+        return {name: _without_seed(getattr(self, name)) for name in names}
+
+
+def _without_seed(value: Any) -> Any:
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return {name: setting for name, setting in asdict(value).items() if name != "seed"}

@@ -1,4 +1,4 @@
-"""Results on disk, a cell for each table, collection, method and seed, written whole or not at all."""
+"""Results on disk: one cell for each table, collection, method and seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..embeddings.storage import atomic_path
+from ..models.files_rrra import write_aside, write_json
 from ..training.run_folder import differences
 
 FORMAT_VERSION = 1
@@ -35,20 +35,20 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Where it is kept, below the folder of all cells and without the ending."""
-        # Names of collections are those of folders or repositories, which may hold slashes.
+        """Path of the cell below the folder of all cells, without suffix."""
+        # Collections are named after folders or repositories, so their names may contain slashes.
         collection = re.sub(r"[^\w.-]", "_", self.collection)
         return f"{collection}/{self.table}/{self.method}/seed-{self.seed}"
 
 
 class Result(NamedTuple):
-    """What a method's run gave.
+    """The result of running a method.
 
     Args:
-        figures: Name to number, of the whole run; or to a list of numbers, for plots.
-        rows: What the figures can be recomputed from: a row a query, or a candidate.
+        figures: Figures of the whole run by name: numbers, or lists of numbers for plots.
+        rows: The data behind the figures, one row per query or per candidate.
         seconds: Seconds of fitting.
-        milliseconds: Milliseconds a query; None where nothing is ranked.
+        milliseconds: Milliseconds per query; None if nothing is ranked.
     """
 
     figures: dict[str, Any]
@@ -60,11 +60,11 @@ class Result(NamedTuple):
 class CellStore:
     """Finished cells in a folder: `<collection>/<table>/<method>/seed-<seed>.json` and `.parquet`.
 
-    A cell records a digest of the package's code. Cells that other code made are taken as they are, for a
-    changed comment changes the digest too, but they are named in `other_code`, and reports say so.
+    A cell records a digest of the package's code. A cell from another state of the code is reused, because
+    any changed comment changes the digest. It is listed in `other_code`, and reports mention it.
 
     Args:
-        folder: Made if it isn't there.
+        folder: Folder of the cells; created if it doesn't exist.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -77,10 +77,10 @@ class CellStore:
 
         Args:
             cell: The cell.
-            settings: Everything that decides its result, as a JSON object.
+            settings: Everything that its result depends on, as a JSON object.
 
         Raises:
-            ValueError: If it was made with other settings, which the message names, or is damaged.
+            ValueError: If the cell is damaged, or was made with other settings; the message names them.
         """
         path = self._path(cell, "json")
         if not path.exists():
@@ -112,8 +112,8 @@ class CellStore:
         return rows
 
     def save(self, cell: Cell, settings: dict[str, Any], result: Result) -> None:
-        """Write the result of a cell; the JSON file comes last, and makes it finished."""
-        with atomic_path(self._path(cell, "parquet")) as temporary:
+        """Write the result of a cell. The JSON file is written last and marks the cell as finished."""
+        with write_aside(self._path(cell, "parquet")) as temporary:
             pq.write_table(result.rows, temporary)
         meta = {
             "format_version": FORMAT_VERSION,
@@ -125,15 +125,14 @@ class CellStore:
             "milliseconds": result.milliseconds,
             "rows": result.rows.num_rows,
         }
-        with atomic_path(self._path(cell, "json")) as temporary:
-            temporary.write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self._path(cell, "json"), meta)
 
     def _path(self, cell: Cell, ending: str) -> Path:
         return self.folder / f"{cell.name}.{ending}"
 
 
 def _code_digest() -> str:
-    """Return a digest of this package's source files, but for the command line's."""
+    """Return a digest of the package's source files, except those of the command line."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

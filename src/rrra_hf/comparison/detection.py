@@ -1,4 +1,8 @@
-"""How well false negatives are found, by the adapter and by what is in use, against ground truth."""
+"""Detectors of false negatives: scores of candidates, measured against the ground truth.
+
+To add a detector, write a function from a trial to a score of each candidate, and register it with
+`detector`.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,17 @@ import numpy as np
 import pyarrow as pa
 
 from ..embeddings import encode
-from ..evaluation import calibration_quality, detection_quality
+from ..evaluation import CalibrationQuality
 from .cells import Result
 from .heuristics import margin_to_positive, perc_pos_margin, similarity_to_positive
+from .measures import DETECTION_MEASURES, Detection
 from .methods import Method, register
+from .probabilities import by_cross_encoder, cross_fitted, in_sample
 from .trial import Trial
-from .truth import (
-    GroundTruth,
-    cross_encoder_probabilities,
-    feature_probabilities,
-    ground_truth,
-    in_sample_probabilities,
-    probabilities,
-)
-
-RESAMPLES = 200
-BINS = 15
+from .truth import GroundTruth, ground_truth
 
 Detector = Callable[[Trial], np.ndarray]
-"""From a trial to a score of each candidate of its ground truth, `(n, depth)`; the greater, the likelier."""
+"""From a trial to a score of each candidate, `(n, depth)`. Higher means more likely to be relevant."""
 
 
 def detector(
@@ -37,10 +33,10 @@ def detector(
 
     Args:
         name: Its name.
-        about: What it is, in a line.
-        *settings: Further fields of `CompareArguments` that it depends on.
-        probability: Whether its scores are probabilities, so that their calibration counts.
-        **options: Further fields of `Method`.
+        about: Description in one line.
+        *settings: Settings of `CompareArguments` that it depends on, besides those of the ground truth.
+        probability: Whether its scores are probabilities. Their calibration is measured too.
+        **options: Other fields of `Method`.
     """
 
     def add(score: Detector) -> Detector:
@@ -54,55 +50,71 @@ def detector(
     return add
 
 
-@detector("adapter", "false-negative probability, cross-fitted", "folds", probability=True)
-def adapter(trial: Trial) -> np.ndarray:
-    """Ask adapters that never saw the query's labels."""
-    return probabilities(trial)
-
-
-@detector("features", "false-negative probability from all features, cross-fitted", "folds", probability=True)
+@detector("features", "adapters that read features, cross-fitted", "features_fit", "folds", probability=True)
 def features(trial: Trial) -> np.ndarray:
-    """Ask heads that read features and never saw the query's labels."""
-    return feature_probabilities(trial)
+    """Return the probability of adapters that never saw the labels of the query."""
+    return cross_fitted(trial, trial.arguments.features_fit)
 
 
-@detector("adapter-in-sample", "the same by an adapter that saw the labels", probability=True)
-def adapter_in_sample(trial: Trial) -> np.ndarray:
-    """Ask an adapter that was fitted on the query's labels."""
-    return in_sample_probabilities(trial)
+@detector(
+    "features-in-sample",
+    "an adapter that reads features, fitted on the same labels: no cross-fitting",
+    "features_fit",
+    probability=True,
+)
+def features_in_sample(trial: Trial) -> np.ndarray:
+    """Return the probability of an adapter that saw the labels of the query."""
+    return in_sample(trial, trial.arguments.features_fit)
+
+
+@detector("residual", "residual adapters, cross-fitted", "residual_fit", "folds", probability=True)
+def residual(trial: Trial) -> np.ndarray:
+    """Return the probability of residual adapters that never saw the labels of the query."""
+    return cross_fitted(trial, trial.arguments.residual_fit)
+
+
+@detector(
+    "residual-in-sample",
+    "a residual adapter, fitted on the same labels: no cross-fitting",
+    "residual_fit",
+    probability=True,
+)
+def residual_in_sample(trial: Trial) -> np.ndarray:
+    """Return the probability of a residual adapter that saw the labels of the query."""
+    return in_sample(trial, trial.arguments.residual_fit)
 
 
 @detector("similarity", "s(q, c)")
 def similarity(trial: Trial) -> np.ndarray:
-    """Take the retriever's own score."""
+    """Return the retriever's own score."""
     return ground_truth(trial).pool.scores
 
 
 @detector("margin-to-positive", "s(q, c) - s(q, p)")
 def margin(trial: Trial) -> np.ndarray:
-    """Take how far a candidate is above the positive."""
+    """Return how far a candidate scores above the positive."""
     truth = ground_truth(trial)
     return margin_to_positive(truth.pool.scores, truth.positive_scores)
 
 
 @detector("perc-pos", "(s(q, c) - s(q, p)) / |s(q, p)|")
 def perc_pos(trial: Trial) -> np.ndarray:
-    """Take the same relative to the positive's score."""
+    """Return the same relative to the positive's score."""
     truth = ground_truth(trial)
     return perc_pos_margin(truth.pool.scores, truth.positive_scores)
 
 
 @detector("similarity-to-positive", "s(p, c)")
 def to_positive(trial: Trial) -> np.ndarray:
-    """Take the similarity to the labelled positive."""
+    """Return the similarity to the labelled positive."""
     truth = ground_truth(trial)
     positives = [np.asarray(rows) for rows in truth.training.positives]
     return similarity_to_positive(truth.documents, truth.pool.candidates, positives)
 
 
-@detector("guide", "cosine by another encoder", "guide", needs="guide")
+@detector("guide", "cosine of a second encoder", "guide", needs="guide")
 def guide(trial: Trial) -> np.ndarray:
-    """Take another encoder's score."""
+    """Return the score of a second encoder."""
     from sentence_transformers import SentenceTransformer
 
     truth, task = ground_truth(trial), trial.task
@@ -115,36 +127,27 @@ def guide(trial: Trial) -> np.ndarray:
 
 @detector(
     "cross-encoder",
-    "relevance by a cross-encoder",
+    "relevance according to a cross-encoder",
     "cross_encoder",
     probability=True,
     needs="cross_encoder",
 )
 def cross_encoder(trial: Trial) -> np.ndarray:
-    """Take the probability that a cross-encoder gives."""
-    return cross_encoder_probabilities(trial)
+    """Return the probability of a cross-encoder."""
+    return by_cross_encoder(trial)
 
 
 def _measured(truth: GroundTruth, scores: np.ndarray, seconds: float, probability: bool) -> Result:
     present = truth.pool.candidates >= 0
-    quality = detection_quality(scores, truth.false_negative, present, resamples=RESAMPLES)
+    detection = Detection(scores, truth.false_negative, present, probability)
     figures: dict[str, Any] = {
         "protocol": truth.protocol,
-        "average precision": quality.average_precision,
-        "interval": list(quality.average_precision_interval),
-        "AUROC": quality.auroc,
-        "precision at 1 %": quality.precision_at_1_percent,
-        "precision at 5 %": quality.precision_at_5_percent,
-        "base rate": quality.base_rate,
-        "pairs": quality.num_pairs,
+        **{name: measure(detection) for name, measure in DETECTION_MEASURES.items()},
+        "interval": list(detection.quality.average_precision_interval),
+        "base rate": detection.quality.base_rate,
+        "pairs": detection.quality.num_pairs,
+        "reliability": _reliability(detection.calibration),
     }
-    if probability:
-        calibration = calibration_quality(scores, truth.false_negative, present, bins=BINS)
-        figures["ECE"] = calibration.expected_calibration_error
-        figures["reliability"] = {
-            "probability": calibration.bins.mean_probability.tolist(),
-            "share": calibration.bins.share.tolist(),
-        }
     query, place = np.nonzero(present)
     rows = pa.table(
         {
@@ -155,3 +158,11 @@ def _measured(truth: GroundTruth, scores: np.ndarray, seconds: float, probabilit
         }
     )
     return Result(figures, rows, seconds)
+
+
+def _reliability(calibration: CalibrationQuality | None) -> dict[str, list[float]] | None:
+    """Return the points of the reliability plot; None for scores that are no probabilities."""
+    if calibration is None:
+        return None
+    bins = calibration.bins
+    return {"probability": bins.mean_probability.tolist(), "share": bins.share.tolist()}

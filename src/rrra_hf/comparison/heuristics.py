@@ -1,7 +1,7 @@
-"""What is in use to tell false negatives, as scores: the greater, the likelier a candidate is relevant.
+"""Published heuristics for detecting false negatives, as scores: higher means more likely to be relevant.
 
-Each can be given to `detection_quality`. So can scores that need no function here: the retriever's own
-s(q, c) ("similarity"), a guide model's (GISTEmbed) or a cross-encoder's (RocketQA).
+`detection_quality` measures them. Scores that need no formula are compared as well: the similarity `s(q, c)`
+itself, that of a guide model (GISTEmbed), and that of a cross-encoder (RocketQA).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from ..evaluation.checks import check_positive_scores, check_positives, check_sc
 
 
 def margin_to_positive(scores: np.ndarray, positive_scores: np.ndarray) -> np.ndarray:
-    """Return `s(q,c) - s(q,p)`: how far a candidate is above its query's positive.
+    """Compute `s(q, c) - s(q, p)`: how far a candidate scores above the query's positive.
 
     Args:
-        scores: Scores of each query's candidates, `(n, k)`; -inf where there is none.
-        positive_scores: Score of each query's positive, `(n,)`; see `best_positive_scores`.
+        scores: Scores of the candidates, `(n, k)`; -inf marks an empty place.
+        positive_scores: Score of the positive, one per query, `(n,)`, see `best_positive_scores`.
 
     Returns:
-        `(n, k)` float64, -inf where there is no candidate.
+        Margins, `(n, k)` float64, -inf at empty places.
 
     Raises:
         ValueError: If a shape is wrong, or a score is NaN or +inf.
 
     Source:
-        NV-Retriever (arXiv 2407.15831), "TopK-MarginPos", which drops candidates where this exceeds
-        minus the margin; SimANS and TriSampler weight by the same difference.
+        NV-Retriever (arXiv 2407.15831), "TopK-MarginPos", drops candidates above minus the margin. SimANS and
+        TriSampler weight by the same difference.
 
     Example:
         >>> margin_to_positive(np.array([[0.75, 0.25]]), np.array([0.5])).tolist()
@@ -39,24 +39,23 @@ def margin_to_positive(scores: np.ndarray, positive_scores: np.ndarray) -> np.nd
 
 
 def perc_pos_margin(scores: np.ndarray, positive_scores: np.ndarray) -> np.ndarray:
-    """Return `(s(q,c) - s(q,p)) / |s(q,p)|`: that margin as a share of the positive's score.
+    """Compute `(s(q, c) - s(q, p)) / |s(q, p)|`: the margin relative to the positive's score.
 
-    Where positives score above 0, this is `s(q,c) / s(q,p) - 1`, so it orders as their ratio does; the
-    form with the absolute value is right for negative scores too.
+    For positive scores this equals `s(q, c) / s(q, p) - 1`. With the absolute value it is correct for
+    negative scores too.
 
     Args:
-        scores: Scores of each query's candidates, `(n, k)`; -inf where there is none.
-        positive_scores: Score of each query's positive, `(n,)`, not 0.
+        scores: Scores of the candidates, `(n, k)`; -inf marks an empty place.
+        positive_scores: Score of the positive, one per query, `(n,)`, not 0.
 
     Returns:
-        `(n, k)` float64, -inf where there is no candidate.
+        Relative margins, `(n, k)` float64, -inf at empty places.
 
     Raises:
         ValueError: If a shape is wrong, a score is NaN or +inf, or a positive's score is 0.
 
     Source:
-        NV-Retriever (arXiv 2407.15831), "TopK-PercPos", which drops candidates where this exceeds
-        minus 5 %.
+        NV-Retriever (arXiv 2407.15831), "TopK-PercPos", drops candidates above minus 5 %.
 
     Example:
         >>> perc_pos_margin(np.array([[0.75, 0.25]]), np.array([0.5])).tolist()
@@ -72,21 +71,21 @@ def perc_pos_margin(scores: np.ndarray, positive_scores: np.ndarray) -> np.ndarr
 def similarity_to_positive(
     documents: np.ndarray, candidates: np.ndarray, positives: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return `s(p,c)`: the similarity of a candidate to the nearest labelled positive of its query.
+    """Compute `s(p, c)`: the similarity of a candidate to the closest labelled positive of its query.
 
     Args:
-        documents: Embeddings of the corpus, `(m, dim)`; of unit length for cosines.
-        candidates: Rows of each query's candidates, `(n, k)`; -1 where there is none.
-        positives: For each query the rows of its labelled positives, at least one.
+        documents: Embeddings of the corpus, `(m, dim)`, normalised for cosines.
+        candidates: Row numbers of the candidates, `(n, k)`; -1 marks an empty place.
+        positives: For each query, row numbers of its labelled positives, at least one.
 
     Returns:
-        `(n, k)` float64, -inf where there is no candidate.
+        Similarities, `(n, k)` float64, -inf at empty places.
 
     Raises:
         ValueError: If the numbers of queries differ, or a query has no positive.
 
     Source:
-        The first of the two objectives in RRRA (arXiv 2508.11670), and `s(p,c)` in TriSampler.
+        The first of the two objectives in RRRA (arXiv 2508.11670), and `s(p, c)` in TriSampler.
 
     Example:
         >>> similarity_to_positive(np.eye(3), np.array([[1, 2, -1]]), [np.array([0, 2])]).tolist()

@@ -1,7 +1,7 @@
-"""Ground truth for false-negative detection: positives with hidden labels, or copies put into the corpus.
+"""Ground truth for false-negative detection: hide the labels of positives, or inject near-duplicates.
 
-Both tell of each query some documents that are certainly relevant and not labelled. What they don't
-name may be relevant all the same, wherever the collection's own labels are incomplete.
+Both give, for each query, some documents that are known to be relevant and have no label. Other candidates
+may be relevant too, wherever the labels of the collection are incomplete.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluation.checks import check_between
-
 
 class HiddenPositives(NamedTuple):
-    """Positives divided into those that keep their label and those that lose it.
+    """Positives split into those that keep their label and those that lose it.
 
     Args:
-        kept: For each query the rows of the positives that stay labelled.
-        hidden: For each query the rows of those that don't; possibly none.
+        kept: For each query, row numbers of the positives that keep their label.
+        hidden: For each query, row numbers of the others; may be empty.
     """
 
     kept: list[np.ndarray]
@@ -27,12 +25,12 @@ class HiddenPositives(NamedTuple):
 
 
 class InjectedPositives(NamedTuple):
-    """Which documents get a near-duplicate, and whose false negatives these are.
+    """Documents to duplicate, and the queries for which the duplicates are false negatives.
 
     Args:
-        sources: Rows of the documents to be duplicated, ascending, `(j,)`; the duplicate of
-            `sources[i]` is to become row `num_documents + i` of the corpus.
-        hidden: For each query the rows of the near-duplicates of its positives; possibly none.
+        sources: Row numbers of the documents to duplicate, ascending, `(j,)`. The duplicate of `sources[i]`
+            must become row `num_documents + i` of the corpus.
+        hidden: For each query, row numbers of the duplicates of its positives; may be empty.
     """
 
     sources: np.ndarray
@@ -40,22 +38,21 @@ class InjectedPositives(NamedTuple):
 
 
 def hide_positives(positives: Sequence[np.ndarray], rng: np.random.Generator) -> HiddenPositives:
-    """Keep one positive of each query at random and hide the others.
+    """Keep one random positive per query and hide the others.
 
     Args:
-        positives: For each query the rows of its relevant documents.
-        rng: Source of the choice.
+        positives: For each query, row numbers of its relevant documents.
+        rng: Random generator for the choice.
 
     Returns:
-        Kept and hidden positives. A query with fewer than two distinct positives keeps what it has
-        and hides none.
+        Kept and hidden positives. A query with fewer than two distinct positives hides none.
 
     Raises:
-        ValueError: If no query has two positives, so that nothing could be hidden.
+        ValueError: If no query has two positives, so nothing can be hidden.
 
     Source:
-        The usual way to make single-label data of a multi-label one: Cole et al. 2021, "Multi-Label
-        Learning from Single Positive Labels".
+        The usual way to turn multi-label data into single-label data: Cole et al. 2021, "Multi-Label Learning
+        from Single Positive Labels".
 
     Example:
         >>> kept, hidden = hide_positives([np.array([4, 2, 9]), np.array([5])], np.random.default_rng(0))
@@ -64,7 +61,7 @@ def hide_positives(positives: Sequence[np.ndarray], rng: np.random.Generator) ->
     """
     kept, hidden = [], []
     for rows in map(np.unique, positives):
-        # Drawn for every query, so that one query's choice does not depend on the length of another's.
+        # One draw per query, so that a query's choice doesn't depend on how many positives others have.
         lucky = int(rng.random() * len(rows))
         kept.append(rows[lucky : lucky + 1])
         hidden.append(np.delete(rows, lucky) if len(rows) else rows)
@@ -76,34 +73,29 @@ def hide_positives(positives: Sequence[np.ndarray], rng: np.random.Generator) ->
 def inject_positives(
     positives: Sequence[np.ndarray], num_documents: int, rate: float, rng: np.random.Generator
 ) -> InjectedPositives:
-    """Choose labelled documents of which the corpus is to hold an unlabelled near-duplicate.
+    """Choose labelled documents to add to the corpus a second time, as unlabelled near-duplicates.
 
-    Make the duplicates with `near_duplicate_embeddings` or `near_duplicate_texts` and append them to
-    the corpus. Each is then a false negative of every query for which its source is labelled.
+    Make the duplicates with `near_duplicate_texts` and append them to the corpus. Each is a false negative of
+    every query that has its source as a positive.
 
     Args:
-        positives: For each query the rows of its relevant documents.
-        num_documents: Number of documents in the corpus, to which the duplicates are appended.
-        rate: Share of the documents labelled for some query that get a near-duplicate, in (0, 1].
-        rng: Source of the choice.
+        positives: For each query, row numbers of its relevant documents.
+        num_documents: Number of documents in the corpus, before duplicates are appended.
+        rate: Share of the labelled documents to duplicate, in (0, 1].
+        rng: Random generator for the choice.
 
     Returns:
         The documents to duplicate and the ground truth.
 
     Raises:
-        ValueError: If `rate` is not in (0, 1] or so small that it chooses no document, or a row is
-            not in the corpus.
+        ValueError: If `rate` isn't in (0, 1] or is too small to choose any document, or a row number isn't in
+            the corpus.
 
     Example:
         >>> positives = [np.array([0, 2]), np.array([2])]
-        >>> documents = np.eye(3, dtype=np.float32)
-        >>> rng = np.random.default_rng(0)
-        >>> sources, hidden = inject_positives(positives, len(documents), 0.5, rng)
+        >>> sources, hidden = inject_positives(positives, 3, 0.5, np.random.default_rng(0))
         >>> sources.tolist(), [rows.tolist() for rows in hidden]
         ([2], [[3], [3]])
-        >>> documents = np.concatenate([documents, near_duplicate_embeddings(documents[sources], 0.9, rng)])
-        >>> bool(np.isclose(documents[3] @ documents[2], 0.9))
-        True
     """
     labelled = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *positives]))
     if len(labelled) and not 0 <= labelled[0] <= labelled[-1] < num_documents:
@@ -121,62 +113,20 @@ def inject_positives(
     return InjectedPositives(sources, hidden)
 
 
-def near_duplicate_embeddings(embeddings: np.ndarray, cosine: float, rng: np.random.Generator) -> np.ndarray:
-    """Return embeddings at exactly the given cosine from the given ones, in a random direction.
-
-    A random direction is nearly orthogonal to every query, so a duplicate scores about `cosine` times
-    what its source does. What an encoder makes of changed words is less regular: for that, encode
-    `near_duplicate_texts`.
-
-    Args:
-        embeddings: `(j, dim)`, `dim` at least 2, none of length 0.
-        cosine: Cosine of each duplicate with its source, in [0, 1].
-        rng: Source of the directions.
-
-    Returns:
-        The duplicates, as long as their sources (so of unit length if these are), `(j, dim)`, of the
-        same type.
-
-    Raises:
-        ValueError: If `cosine` is outside [0, 1], there are not two dimensions, or an embedding is of
-            length 0 or not finite.
-
-    Example:
-        >>> source = np.array([[3.0, 4.0]])
-        >>> duplicate = near_duplicate_embeddings(source, 0.8, np.random.default_rng(0))
-        >>> float(round((source @ duplicate.T).item() / 25, 6))
-        0.8
-    """
-    check_between("cosine", np.asarray(cosine, dtype=np.float64), 0, 1)
-    if embeddings.ndim != 2 or embeddings.shape[1] < 2:
-        raise ValueError(f"embeddings must have shape (j, dim), dim at least 2, got {embeddings.shape}.")
-    wide = embeddings.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    illegal = int((~np.isfinite(lengths) | (lengths == 0)).sum())
-    if illegal:
-        raise ValueError(f"embeddings must be finite and not 0, {illegal} of {len(lengths)} are not.")
-    units = wide / lengths
-    noise = rng.standard_normal(wide.shape)
-    noise -= (noise * units).sum(1, keepdims=True) * units
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    return (lengths * (cosine * units + np.sqrt(1 - cosine**2) * noise)).astype(embeddings.dtype)
-
-
 def near_duplicate_texts(texts: Sequence[str], rng: np.random.Generator, *, share: float = 0.1) -> list[str]:
-    """Return texts with some words dropped and some neighbours swapped.
+    """Make near-duplicates of texts by dropping some words and swapping some neighbours.
 
     Args:
-        texts: Any texts; words are what whitespace separates, and become separated by single spaces.
-        rng: Source of the choice.
-        share: Share of the words that are dropped, at least one, and, of what is left, share of the
-            places at which a word is swapped with the next one, at least one if there are two words;
-            in (0, 1).
+        texts: The texts. Words are separated by whitespace, and joined again by single spaces.
+        rng: Random generator for the changes.
+        share: Share of the words to drop, and share of the remaining places at which to swap two words; in
+            (0, 1). At least one word is dropped and one pair swapped, if there are enough words.
 
     Returns:
-        The near-duplicates. A text of one word stays as it is.
+        The near-duplicates. A text of one word is unchanged.
 
     Raises:
-        ValueError: If `share` is not in (0, 1).
+        ValueError: If `share` isn't in (0, 1).
 
     Example:
         >>> near_duplicate_texts(["list all files of a folder"], np.random.default_rng(0), share=0.2)

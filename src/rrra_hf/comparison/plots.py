@@ -1,4 +1,4 @@
-"""Plots of tables, as SVG."""
+"""Plots of tables as SVG."""
 
 from __future__ import annotations
 
@@ -7,34 +7,31 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .tables import MAIN
+from .measures import NDCG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Text stays text, and the same plot is the same file.
+# Text stays text, and the same plot is always the same file.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "rrra", "font.size": 9, "font.family": "sans-serif"}
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def plots_of(table: dict[str, Any]) -> dict[str, str]:
-    """Return the plots that a table has, by name: SVG documents.
+    """Return the plots of a table by name, as SVG documents.
 
     Args:
-        table: A table of `make_tables`.
+        table: A table from `make_tables`.
 
     Raises:
-        ImportError: If matplotlib is not installed.
+        ImportError: If matplotlib isn't installed.
     """
     if table["table"] == "detection":
         return {"reliability": _draw(lambda axes: _reliability(axes, table))}
-    if table["table"] == "gradients":
-        return {"gradients": _draw(lambda axes: _gradients(axes, table))}
     return {"quality-cost": _draw(lambda axes: _quality_cost(axes, table))}
 
 
 def _draw(draw: Callable[[Axes], None]) -> str:
-    """Return what a function draws, as an SVG document."""
     try:
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -52,11 +49,11 @@ def _draw(draw: Callable[[Axes], None]) -> str:
 
 
 def _quality_cost(axes: Axes, table: dict[str, Any]) -> None:
-    """Quality against milliseconds a query; what nothing else beats in both is joined by a line."""
+    """Plot quality against milliseconds per query. A line joins the methods that no other one dominates."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     points = sorted(
-        (row["milliseconds"], row[MAIN]["all"], row["method"])
+        (row["milliseconds"], row[NDCG]["all"], row["method"])
         for row in table["rows"]
         if row["milliseconds"] is not None
     )
@@ -67,7 +64,7 @@ def _quality_cost(axes: Axes, table: dict[str, Any]) -> None:
         if quality > best:
             best = quality
             front.append((cost, quality))
-        right = cost > middle  # names go towards the middle
+        right = cost > middle  # labels point towards the middle
         axes.annotate(
             method,
             (cost, quality),
@@ -82,28 +79,13 @@ def _quality_cost(axes: Axes, table: dict[str, Any]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("ms a query, one thread, without encoding the query")
-    axes.set_ylabel(MAIN)
+    axes.set_xlabel("ms per query, one thread, without encoding the query")
+    axes.set_ylabel(NDCG)
     axes.margins(0.1)
 
 
-def _gradients(axes: Axes, table: dict[str, Any]) -> None:
-    """Expected gradient of a negative by its rank in the pool."""
-    from matplotlib import colormaps
-
-    axes.set_prop_cycle(color=colormaps["tab20"](range(20)))
-    for row in table["rows"]:
-        drawn = [(rank, value) for rank, value in enumerate(row["by rank"], 1) if value > 0]
-        if drawn:
-            axes.plot(*zip(*drawn, strict=True), label=row["method"], linewidth=1)
-    axes.set_yscale("log")
-    axes.set_xlabel("rank of the negative among the candidates")
-    axes.set_ylabel("expected length of its gradient")
-    axes.legend(fontsize=7, ncols=2, frameon=False)
-
-
 def _reliability(axes: Axes, table: dict[str, Any]) -> None:
-    """Share of false negatives against their probability, in bins of equal size."""
+    """Plot the share of false negatives against their probability, in bins of equal size."""
     highest = 1e-6
     for row in table["rows"]:
         bins = row["reliability"]

@@ -1,4 +1,4 @@
-"""Ranking the test queries with a system, and what it costs."""
+"""Systems: ranking the test queries, measuring the rankings, and timing them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import faiss
 import numpy as np
@@ -15,24 +16,51 @@ from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from ..candidates import DocumentFeatures
-from ..evaluation import named_rankings, ranking_quality
+from ..evaluation import membership, named_rankings, ndcg_per_query
 from ..indexes import FlatIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from ..retrieval.reranking import rerank
 from .cells import Result
+from .measures import RANKING_MEASURES, Rankings
+from .methods import Method, register
 from .task import Queries, Task
 from .trial import Trial
 
 Rank = Callable[[Queries], np.ndarray]
-"""Queries to the rows of the documents ranked for them, best first, `(n, k)`."""
+"""From queries to the row numbers of their ranked documents, best first, `(n, k)`."""
 
-MEASURES = ("nDCG@10", "R@1", "R@10", "R@100")
-# nDCG@10 gains a document's grade, as trec_eval has it; here it gains 2^grade - 1, as others have it.
-EXPONENTIAL = "exponential nDCG@10"
-# Documents that are ranked at least, for R@100.
+System = Callable[[Trial], Rank]
+"""From a trial to a fitted system, which ranks any queries."""
+
+# Documents ranked at least, for R@100.
 RANKED = 100
-# Queries that are ranked at a time: what the milliseconds a query are measured with.
+# Queries ranked at a time when milliseconds per query are measured.
 BLOCK = 16
+
+
+def system(name: str, about: str, **options: Any) -> Callable[[System], System]:
+    """Register a system under a name.
+
+    Args:
+        name: Its name.
+        about: Description in one line.
+        **options: Other fields of `Method`.
+
+    Example:
+        A system of your own, which is then a method of `rrra compare`'s table of systems::
+
+            @system("second-half", "the encoder without the first half of the embedding")
+            def second_half(trial):
+                half = trial.task.documents.shape[1] // 2
+                documents = trial.task.documents[:, half:]
+                return searcher(documents, trial.arguments.fit.depth, lambda queries: queries[:, half:])
+    """
+
+    def add(fit: System) -> System:
+        register(Method("systems", name, about, ranked_by(fit), **options))
+        return fit
+
+    return add
 
 
 def searcher(
@@ -46,50 +74,58 @@ def searcher(
 
     Args:
         documents: Embeddings to search, `(m, dim)`.
-        depth: Documents reranked a query.
-        map_queries: Moves the queries' embeddings first.
+        depth: Number of documents to rerank per query.
+        map_queries: Maps the query embeddings before the search.
         adapter: Reranks the first `depth` documents.
         document_words: Counts of the documents' words, if the adapter reads words.
     """
     index = FlatIndex(documents.shape[1])
     index.add(documents)
-    features = None
-    if adapter is not None and adapter.features is not None:
-        features = DocumentFeatures.of(adapter.features, [documents], document_words)
+    if adapter is None:
+        return lambda queries: index.search(map_queries(queries.embeddings), max(depth, RANKED))[1]
+    features = DocumentFeatures.of(adapter.reader, [documents], document_words)
 
     def rank(queries: Queries) -> np.ndarray:
         embeddings = map_queries(queries.embeddings)
         cosines, rows = index.search(embeddings, max(depth, RANKED))
-        if adapter is None:
-            return rows
         return rerank(adapter, index, embeddings, rows, cosines, depth, features, queries.words)[0]
 
     return rank
 
 
-def ranked_by(fit: Callable[[Trial], Rank]) -> Callable[[Trial], Result]:
-    """Return the run of a method that ranks: fits it, and ranks the test queries.
+def adapter_searcher(trial: Trial, adapter: RetrieverAdapter) -> Rank:
+    """Return the search of an adapter's maps, reranked by the adapter."""
+    task = trial.task
+    documents = adapter.map_documents(task.documents)
+    return searcher(documents, trial.arguments.fit.depth, adapter.map_queries, adapter, task.document_words)
 
-    Args:
-        fit: From a trial to the fitted system.
-    """
+
+def development_quality(rank: Rank, trial: Trial) -> float:
+    """Return the mean nDCG@10 of the development queries, with binary gains."""
+    queries = trial.development
+    relevant = membership(rank(queries)[:, :10], queries.positives)
+    return float(ndcg_per_query(relevant, queries.labelled.num_relevant).mean())
+
+
+def ranked_by(fit: System) -> Callable[[Trial], Result]:
+    """Return the run of a method that ranks: fit the system, then rank and measure the test queries."""
 
     def run(trial: Trial) -> Result:
         rank, seconds = trial.timed(lambda: fit(trial))
         rows, milliseconds = _timed_ranking(rank, trial.task.test)
         table = _per_query(trial.task, rows)
-        figures = {name: float(np.mean(table[name].to_numpy())) for name in (*MEASURES, EXPONENTIAL)}
+        figures = {name: float(np.mean(table[name].to_numpy())) for name in RANKING_MEASURES}
         return Result(figures, table, seconds, milliseconds)
 
     return run
 
 
 def _timed_ranking(rank: Rank, queries: Queries) -> tuple[np.ndarray, float]:
-    """Return the rows ranked for each query, and the median milliseconds a query on one thread."""
+    """Return the ranked rows of each query, and the median milliseconds per query on one thread."""
     blocks = [np.arange(i, min(i + BLOCK, len(queries.ids))) for i in range(0, len(queries.ids), BLOCK)]
     rankings, milliseconds = [], []
     with one_thread():
-        rank(queries.select(blocks[0]))  # what is loaded at first use is not a query's cost
+        rank(queries.select(blocks[0]))  # what is loaded at first use isn't part of a query's cost
         for block in blocks:
             part = queries.select(block)
             start = time.perf_counter()
@@ -100,7 +136,7 @@ def _timed_ranking(rank: Rank, queries: Queries) -> tuple[np.ndarray, float]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread: times on it compare between machines."""
+    """Compute with one thread, so that times of different machines can be compared."""
     threads = torch.get_num_threads(), faiss.omp_get_max_threads()
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
@@ -115,17 +151,6 @@ def one_thread() -> Iterator[None]:
 def _per_query(task: Task, rows: np.ndarray) -> pa.Table:
     """Return the measures of each test query."""
     results = named_rankings(task.test.ids, task.collection.document_ids, rows)
-    qrels = task.collection.split("test").qrels
-    exponential = {
-        query: {document: 2**grade - 1 for document, grade in grades.items()}
-        for query, grades in qrels.items()
-    }
-    quality = ranking_quality(results, qrels, MEASURES)
-    by_name = {
-        **quality.per_query,
-        EXPONENTIAL: ranking_quality(results, exponential, MEASURES[:1]).per_query[MEASURES[0]],
-    }
-    place = {query: i for i, query in enumerate(quality.query_ids)}
-    order = [place[query] for query in task.test.ids]
-    columns = {name: values[order] for name, values in by_name.items()}
+    rankings = Rankings(task.test.ids, results, task.collection.split("test").qrels)
+    columns = {name: measure(rankings) for name, measure in RANKING_MEASURES.items()}
     return pa.table({"query_id": task.test.ids, "seen": task.seen, **columns})

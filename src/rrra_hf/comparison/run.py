@@ -1,4 +1,4 @@
-"""Running a comparison cell by cell; what is finished is not run again."""
+"""Running a comparison cell by cell. Finished cells are not run again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """A cell with what is needed to run it.
+    """A cell to run.
 
     Args:
         cell: The cell.
         task: Its collection.
         method: Its method.
-        settings: Everything that decides its result.
+        settings: Everything that its result depends on.
     """
 
     cell: Cell
@@ -42,22 +42,22 @@ def run_cells(
     *,
     show_progress_bar: bool | None = None,
 ) -> dict[Cell, Result]:
-    """Run every method on every collection with every seed, unless that was done before.
+    """Run every method on every collection with every seed, except for finished cells.
 
     Args:
-        tasks: Collections of different names.
-        methods: Methods, of any tables.
+        tasks: Collections with different names.
+        methods: Methods of any tables.
         arguments: Settings.
-        store: Where finished cells are, and go; each is written when it is done, so that a run that
-            was killed continues.
-        show_progress_bar: None shows one on a terminal only.
+        store: Store of finished cells. Each cell is written when it is done, so an interrupted run continues
+            where it stopped.
+        show_progress_bar: Whether to show a progress bar; None shows one on a terminal only.
 
     Returns:
         The results of all cells, in the order of tasks, methods and seeds.
 
     Raises:
-        ValueError: If two collections have one name, or a cell was made with other settings; before
-            anything is run.
+        ValueError: If two collections have the same name, or a finished cell was made with other settings.
+            Nothing is run then.
     """
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
@@ -76,7 +76,7 @@ def run_cells(
     results = {job.cell: store.load(job.cell, job.settings) for job in jobs}
     missing = [job for job in jobs if results[job.cell] is None]
     logger.info("%d of %d cells are finished.", len(jobs) - len(missing), len(jobs))
-    # Seed by seed, so that what the methods share is held for one seed at a time.
+    # Seed by seed, because what the methods share is kept in memory for one seed at a time.
     missing.sort(key=lambda job: (names.index(job.task.name), job.cell.seed))
     with tqdm(
         total=len(jobs), initial=len(jobs) - len(missing), unit="cell", disable=_disable(show_progress_bar)

@@ -1,6 +1,6 @@
 """Tables from finished cells: means over seeds, and paired differences with intervals and p-values.
 
-A table is a JSON object; all reports are made of these alone.
+A table is a JSON object. Reports are made from tables alone.
 """
 
 from __future__ import annotations
@@ -12,28 +12,19 @@ import numpy as np
 
 from ..evaluation import QueryGroup, compare_paired, holm, split_by_seen
 from .cells import Cell, Result
-from .methods import methods_of
-from .ranking import EXPONENTIAL, MEASURES
+from .measures import AVERAGE_PRECISION, DETECTION_MEASURES, NDCG, RANKING_MEASURES
+from .methods import TABLES
 
-MAIN = "nDCG@10"
 GROUPS = ("all", "seen", "unseen")
-# The peers to beat in each table; the best of those that were run is the reference.
-REFERENCES = {
-    "systems": ("query-map", "two-sided-map"),
-    "training": ("in-batch",),
-    "ablations": ("full",),
-    "detection": ("similarity",),
-}
-DETECTION = ("average precision", "AUROC", "precision at 1 %", "precision at 5 %", "ECE")
 
 
 def make_tables(results: Mapping[Cell, Result], reference: str | None = None) -> list[dict[str, Any]]:
-    """Return the tables of a comparison, one a collection and kind.
+    """Return the tables of a comparison, one for each collection and kind of table.
 
     Args:
         results: Results by cell.
-        reference: Method that the others are compared to, where it was run; else the best map alone,
-            in-batch training, or the full adapter.
+        reference: Method that the others are compared with, in the tables that have it. By default the best
+            of the table's baselines.
 
     Returns:
         JSON objects with `table`, `collection`, `reference` and `rows`.
@@ -41,15 +32,30 @@ def make_tables(results: Mapping[Cell, Result], reference: str | None = None) ->
     grouped: dict[tuple[str, str], dict[str, list[Result]]] = {}
     for cell, result in results.items():
         grouped.setdefault((cell.collection, cell.table), {}).setdefault(cell.method, []).append(result)
-    makers = {"detection": _detection_table, "gradients": _gradients_table}
     return [
         {
             "table": table,
             "collection": collection,
-            **makers.get(table, _ranking_table)(table, by_method, reference),
+            **(_detection_table if table == "detection" else _ranking_table)(table, by_method, reference),
         }
         for (collection, table), by_method in grouped.items()
     ]
+
+
+def _reference(table: str, means: dict[str, float], wanted: str | None) -> str:
+    """Return the wanted reference if it was run, or else the best of the table's baselines."""
+    if wanted is not None and wanted in means:
+        return wanted
+    baselines = [method for method in TABLES[table].references if method in means]
+    return max(baselines or list(means)[:1], key=lambda method: means[method])
+
+
+def _costs(runs: list[Result]) -> dict[str, Any]:
+    milliseconds = [run.milliseconds for run in runs if run.milliseconds is not None]
+    return {
+        "seconds": float(np.mean([run.seconds for run in runs])),
+        "milliseconds": float(np.median(milliseconds)) if milliseconds else None,
+    }
 
 
 # -------------------------------------------------------------------- ranking
@@ -57,26 +63,28 @@ def make_tables(results: Mapping[Cell, Result], reference: str | None = None) ->
 
 def _ranking_table(table: str, by_method: dict[str, list[Result]], reference: str | None) -> dict[str, Any]:
     seen = next(iter(by_method.values()))[0].rows["seen"].to_numpy()
-    names = (*MEASURES, EXPONENTIAL)
     # The figures of each group, (seeds, queries).
     groups = {
         method: split_by_seen(
-            {name: np.stack([run.rows[name].to_numpy() for run in runs]) for name in names}, seen
+            {name: np.stack([run.rows[name].to_numpy() for run in runs]) for name in RANKING_MEASURES}, seen
         )
         for method, runs in by_method.items()
     }
-    means = {method: of["all"].mean[MAIN] for method, of in groups.items()}
+    means = {method: of["all"].mean[NDCG] for method, of in groups.items()}
     reference = _reference(table, means, reference)
     differences = {
-        group: _differences({method: of[group].per_query[MAIN] for method, of in groups.items()}, reference)
+        group: _differences({method: of[group].per_query[NDCG] for method, of in groups.items()}, reference)
         for group in GROUPS
     }
     rows = [
         {
             "method": method,
             "seeds": len(runs),
-            **{name: {group: _mean(groups[method][group], name) for group in GROUPS} for name in names},
-            "standard deviation over seeds": float(groups[method]["all"].per_query[MAIN].mean(axis=1).std()),
+            **{
+                name: {group: _mean(groups[method][group], name) for group in GROUPS}
+                for name in RANKING_MEASURES
+            },
+            "standard deviation over seeds": float(groups[method]["all"].per_query[NDCG].mean(axis=1).std()),
             "difference": {group: differences[group].get(method) for group in GROUPS},
             **_costs(runs),
         }
@@ -89,16 +97,8 @@ def _ranking_table(table: str, by_method: dict[str, list[Result]], reference: st
     }
 
 
-def _reference(table: str, means: dict[str, float], wanted: str | None) -> str:
-    """Return the method to compare with: the one wanted, or else the best of the table's usual ones."""
-    if wanted is not None and wanted in means:
-        return wanted
-    usual = [method for method in REFERENCES[table] if method in means]
-    return max(usual or list(means)[:1], key=lambda method: means[method])
-
-
 def _differences(qualities: dict[str, np.ndarray], reference: str) -> dict[str, dict[str, Any]]:
-    """Return each other method's paired difference of nDCG@10; p-values are Holm's, over the methods.
+    """Return the paired difference in nDCG@10 of each other method, with Holm-corrected p-values.
 
     Args:
         qualities: nDCG@10 by method, `(seeds, queries)`.
@@ -125,15 +125,7 @@ def _mean(group: QueryGroup, name: str) -> float | None:
     return group.mean[name] if group.num_queries else None
 
 
-def _costs(runs: list[Result]) -> dict[str, Any]:
-    milliseconds = [run.milliseconds for run in runs if run.milliseconds is not None]
-    return {
-        "seconds": float(np.mean([run.seconds for run in runs])),
-        "milliseconds": float(np.median(milliseconds)) if milliseconds else None,
-    }
-
-
-# -------------------------------------------------------------------- detection and gradients
+# -------------------------------------------------------------------- detection
 
 
 def _detection_table(table: str, by_method: dict[str, list[Result]], reference: str | None) -> dict[str, Any]:
@@ -141,16 +133,16 @@ def _detection_table(table: str, by_method: dict[str, list[Result]], reference: 
         {
             "method": method,
             "seeds": len(runs),
-            **{name: _mean_figure(runs, name) for name in DETECTION},
+            **{name: _mean_figure(runs, name) for name in DETECTION_MEASURES},
             "interval": np.mean([run.figures["interval"] for run in runs], axis=0).tolist(),
-            "reliability": runs[0].figures.get("reliability"),
+            "reliability": runs[0].figures["reliability"],
             **_costs(runs),
         }
         for method, runs in by_method.items()
     ]
     first = next(iter(by_method.values()))
     return {
-        "reference": _reference(table, {row["method"]: row["average precision"] for row in rows}, reference),
+        "reference": _reference(table, {row["method"]: row[AVERAGE_PRECISION] for row in rows}, reference),
         "protocol": first[0].figures["protocol"],
         "base rate": _mean_figure(first, "base rate"),
         "pairs": first[0].figures["pairs"],
@@ -158,25 +150,6 @@ def _detection_table(table: str, by_method: dict[str, list[Result]], reference: 
     }
 
 
-def _gradients_table(table: str, by_method: dict[str, list[Result]], reference: str | None) -> dict[str, Any]:
-    rows = [
-        {
-            "method": method,
-            "seeds": len(runs),
-            "share on false negatives": _mean_figure(runs, "share on false negatives"),
-            "by rank": np.mean([run.figures["by rank"] for run in runs], axis=0).tolist(),
-            **_costs(runs),
-        }
-        for method, runs in by_method.items()
-    ]
-    return {"reference": None, "rows": rows}
-
-
 def _mean_figure(runs: list[Result], name: str) -> float | None:
-    values = [run.figures.get(name) for run in runs]
-    return None if None in values else float(np.mean(values))  # type: ignore[arg-type]
-
-
-def about(table: str, method: str) -> str:
-    """Return what a method is, in a line."""
-    return methods_of(table)[method].about
+    values = [run.figures[name] for run in runs]
+    return None if None in values else float(np.mean(values))

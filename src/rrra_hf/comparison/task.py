@@ -1,4 +1,4 @@
-"""A collection made ready for comparison: embedded once, its queries by split."""
+"""A collection prepared for comparison: encoded once, with its queries by split."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..evaluation import seen_queries
 
 
 class Queries(NamedTuple):
-    """Queries as any system may want them, with the rows of their relevant documents.
+    """Queries with everything that a system may need.
 
     Args:
-        ids: Ids, `n`.
-        texts: Texts, `n`.
-        embeddings: `(n, dim)`.
-        positives: For each query the rows of its relevant documents.
+        ids: Ids of the queries, `n`.
+        texts: Texts of the queries, `n`.
+        embeddings: Embeddings of the queries, `(n, dim)`.
+        positives: For each query, row numbers of its relevant documents.
         words: Counts of the queries' words, `(n, vocabulary)`; None without a tokenizer.
     """
 
@@ -37,11 +37,11 @@ class Queries(NamedTuple):
 
     @property
     def labelled(self) -> LabelledQueries:
-        """The embeddings with the rows of the relevant documents, and the words."""
+        """The queries without ids and texts, as fitting takes them."""
         return LabelledQueries(self.embeddings, self.positives, self.words)
 
     def select(self, rows: np.ndarray) -> Queries:
-        """Return the queries at the given rows."""
+        """Return the queries at the given row numbers."""
         ids, texts, positives = ([column[row] for row in rows] for column in (self[0], self[1], self[3]))
         words = None if self.words is None else self.words[rows]
         return Queries(ids, texts, self.embeddings[rows], positives, words)
@@ -49,19 +49,19 @@ class Queries(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A collection with the embeddings of its documents and of each split's queries.
+    """A collection with the embeddings of its documents and queries.
 
     Args:
-        name: Name of the collection, in tables and folders.
+        name: Name of the collection in tables and folders.
         collection: The collection.
         documents: Embeddings of the documents, `(m, dim)`.
         training: Training queries.
-        development: Queries of the split `dev`; None where there is none.
+        development: Queries of the split `dev`; None if there is no such split.
         test: Test queries.
-        encoder: What made the embeddings; None for embeddings from elsewhere, which leaves out what
-            needs to encode.
-        encoder_name: Where the encoder is from; what training it starts with.
-        cache_dir: Folder of the cache of embeddings.
+        encoder: The encoder that the embeddings come from; None for embeddings from elsewhere. Methods that
+            encode texts need it.
+        encoder_name: Folder or Hub name of the encoder. Strategies that train the encoder need it.
+        cache_dir: Folder of the embedding cache.
     """
 
     name: str
@@ -76,18 +76,18 @@ class Task:
 
     @cached_property
     def document_words(self) -> csr_array | None:
-        """Counts of the documents' words, `(m, vocabulary)`; None without an encoder that has a tokenizer."""
+        """Counts of the documents' words, `(m, vocabulary)`; None without a tokenizer."""
         return None if self.encoder is None else count_words(self.encoder, self.collection.document_texts)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What decides every result on this collection."""
+        """Everything that results on this collection depend on."""
         encoder = None if self.encoder is None else encoder_fingerprint(self.encoder)
         return {"encoder": encoder, **collection_fingerprint(self.collection)}
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """Whether a relevant document of each test query was labelled for a training query, `(n,)` bool."""
+        """Which test queries share a relevant document with a training query, `(n,)` bool."""
         return seen_queries(self.test.positives, self.training.positives)
 
 
@@ -102,11 +102,11 @@ def prepare(
     """Encode a collection for comparison.
 
     Args:
-        collection: A collection with the splits `train` and `test`, perhaps `dev`.
+        collection: A collection with the splits `train` and `test`, and optionally `dev`.
         encoder: The encoder.
-        encoder_name: Its folder or Hub name, needed to train it.
-        cache_dir: Folder of the cache of embeddings.
-        batch_size: Texts a forward pass.
+        encoder_name: Its folder or Hub name. Strategies that train the encoder need it.
+        cache_dir: Folder of the embedding cache.
+        batch_size: Encoder batch size.
 
     Raises:
         ValueError: If a split is missing or has fewer than two queries with a relevant document.
@@ -145,11 +145,11 @@ def prepare(
 
 
 def labelled_collection(task: Task, positives: list[np.ndarray]) -> Collection:
-    """Return the collection of the training queries with other labels.
+    """Return a collection of the training queries with other labels.
 
     Args:
         task: The task.
-        positives: For each training query the rows of the documents to be labelled.
+        positives: For each training query, row numbers of the documents to label.
     """
     names = task.collection.document_ids
     qrels = {

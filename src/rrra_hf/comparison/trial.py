@@ -1,4 +1,4 @@
-"""One collection with one seed: what all methods share there, made once."""
+"""One collection with one seed, and what several methods share on it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 
 class Trial:
-    """A collection and a seed, with what several methods need of them.
+    """A collection and a seed, with what several methods share on it.
 
-    The training queries here are those without the development queries: the split `dev`, or else a
-    part of the training queries held out by the seed. No method sees a test query before it is ranked.
+    Development queries are those of the split `dev`, or else a part of the training queries, held out by the
+    seed. Training queries are the others. No method sees a test query before ranking it.
 
     Args:
         task: The collection.
-        seed: Seed of everything random.
+        seed: Random seed.
         arguments: Settings.
 
     Example:
-        A system that another one builds on is fitted once, and its time counts for both::
+        A part that several systems build on is fitted once, and its time counts for each::
 
             maps = trial.once("query map", lambda: choose_maps(...))
     """
@@ -45,7 +45,7 @@ class Trial:
 
     @cached_property
     def development(self) -> Queries:
-        """Queries to stop early and choose settings by."""
+        """Queries for early stopping and for choosing settings."""
         return self._parts[1]
 
     @cached_property
@@ -58,7 +58,7 @@ class Trial:
         return task.training.select(kept), task.training.select(held_out)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` makes, or made for another method before."""
+        """Return the result of `make`, computed only once per key."""
         if key in self._made:
             value, seconds = self._made[key]
             self._saved += seconds
@@ -68,7 +68,7 @@ class Trial:
         return value
 
     def timed(self, make: Callable[[], T]) -> tuple[T, float]:
-        """Return what `make` makes and the seconds it takes, or would have without what was made before."""
+        """Return the result of `make`, and the seconds it takes without any result of `once` at hand."""
         start, saved = time.perf_counter(), self._saved
         value = make()
         return value, time.perf_counter() - start + self._saved - saved

@@ -1,7 +1,6 @@
-"""Losses of others, to compare with."""
+"""Published losses against false negatives, as baselines for `RRRALoss`."""
 
 from .ccr import CCRLoss
-from .correct_and_weight import CorrectAndWeightLoss
 from .debiased import DebiasedContrastiveLoss
 
-__all__ = ["CCRLoss", "CorrectAndWeightLoss", "DebiasedContrastiveLoss"]
+__all__ = ["CCRLoss", "DebiasedContrastiveLoss"]

@@ -1,4 +1,4 @@
-"""Contrastive loss with a regulariser that rewards confidence, against false negatives."""
+"""In-batch contrastive loss with the contrastive confidence regulariser (CCR)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ...losses.in_batch import in_batch_logits
 
 
 class CCRLoss(MultipleNegativesRankingLoss):
-    """In-batch softmax with the contrastive confidence regulariser (CCR).
+    """In-batch contrastive loss with the contrastive confidence regulariser (CCR).
 
-    A false negative is fitted by a softmax that hedges. The regulariser takes away what the softmax
-    loses on average over all candidates, so that a confident one is better off. With `s` the scaled
-    similarities of a query and all documents of the batch, `+` its positive::
+    A false negative among the negatives makes the softmax hedge between two relevant documents. The
+    regulariser rewards a confident softmax. With `s` the scaled similarities of a query to all documents of
+    the batch, and `+` its positive::
 
         loss = -log softmax(s)_+ + beta * mean_j log softmax(s)_j
              = -s_+ + beta * mean(s) + (1 - beta) * logsumexp(s)
 
-    The mean is over all candidates of the query: its positive, its own hard negatives, and the
+    The mean is taken over all documents of the batch: the query's positive, its hard negatives, and the
     documents of the other queries. The loss can be negative.
 
     Args:
-        model: The encoder.
-        beta: Weight of the regulariser, from 0 (none) to 1. Above 1 a probable negative would be
-            drawn nearer.
-        scale: Similarities are multiplied by it; 1 / temperature. 1 by default: the
-            regulariser's range grows with the scale, so that a larger scale wants a smaller beta.
-        similarity_fct: Similarity of `(n, dim)` and `(m, dim)`, `(n, m)`: cosine by default. One
-            without bounds leaves the loss without a minimum where beta is above 0.
-        gather_across_devices: Take the documents of all devices as negatives.
+        model: The encoder to train.
+        beta: Weight of the regulariser, from 0 (off) to 1. Above 1, the loss would pull probable negatives
+            closer.
+        scale: Factor applied to the similarities, 1 / temperature. It is 1 by default. The regulariser grows
+            with the scale, so a larger scale needs a smaller beta.
+        similarity_fct: Similarity of `(n, dim)` and `(m, dim)`, returning `(n, m)`. Cosine by default. With
+            an unbounded similarity and beta above 0, the loss has no minimum.
+        gather_across_devices: Use the documents of all devices as negatives.
 
     Requirements:
         1. (query, positive) pairs or (query, positive, negative_1, ..., negative_n) n-tuples.
@@ -49,15 +49,14 @@ class CCRLoss(MultipleNegativesRankingLoss):
         +------------------------------------------------+--------+
 
     Recommendations:
-        - Use `BatchSamplers.NO_DUPLICATES`, so that no document of the batch is a query's positive
-          and another's negative.
+        - Use `BatchSamplers.NO_DUPLICATES`, so that a query's positive is never a negative of the same batch.
 
     Relations:
-        - `MultipleNegativesRankingLoss` of the same scale is this loss with `beta=0`.
-        - `RRRALoss` takes what is known of each negative from its weight; this loss needs none.
+        - With `beta=0`, this is `MultipleNegativesRankingLoss` with the same scale.
+        - `RRRALoss` needs an estimated weight for each negative. This loss needs none.
 
     Raises:
-        ValueError: If beta is not from 0 to 1.
+        ValueError: If beta isn't from 0 to 1.
 
     Source:
         Wang, Zhang and Nguyen, "Mitigating the Impact of False Negatives in Dense Retrieval with
@@ -68,7 +67,7 @@ class CCRLoss(MultipleNegativesRankingLoss):
 
             from datasets import Dataset
             from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-            from rrra_hf.losses import CCRLoss
+            from rrra_hf.comparison.losses import CCRLoss
 
             model = SentenceTransformer("sentence-transformers/all-MiniLM-L6-v2")
             train_dataset = Dataset.from_dict({
@@ -98,10 +97,10 @@ class CCRLoss(MultipleNegativesRankingLoss):
         self.beta = beta
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
-        """Return the loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
-            embeddings: Queries, positives, and each column of negatives, all `(batch, dim)`.
+            embeddings: Queries, positives, and one tensor per column of negatives, each `(batch, dim)`.
             labels: Not used.
         """
         logits, own = in_batch_logits(self, embeddings)
@@ -111,14 +110,14 @@ class CCRLoss(MultipleNegativesRankingLoss):
         return (normalizer - positive + self.beta * regularizer).mean()
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Return the settings, for the model card."""
+        """Return the settings for the model card."""
         settings = super().get_config_dict()
         kept = ("scale", "similarity_fct", "gather_across_devices")
         return {"beta": self.beta, **{name: settings[name] for name in kept}}
 
     @property
     def citation(self) -> str:
-        """BibTeX entry, for the model card."""
+        """BibTeX entry for the model card."""
         return """
 @inproceedings{wang2024mitigating,
     title={Mitigating the Impact of False Negatives in Dense Retrieval with Contrastive Confidence Regularization},

@@ -1,4 +1,4 @@
-"""Training the encoder itself with a strategy's negatives, in sentence-transformers' trainer."""
+"""Training the encoder itself with a strategy's negatives, by sentence-transformers' trainer."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
-from ..embeddings import encode
-from ..models.modeling_rrra import RRRAModel
-from ..training import Resampler, TrainArguments
-from ..training.contrastive import train_contrastive
-from ..training.train_data import pair_dataset
-from .ranking import Rank, searcher
-from .strategies import Strategy
-from .task import Queries
-from .trial import Trial
-from .truth import ground_truth
+from ...embeddings import encode
+from ...models.modeling_rrra import RRRAModel
+from ...training import Resampler, TrainArguments
+from ...training.contrastive import train_contrastive
+from ...training.train_data import pair_dataset
+from ..ranking import Rank, searcher
+from ..task import Queries
+from ..trial import Trial
+from ..truth import ground_truth
+from .strategy import Strategy
 
 
 def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
-    """Train the encoder and return the search with it; queries are encoded before they are ranked.
+    """Train the encoder, and return the search with it. The test queries are encoded beforehand.
 
     Args:
-        trial: The trial; its task names the encoder to start with.
+        trial: The trial. Its task names the encoder to start from.
         strategy: Chooses the negatives, and the loss.
 
     Raises:
@@ -76,7 +76,7 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
 
 
 def _training_set(trial: Trial, strategy: Strategy) -> tuple[Dataset, list[TrainerCallback]]:
-    """Return the dataset of a strategy, and the callback that tells it the epoch."""
+    """Return the dataset of a strategy, and the callbacks that draw its negatives anew in each epoch."""
     truth, arguments = ground_truth(trial), trial.arguments
     if strategy.chances is None:
         return pair_dataset(truth.collection), []

@@ -1,4 +1,4 @@
-"""Training a pair of linear maps on frozen embeddings with a strategy's negatives."""
+"""Training linear maps on frozen embeddings with a strategy's negatives."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..candidates.labelled import KnownPositives, gather, pair_rows, shuffled_batches
-from ..fitting.maps import Maps
-from ..labels import draw
-from ..losses.rrra import RowLabels
-from .ranking import Rank, searcher
-from .strategies import Strategy
-from .trial import Trial
-from .truth import GroundTruth, ground_truth
+from ...candidates.labelled import KnownPositives, gather, pair_rows, shuffled_batches
+from ...fitting.maps import Maps
+from ...labels import draw
+from ...losses.rrra import RowLabels
+from ..ranking import Rank, searcher
+from ..trial import Trial
+from ..truth import GroundTruth, ground_truth
+from .strategy import Strategy
 
 
 class Batch(NamedTuple):
     """Pairs and the negatives drawn for them.
 
     Args:
-        rows: Rows of query, positive and negatives, `(n, 2 + negatives)`.
+        rows: Row numbers of query, positive and negatives, `(n, 2 + negatives)`.
         weights: Weights of the negatives, `(n, negatives)`.
-        places: Their places in the pool's rows, `(n, negatives)`.
+        places: Columns of the negatives in the candidate pool, `(n, negatives)`.
     """
 
     rows: np.ndarray
@@ -38,8 +38,8 @@ class Batch(NamedTuple):
 def train_maps(trial: Trial, strategy: Strategy) -> Rank:
     """Train residual maps of queries and documents, and return the search with them.
 
-    All strategies take the same number of steps, without early stopping: what is compared are the
-    negatives.
+    All strategies train for the same number of steps, without early stopping, so that only the negatives
+    differ.
 
     Args:
         trial: The trial.
@@ -72,7 +72,7 @@ def drawn_batches(trial: Trial, strategy: Strategy, size: int) -> Iterator[Batch
     Args:
         trial: The trial.
         strategy: Chooses the negatives.
-        size: Pairs a batch; a few less where they conflict.
+        size: Number of pairs per batch. Pairs that conflict with each other are left out.
     """
     truth, rng = ground_truth(trial), np.random.default_rng(trial.seed)
     pairs = pair_rows(truth.training.positives)
@@ -83,7 +83,7 @@ def drawn_batches(trial: Trial, strategy: Strategy, size: int) -> Iterator[Batch
     known = KnownPositives(truth.training.positives, len(truth.documents))
     for batch in shuffled_batches(len(pairs), size, rng):
         queries = pairs[batch, 0]
-        # In-batch training draws one and drops it, so that it meets the same pairs as the others.
+        # In-batch training draws one negative and drops it, so that it sees the same pairs as the others.
         places = draw(chances, max(1, negatives), rng=rng, query_rows=queries)[:, :negatives]
         rows = np.concatenate([pairs[batch], truth.pool.candidates[queries[:, None], places]], axis=1)
         drawn = np.ones(places.shape) if weights is None else weights[queries[:, None], places]
@@ -92,21 +92,21 @@ def drawn_batches(trial: Trial, strategy: Strategy, size: int) -> Iterator[Batch
 
 
 def embeddings_of(truth: GroundTruth, batch: Batch) -> list[Tensor]:
-    """Return the frozen embeddings of queries, positives and each column of negatives, `(n, dim)` each."""
+    """Return the frozen embeddings of queries, positives and each column of negatives, each `(n, dim)`."""
     documents = [gather(truth.documents, column) for column in batch.rows[:, 1:].T]
     return [gather(truth.training.embeddings, batch.rows[:, 0]), *documents]
 
 
 def labels_of(strategy: Strategy, batch: Batch) -> RowLabels | None:
-    """Return what the strategy's loss is told of a batch beside its embeddings."""
+    """Return the labels of a batch for the strategy's loss."""
     return RowLabels(batch.weights, torch.from_numpy(batch.rows)) if strategy.weighted else None
 
 
 def _without_conflicts(rows: np.ndarray, known: KnownPositives) -> np.ndarray:
     """Return the rows of a batch in which no document is labelled for the query of another row.
 
-    Losses of others know no labels: what would be a labelled positive among a query's negatives is kept
-    out of the batch for all, as sentence-transformers' sampler without duplicates does.
+    The baseline losses don't know the labels. So pairs are left out for all losses if one's document is a
+    labelled positive of the other's query, as sentence-transformers' sampler without duplicates does.
     """
     documents = rows[:, 1:]
     labelled = np.any(known.contains(rows[:, 0][:, None, None], documents[None]), axis=2)

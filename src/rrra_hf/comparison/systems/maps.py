@@ -1,0 +1,61 @@
+"""The frozen encoder, and linear maps of its embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...candidates import mine_embeddings
+from ...fitting.data import FitData
+from ...fitting.maps import MapRecipe, Maps, choose_maps
+from ..ranking import Rank, searcher, system
+from ..trial import Trial
+
+
+@system("encoder", "cosine of the frozen encoder's embeddings", seeded=False)
+def encoder(trial: Trial) -> Rank:
+    """Search with the embeddings as they are."""
+    return searcher(trial.task.documents, trial.arguments.fit.depth)
+
+
+@system("query-map", "residual linear map of the query embeddings")
+def query_map(trial: Trial) -> Rank:
+    """Search with mapped queries."""
+    return _mapped(trial, "query")
+
+
+@system("two-sided-map", "residual linear maps of query and document embeddings")
+def two_sided_map(trial: Trial) -> Rank:
+    """Search with mapped queries among mapped documents."""
+    return _mapped(trial, "both")
+
+
+def _mapped(trial: Trial, sides: str) -> Rank:
+    maps, _ = maps_of(trial, sides)
+    assert maps is not None
+    documents = maps.map_documents(trial.task.documents)
+    return searcher(documents, trial.arguments.fit.depth, maps.map_queries)
+
+
+def maps_of(trial: Trial, sides: str) -> tuple[Maps | None, MapRecipe]:
+    """Return the maps of a trial and how they were trained. They are fitted once.
+
+    Args:
+        trial: The trial.
+        sides: `"none"`, `"query"` or `"both"`.
+    """
+    arguments = replace(trial.arguments.features_fit, maps=sides, seed=trial.seed)
+    return trial.once(("maps", sides), lambda: choose_maps(data_of(trial), arguments))
+
+
+def data_of(trial: Trial) -> FitData:
+    """Return what adapters are fitted on, with candidates mined by the frozen encoder."""
+    training, documents = trial.training.labelled, trial.task.documents
+
+    def mine() -> FitData:
+        pool = mine_embeddings(
+            training.embeddings, documents, training.positives, depth=trial.arguments.fit.depth
+        )
+        development, words = trial.development.labelled, trial.task.document_words
+        return FitData(training, pool.candidates, documents, development, words)
+
+    return trial.once("data", mine)
