@@ -96,7 +96,7 @@ def test_linear_maps_are_named_as_they_change_both_rankings(tiny_bert: Path) -> 
     ("query", "top_k", "message"),
     [
         (" \n", 3, "The query is empty"),
-        ("a" * 2001, 3, "2,000 characters at most, this one has 2,001"),
+        ("a" * 2001, 3, "at most 2,000 characters, got 2,001"),
         (QUERY, 0, "top_k must be at least 1, got 0"),
     ],
 )
@@ -257,7 +257,7 @@ def test_an_empty_query_is_refused_in_the_page(browser: Chrome, url: str) -> Non
     browser.get(url)
     search(browser, "   ")
     message = wait_for(browser, ".message[role=alert]")
-    assert message.text == "The query is empty: type what you are looking for."
+    assert message.text == "The query is empty. Type what you are looking for."
     assert not browser.find_elements(By.CSS_SELECTOR, ".rankings")
 
 
@@ -299,7 +299,7 @@ def test_a_page_without_an_adapter_says_so(
     assert browser.find_elements(By.XPATH, "//button[contains(., 'find a line of text in files')]")
 
 
-# -------------------------------------------------------------------- command and FoldState
+# -------------------------------------------------------------------- command and Space
 
 
 @pytest.fixture(scope="module")

@@ -339,8 +339,8 @@ def test_help_lists_every_command() -> None:
         ),
         ("train data -o out --learning-rate 0", "--learning-rate must be positive, got 0.0"),
         ("train data -o out --seed -1", "--seed"),
-        ("evaluate model data --measure R", "--measure must be one such as nDCG@10"),
-        ("evaluate model data --measure nosuch@3", "--measure must be one such as nDCG@10"),
+        ("evaluate model data --measure R", "--measure must be a name such as nDCG@10"),
+        ("evaluate model data --measure nosuch@3", "--measure must be a name such as nDCG@10"),
         ("rerank model query nosuch.txt", "'nosuch.txt': No such file or directory"),
         ("demo --documents 5", "--documents"),
     ],
@@ -366,8 +366,8 @@ def test_rerank_needs_documents(fitted: Outcome, place: Path) -> None:
 def test_length_of_a_saved_model_is_fixed(fitted: Outcome, place: Path) -> None:
     failed = rrra("rerank", place / "model", "sort", "--max-length", 8, stdin=b"sort\n")
     assert failed.status == 2
-    assert "--max-length goes with an encoder" in failed.message
-    assert "made with a length of 32, got 8" in failed.message
+    assert "--max-length is for encoders only" in failed.message
+    assert "has a fixed length of 32, got 8" in failed.message
     succeed("rerank", place / "model", "sort", "--max-length", 32, stdin=b"sort\n")
 
 

@@ -88,7 +88,7 @@ def test_bad_options_are_usage_errors(folder, tmp_path, options, message):
 def test_a_folder_of_other_things_is_refused(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     outcome = rrra("compare", folder, "--out", tmp_path)
-    assert outcome.status == 1 and "holds other files and no cells" in outcome.message
+    assert outcome.status == 1 and "holds other files but no cells" in outcome.message
 
 
 def test_a_collection_without_a_test_split_is_refused(folder, tiny_bert, tmp_path):

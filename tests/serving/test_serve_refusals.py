@@ -52,7 +52,7 @@ from running import CORPUS, QUERIES, Server, assert_same_hits
             "/search",
             {"query_embeddings": [[1.0] * 32], "queries": ["a", "b"]},
             "body",
-            "of one length, got 2 and 1",
+            "must have the same length, got 2 and 1",
         ),
         ("/rank", {"query": "sort"}, "documents", "required"),
         ("/rank", {"query": "", "documents": ["a"]}, "query", "must not be empty"),
@@ -137,7 +137,7 @@ def test_slow_work_and_too_much_of_it_is_refused(server: Server) -> None:
         assert server.ask("GET", "/healthz").status == 200
         answers = [future.result() for future in futures]
     assert [answer.status for answer in answers] == [200, 504, 504, 503]
-    assert answers[1].problems == [(None, "The work was not done within 1.6 seconds.")]
+    assert answers[1].problems == [(None, "The request was not finished within 1.6 seconds.")]
     assert answers[3].headers["retry-after"] == "1"
     assert "2 requests are waiting already" in answers[3].problems[0][1]
     assert server.post("/search", {"queries": "sort"}).status == 200
@@ -145,7 +145,10 @@ def test_slow_work_and_too_much_of_it_is_refused(server: Server) -> None:
 
 def test_failures_are_not_explained_to_clients(server: Server) -> None:
     answer = server.post("/rank", {"query": "sort", "documents": ["broken"]})
-    assert (answer.status, answer.problems) == (500, [(None, "The server failed; its log says why.")])
+    assert (answer.status, answer.problems) == (
+        500,
+        [(None, "Internal server error; see the log of the server.")],
+    )
     assert server.post("/rank", {"query": "sort", "documents": ["text"]}).status == 200
 
 
@@ -164,9 +167,8 @@ def test_embeddings_alone_are_refused_where_the_adapter_reads_words(tiny_bert: P
         assert client.get("/healthz").json()["needs_texts"] is True
         refused = client.post("/search", json=body)
         assert refused.status_code == 422
-        assert refused.json()["detail"] == [
-            {"message": "must be given beside the embeddings, as the adapter reads words", "field": "queries"}
-        ]
+        message = "must be given with the embeddings because the adapter reads words"
+        assert refused.json()["detail"] == [{"message": message, "field": "queries"}]
         answer = client.post("/search", json={**body, "queries": QUERIES[:2]})
     expected = retriever.search(QUERIES[:2], 5)
     assert_same_hits(answer.json()["results"], expected)
@@ -180,7 +182,7 @@ def test_probabilities_are_refused_where_there_is_no_adapter(tiny_bert: Path) ->
         assert client.get("/healthz").json()["adapter"] is False
     assert refused.status_code == 422
     assert refused.json()["detail"] == [
-        {"message": "need an adapter; the retriever has none", "field": "probabilities"}
+        {"message": "needs an adapter, the retriever has none", "field": "probabilities"}
     ]
 
 
@@ -202,7 +204,7 @@ def test_service_without_an_index_does_not_start(tiny_bert: Path, tmp_path: Path
     for path in (tmp_path / "nosuch", tiny_bert):
         failed = rrra("serve", path)
         assert (failed.status, failed.out) == (1, "")
-        assert f"{path} is no folder with an index; make one with `rrra index`" in failed.message
+        assert f"{path} has no index; make one with `rrra index`" in failed.message
 
 
 def test_port_that_is_taken_is_an_error(folder: Path) -> None:

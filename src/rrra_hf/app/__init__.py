@@ -1,4 +1,4 @@
-"""A page that searches with and without the adapter, side by side."""
+"""A Gradio page that compares search with and without the adapter."""
 
 from .blocks import THEME, create_demo
 from .comparison import Comparison, PlacedHit, compare

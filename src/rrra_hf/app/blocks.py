@@ -1,4 +1,4 @@
-"""The page itself, made with Gradio."""
+"""The Gradio page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise ImportError("This module needs Gradio: pip install 'rrra-hf[app]'") from error
 
-# A font that comes with Gradio. Its semi-bold files lack most letters, so that bold stands for both.
+# A font that ships with Gradio. Its semi-bold files lack most letters, so bold is used instead.
 FONT = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
 THEME = gr.themes.Default(primary_hue="indigo", font=[FONT, "system-ui", "sans-serif"])
 MAX_TOP_K = 50
@@ -26,15 +26,15 @@ EXAMPLE_WORDS = 8
 def create_demo(
     retriever: Retriever, title: str = "Search with and without the adapter", examples: Sequence[str] = ()
 ) -> gr.Blocks:
-    """Return a page that searches with and without the adapter, side by side.
+    """Create a page that shows search results with and without the adapter, side by side.
 
-    `launch(theme=THEME)` serves it. It shows the probability that each document is relevant and how the
-    adapter moved it. Nothing is reported to anyone, and the page needs no other server than its own.
+    For each document, it shows the probability of relevance and how the adapter changed its rank. Serve the
+    page with `launch(theme=THEME)`. It collects no analytics and loads nothing from other servers.
 
     Args:
         retriever: A retriever with an index.
         title: Heading of the page.
-        examples: Queries to try; if there are none, the first words of some documents.
+        examples: Example queries. By default, the titles or first words of some documents.
 
     Raises:
         ValueError: If the retriever has no index.
@@ -48,7 +48,7 @@ def create_demo(
     """
     about = f"{retriever.documents.num_rows:,} documents."
     if retriever.adapter is not None:
-        about += " Beside each that is found stands the probability that it is relevant."
+        about += " Each result shows the probability that it is relevant."
     examples = list(examples) or _first_words(retriever)
 
     def search(query: str, top_k: int) -> str:
@@ -73,7 +73,7 @@ def create_demo(
             )
         samples = gr.Examples([[example] for example in examples], [query])
         results = gr.HTML(css_template=CSS, js_on_load=None)
-        # A tokenizer can't be used by several threads: searches wait in one queue, and none passes it by.
+        # Tokenizers are not thread-safe, so all searches go through one queue, one at a time.
         one_by_one = {"concurrency_limit": 1, "concurrency_id": "search"}
         io = {"inputs": [query, top_k], "outputs": results}
         gr.on([query.submit, top_k.release], search, **io, **one_by_one, api_name="search")
@@ -82,7 +82,7 @@ def create_demo(
 
 
 def _first_words(retriever: Retriever) -> list[str]:
-    """Return the titles, or else the first words, of documents from all over the corpus."""
+    """Return the titles or first words of documents spread evenly over the corpus."""
     documents = retriever.documents
     rows = np.linspace(0, documents.num_rows - 1, min(NUM_EXAMPLES, documents.num_rows), dtype=int)
     return [

@@ -1,4 +1,4 @@
-"""One query searched twice: in the encoder's order, and reranked by the adapter."""
+"""Search results of the encoder alone and of the adapter, for the same query."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import NamedTuple
 from ..embeddings import encode
 from ..retrieval import Retriever
 
-# Characters of a query. Encoders read a few hundred tokens of it, and a page may be open to everyone.
+# Maximum number of characters of a query. Encoders read a few hundred tokens, and the page may be public.
 MAX_QUERY_LENGTH = 2000
 
 
 class PlacedHit(NamedTuple):
-    """A document at its place in a ranking.
+    """A document in a ranking.
 
     Args:
-        place: Its place, from 1.
-        place_before: Its place in the encoder's ranking.
-        title: Its title, which may be empty.
-        text: Its text.
-        probability: The probability that it is relevant to the query; None without an adapter.
+        place: Rank of the document, from 1.
+        place_before: Rank in the encoder's ranking.
+        title: Title of the document; may be empty.
+        text: Text of the document.
+        probability: Probability that the document is relevant, None without an adapter.
     """
 
     place: int
@@ -30,12 +30,12 @@ class PlacedHit(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What a query finds.
+    """The rankings for a query.
 
     Args:
-        encoder: The encoder's ranking.
-        reranked: The adapter's; None if the retriever has no adapter.
-        mapped: Whether the adapter has linear maps, which then are in the embeddings of both rankings.
+        encoder: Ranking by the encoder.
+        reranked: Ranking by the adapter, None if the retriever has no adapter.
+        mapped: Whether the adapter has linear maps. They then apply to both rankings.
     """
 
     encoder: list[PlacedHit]
@@ -49,8 +49,8 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100)
     Args:
         retriever: A retriever with an index.
         query: The query.
-        top_k: Documents a ranking.
-        depth: Documents to rerank; at least `top_k` are.
+        top_k: Number of documents per ranking.
+        depth: Number of documents to rerank, at least `top_k`.
 
     Raises:
         ValueError: If the query is empty or too long, a number is less than 1, or there is no index.
@@ -100,8 +100,6 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100)
 
 def _check_query(query: str) -> None:
     if not query.strip():
-        raise ValueError("The query is empty: type what you are looking for.")
+        raise ValueError("The query is empty. Type what you are looking for.")
     if len(query) > MAX_QUERY_LENGTH:
-        raise ValueError(
-            f"The query may have {MAX_QUERY_LENGTH:,} characters at most, this one has {len(query):,}."
-        )
+        raise ValueError(f"The query must have at most {MAX_QUERY_LENGTH:,} characters, got {len(query):,}.")

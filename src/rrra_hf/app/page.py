@@ -1,4 +1,4 @@
-"""The two rankings as HTML: whatever a document or a query holds is shown as text."""
+"""HTML of the two rankings. Documents and queries are always escaped."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from html import escape
 
 from .comparison import Comparison, PlacedHit
 
-# Characters of a document's text.
+# Maximum number of characters of a document to show.
 EXCERPT_LENGTH = 280
-NO_ADAPTER = "This retriever has no adapter: nothing is reranked, and there are no probabilities."
+NO_ADAPTER = "This retriever has no adapter, so there is no reranking and there are no probabilities."
 
-# Colours are those of Gradio's theme, which has a light and a dark side, so far as it has them.
+# Where possible, colours come from the Gradio theme, which has a light and a dark mode.
 CSS = """
 .rankings { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
   gap: 1.5rem; }
-/* Gradio puts 12 pixels around what it is given. */
+/* Gradio adds a padding of 12 pixels. */
 .rankings, .problem { margin: 0 -12px;
   color: var(--body-text-color); --faint: color-mix(in srgb, var(--body-text-color) 70%, transparent); }
 .ranking { min-width: 0; }
@@ -30,7 +30,7 @@ CSS = """
 .hit h3 { margin: 0; font-size: .95rem; font-weight: 600; }
 .hit p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden;
   margin: 0; line-height: inherit; color: var(--faint); }
-.hit .judged { text-align: right; font-size: .85rem; font-variant-numeric: tabular-nums; }
+.hit .estimate { text-align: right; font-size: .85rem; font-variant-numeric: tabular-nums; }
 .hit .probability { display: block; font-weight: 600; }
 .hit .bar { display: block; height: .35rem; margin: .25rem 0 .35rem; border-radius: 1rem; overflow: hidden;
   background: var(--border-color-primary); }
@@ -44,10 +44,10 @@ CSS = """
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """Return both rankings, beside each other where there is room.
+    """Render both rankings, side by side if there is room.
 
     Args:
-        comparison: What `compare` returned.
+        comparison: Rankings returned by `compare`.
 
     Example:
         >>> hit = PlacedHit(1, 3, "", "<b>copy</b> a file", probability=0.57)
@@ -66,7 +66,7 @@ def comparison_html(comparison: Comparison) -> str:
 
 
 def problem_html(message: str) -> str:
-    """Return a message that says why there are no rankings.
+    """Render an error message.
 
     Args:
         message: The message.
@@ -90,7 +90,7 @@ def _hit(hit: PlacedHit, move: str) -> str:
     return (
         f'<li class="hit"><span class="place">{hit.place}</span>'
         f'<div class="document">{title}<p>{escape(_excerpt(hit.text))}</p></div>'
-        f'<div class="judged">{_probability(hit.probability)}{move}</div></li>'
+        f'<div class="estimate">{_probability(hit.probability)}{move}</div></li>'
     )
 
 
@@ -110,7 +110,7 @@ def _probability(probability: float | None) -> str:
 
 
 def _move(hit: PlacedHit, shown: int) -> str:
-    """Say how a hit moved; one that was below those shown is new to the reader."""
+    """Describe how the adapter moved a hit. Hits that the encoder ranks below those shown are new."""
     up = hit.place_before - hit.place
     if hit.place_before > shown:
         kind, words = "up", f"new, up {up}"

@@ -1,4 +1,4 @@
-"""The `rrra` command: one file a subcommand."""
+"""The `rrra` command, one file per subcommand."""
 
 from .app import main
 

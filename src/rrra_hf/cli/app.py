@@ -1,4 +1,4 @@
-"""The command line application, its subcommands and its exit status."""
+"""The command line application: its commands, logging and exit status."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from transformers.utils import logging as transformers_logging
 from . import card, compare, demo, evaluate, fit, gradio_app, index, mine, push, rerank, search, serve, train
 from .common import errors
 
+COMMANDS = {
+    "Train": (demo.demo, mine.mine, fit.fit, train.train),
+    "Search": (index.index, search.search, rerank.rerank, serve.serve, gradio_app.app),
+    "Evaluate and share": (evaluate.evaluate, compare.compare, card.card, push.push),
+}
+
 app = typer.Typer(
     name="rrra",
-    help="Find the false negatives among a retriever's hard negatives: train without them, rerank.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (demo.demo, mine.mine, fit.fit, train.train, index.index, search.search, rerank.rerank):
-    app.command()(command)
-app.command()(evaluate.evaluate)
-app.command()(card.card)
-app.command()(compare.compare)
-app.command()(serve.serve)
-app.command()(gradio_app.app)
-app.command()(push.push)
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 @app.callback()
 def settings(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, to stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log progress to stderr.")] = False,
 ) -> None:
-    """Apply to every command."""
+    """Find false negatives among hard negatives, train retrievers without them, and rerank search results.
+
+    Example: `rrra demo` runs all steps on a small collection in a few minutes. `rrra fit --help` shows the
+    options of a command.
+    """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
@@ -44,15 +48,15 @@ def settings(
         logging.getLogger(name).setLevel(logging.WARNING)
     if not verbose:
         warnings.filterwarnings("ignore", module="torch|transformers|peft")
-        # Of weights that don't fit it prints a table; the error that follows says the same.
+        # For weights that don't match, transformers prints a table; the error message says the same.
         transformers_logging.set_verbosity_error()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Its bars for loading and saving weights would be all that is ever seen of a small model's.
+    # Progress bars for loading and saving weights are noise for small models.
     transformers_logging.disable_progress_bar()
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 if the command failed, 2 for bad arguments."""
+    """Run the command line. The exit status is 0, 1 if the command failed, or 2 for invalid arguments."""
     try:
         app(prog_name="rrra")
     except (ValueError, OSError, ImportError, KeyError, RuntimeError, FloatingPointError) as error:

@@ -1,4 +1,4 @@
-"""What the subcommands share: options, loading, and printing for people or machines."""
+"""Options, loading and printing that subcommands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..data import Collection
     from ..models.modeling_rrra import RRRAModel
 
-# What is printed is other people's text: brackets in it are no markup, and colons no emoji.
+# Documents and queries are printed as they are: brackets aren't markup, and colons aren't emoji.
 console = Console(markup=False, emoji=False, highlight=False)
 errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
@@ -26,28 +26,28 @@ CollectionName = Annotated[
     str,
     typer.Argument(
         metavar="COLLECTION",
-        help="A BEIR folder, a corpus file (with --pairs), a Hub dataset, or `python-docs`.",
+        help="BEIR folder, corpus file (with --pairs), Hub dataset, or `python-docs`.",
     ),
 ]
-ModelName = Annotated[
-    str, typer.Option("--model", "-m", help="An encoder or a saved model: folder or Hub name.")
+ModelName = Annotated[str, typer.Option("--model", "-m", help="Encoder or saved model: folder or Hub name.")]
+EncoderName = Annotated[str, typer.Option("--model", "-m", help="Encoder: folder or Hub name.")]
+Pairs = Annotated[
+    Path | None, typer.Option(help="File of labelled (query, document) pairs for a corpus file.")
 ]
-EncoderName = Annotated[str, typer.Option("--model", "-m", help="An encoder: folder or Hub name.")]
-Pairs = Annotated[Path | None, typer.Option(help="File of (query, document) pairs beside a corpus file.")]
 Columns = Annotated[
-    list[str] | None, typer.Option("--column", help="Name of a column, as `query=question`; may be repeated.")
+    list[str] | None, typer.Option("--column", help="Column name, such as `query=question`. Repeatable.")
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Drop malformed records and count them.")]
-CacheDir = Annotated[Path | None, typer.Option(help="Keep embeddings here, to encode texts once only.")]
-MaxLength = Annotated[int | None, typer.Option(min=1, help="Cut an encoder's texts to so many tokens.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Texts a forward pass of the encoder.")]
-FitSteps = Annotated[int | None, typer.Option(help="Budget of steps of an adapter fit.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip malformed records and report their number.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Cache embeddings in this folder.")]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens per text.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Encoder batch size.")]
+FitSteps = Annotated[int | None, typer.Option(help="Maximum number of steps per adapter fit.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load_collection(name: str, pairs: Path | None, columns: list[str] | None, skip_bad: bool) -> Collection:
-    """Load a collection as the options say."""
+    """Load the collection that the command line describes."""
     from ..data import load_collection as load
 
     named = dict(_assignment(column) for column in columns or [])
@@ -64,11 +64,11 @@ def _assignment(text: str) -> tuple[str, str]:
 def load_model(name: str, max_length: int | None = None) -> RRRAModel:
     """Load a saved model, or wrap an encoder."""
     from ..models.configuration_rrra import RRRAConfig
-    from ..models.layout_rrra import read_json
+    from ..models.hub_files_rrra import read_model_json
     from ..models.modeling_rrra import RRRAModel
 
     asked, name = name, packaged(name)
-    if (read_json(name, "config.json", {}) or {}).get("model_type") != RRRAConfig.model_type:
+    if (read_model_json(name, "config.json", {}) or {}).get("model_type") != RRRAConfig.model_type:
         model = RRRAModel.from_encoder(name, max_seq_length=max_length)
         if name != asked:
             model.config.base_model_name = DEFAULT_MODEL
@@ -76,7 +76,7 @@ def load_model(name: str, max_length: int | None = None) -> RRRAModel:
         model = RRRAModel.from_pretrained(name)
         if max_length not in (None, model.config.max_seq_length):
             raise typer.BadParameter(
-                f"--max-length goes with an encoder; the saved model {name} was made with a length of "
+                f"--max-length is for encoders only. The saved model {name} has a fixed length of "
                 f"{model.config.max_seq_length}, got {max_length}."
             )
     if model.tokenizer is None:
@@ -85,7 +85,7 @@ def load_model(name: str, max_length: int | None = None) -> RRRAModel:
 
 
 def packaged(name: str) -> str:
-    """Return the folder of all-MiniLM-L6-v2 if a package on this machine holds it, else the name."""
+    """Return the folder of all-MiniLM-L6-v2 if it is installed as a package, otherwise the name."""
     if name not in (DEFAULT_MODEL, "all-MiniLM-L6-v2"):
         return name
     try:
@@ -97,10 +97,10 @@ def packaged(name: str) -> str:
 
 @contextmanager
 def bad_arguments(**options: str) -> Iterator[None]:
-    """Turn a ValueError that begins with a setting's name into a usage error, exit status 2.
+    """Turn a ValueError that starts with the name of a setting into a usage error with exit status 2.
 
     Args:
-        options: Setting to option, where the option is not called as the setting is.
+        options: Names of options that differ from the names of their settings.
     """
     try:
         yield
@@ -111,26 +111,32 @@ def bad_arguments(**options: str) -> Iterator[None]:
 
 
 def check_out(out: Path, marker: str, what: str) -> None:
-    """Refuse to write into a folder that holds other things; called before the long part."""
+    """Raise if the output folder has other content. Call it before the work starts.
+
+    Args:
+        out: The output folder.
+        marker: File that shows that the folder may be overwritten.
+        what: Such a folder, for the error message.
+    """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out must be a folder, {out} is a file.")
     if out.exists() and any(out.iterdir()) and not (out / marker).exists():
         raise ValueError(
-            f"--out must be a new folder, an empty one or {what}; {out} holds other files and no {marker}."
+            f"--out must be a new folder, an empty folder or {what}; {out} holds other files but no {marker}."
         )
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout, and nothing else."""
+    """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_quality(title: str, rows: dict[str, dict[str, float]]) -> None:
-    """Print a table of measures: a row a system, a column a measure."""
+    """Print a table of measures with one row per system."""
     measures = list(next(iter(rows.values())))
     table = Table("", *(Column(measure, justify="right") for measure in measures))
     for name, values in rows.items():
         table.add_row(name, *(f"{values[measure]:.3f}" for measure in measures))
-    # Not as the table's title, which is wrapped where the table is narrower.
+    # A table title would be wrapped to the width of the table.
     console.print(title)
     console.print(table)

@@ -13,23 +13,23 @@ from .common import Json, console, print_json
 def app(
     retriever: Annotated[
         str,
-        typer.Argument(metavar="RETRIEVER", help="A retriever with an index: folder or Hub repository."),
+        typer.Argument(metavar="RETRIEVER", help="Retriever with an index: folder or Hub name."),
     ],
-    host: Annotated[str, typer.Option(help="Address of the interface to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port; if none is given, a free one from 7860 on.")
+        int | None, typer.Option(min=1, max=65535, help="Port, by default the first free one from 7860.")
     ] = None,
     share: Annotated[
-        bool, typer.Option("--share", help="Ask gradio.live for a public address, good for a week.")
+        bool, typer.Option("--share", help="Create a public link at gradio.live, valid for a week.")
     ] = False,
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     example: Annotated[
-        list[str] | None, typer.Option(metavar="QUERY", help="A query to try; may be repeated.")
+        list[str] | None, typer.Option(metavar="QUERY", help="Example query. Repeatable.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the encoder, as `cuda`.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
     json: Json = False,
 ) -> None:
-    """Show a page that searches with and without the adapter, side by side, until interrupted.
+    """Open a web page that compares search with and without the adapter. Stop it with Ctrl-C.
 
     Example: `rrra app demo/retriever --port 7860`
     """

@@ -13,21 +13,24 @@ from .common import Json, console, print_json
 
 def serve(
     retriever: Annotated[
-        Path, typer.Argument(metavar="RETRIEVER", help="Folder made by `rrra index` or `rrra demo`.")
+        Path, typer.Argument(metavar="RETRIEVER", help="Folder written by `rrra index` or `rrra demo`.")
     ],
-    host: Annotated[str, typer.Option(help="Address of the interface to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
     limit: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="A limit, as `top_k=100` or `work_seconds=5`; may be repeated. `/healthz` shows them all.",
+            help="Limit, such as `top_k=100` or `work_seconds=5`. Repeatable. `/healthz` lists all.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the encoder, as `cuda`.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
     json: Json = False,
 ) -> None:
-    """Serve searches over HTTP, until SIGTERM: `/search`, `/rank`, `/healthz`, `/metrics`, `/docs`.
+    """Serve a retriever over HTTP.
+
+    It has the endpoints `/search`, `/rank`, `/healthz` and `/metrics`, and API documentation at `/docs`.
+    SIGTERM stops it.
 
     Example: `rrra serve retrievers/scifact --port 8000`
     """
@@ -44,7 +47,7 @@ def serve(
     except ValueError as error:
         raise typer.BadParameter(f"--limit {error}") from error
     if not (retriever / "index").is_dir():
-        raise FileNotFoundError(f"{retriever} is no folder with an index; make one with `rrra index`.")
+        raise FileNotFoundError(f"{retriever} has no index; make one with `rrra index`.")
     loaded = Retriever.from_pretrained(retriever, device=device)
     app = create_app(loaded, limits)
     with listen(host, port) as listener:

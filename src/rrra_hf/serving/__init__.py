@@ -1,4 +1,4 @@
-"""A small HTTP service over a retriever."""
+"""An HTTP service for a retriever."""
 
 from .app import create_app
 from .limits import Limits

@@ -1,4 +1,4 @@
-"""The application: its endpoints and what lies around them."""
+"""The FastAPI application: endpoints, error responses and middleware."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ except ImportError as error:
 
 PATHS = ("/search", "/rank", "/healthz", "/metrics")
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problems, "description": "The body is no JSON."},
-    408: {"model": Problems, "description": "The body came too slowly."},
+    400: {"model": Problems, "description": "The body isn't valid JSON."},
+    408: {"model": Problems, "description": "The body didn't arrive in time."},
     413: {"model": Problems, "description": "The body is too large."},
-    422: {"model": Problems, "description": "A field is missing, unknown, or holds what it can't."},
+    422: {"model": Problems, "description": "A field is missing, unknown or invalid."},
     503: {
         "model": Problems,
-        "description": "Too many requests are waiting; `Retry-After` says when to come.",
+        "description": "Too many requests are waiting. `Retry-After` gives the seconds to wait.",
     },
-    504: {"model": Problems, "description": "The work took too long."},
+    504: {"model": Problems, "description": "The request timed out."},
 }
 
 
 def create_app(retriever: Retriever, limits: Limits | None = None) -> FastAPI:
-    """Return an application that serves a retriever, to be run by an ASGI server in one process.
+    """Create an application that serves a retriever. Run it with an ASGI server in one process.
 
     Args:
         retriever: A retriever with an index.
-        limits: What a request may ask for, and how long it may take.
+        limits: Limits of the service, by default `Limits()`.
 
     Raises:
         ValueError: If the retriever has no index.
@@ -68,7 +68,7 @@ def create_app(retriever: Retriever, limits: Limits | None = None) -> FastAPI:
 
     app = FastAPI(
         title="rrra",
-        summary="Finds the documents that are relevant to a query, and reranks them.",
+        summary="Searches a corpus and reranks the results.",
         version="1",
         lifespan=lifespan,
     )
@@ -76,7 +76,7 @@ def create_app(retriever: Retriever, limits: Limits | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limits=limits)
     app.add_middleware(Measure, metrics=metrics, paths=PATHS)
 
-    # The answers are made here, and not checked once more against their description.
+    # Endpoints return a JSONResponse, so FastAPI doesn't validate the answers a second time.
     @app.post("/search", response_model=SearchResponse, responses=REFUSALS)
     async def search(request: SearchRequest) -> JSONResponse:
         """Find the best documents for each query."""
@@ -84,17 +84,17 @@ def create_app(retriever: Retriever, limits: Limits | None = None) -> FastAPI:
 
     @app.post("/rank", response_model=RankResponse, responses=REFUSALS)
     async def rank(request: RankRequest) -> JSONResponse:
-        """Rank the documents given for a query; the index is not used."""
+        """Rank given documents for a query, without the index."""
         return JSONResponse({"results": await service.rank(request)})
 
     @app.get("/healthz", response_model=Health)
     async def healthz() -> JSONResponse:
-        """Say that the service is there, and what it serves."""
+        """Return the status of the service and information about the index."""
         return JSONResponse(service.health())
 
     @app.get("/metrics", response_class=Response)
     async def get_metrics() -> Response:
-        """Return counts and times of requests in the text format of Prometheus."""
+        """Return request counts and latencies in the text format of Prometheus."""
         return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return app

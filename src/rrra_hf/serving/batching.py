@@ -1,4 +1,4 @@
-"""Requests that arrive while others are worked on are done together, by a bounded pool of threads."""
+"""Batching of concurrent requests in a bounded pool of threads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 class Busy(Exception):
-    """Too much waits already."""
+    """Too many requests are waiting."""
 
 
 @dataclass(eq=False)
 class Job:
-    """Items to be worked on, and the future of their results."""
+    """Items to process, and the future of their results."""
 
     work: Callable[[list[Any]], Sequence[Any]]
     items: list[Any]
@@ -24,19 +24,19 @@ class Job:
 
 
 class Batcher:
-    """Works on jobs in threads; jobs of one key that wait are done in one call.
+    """Runs jobs in threads and batches waiting jobs with the same key.
 
-    Nothing waits for others to join it: a job begins as soon as a thread is free, the oldest first, and
-    takes along those that wait behind it with an equal key. So batches grow with the load.
+    A job starts as soon as a thread is free, the oldest job first. Waiting jobs with the same key join its
+    batch, so batches grow with the load and no job waits for a batch to fill up.
 
-    To be used in one event loop.
+    Use it from one event loop only.
 
     Args:
-        name: Name of the threads.
+        name: Name prefix of the threads.
         threads: Number of threads.
-        batch: Items of several jobs done in one call, at most; a larger job is done alone.
-        waiting: Jobs that wait for a thread, at most.
-        observe: Told the number of items of each call.
+        batch: Maximum number of items per batch. A larger job runs by itself.
+        waiting: Maximum number of waiting jobs.
+        observe: Called with the number of items of each batch.
 
     Example:
         >>> async def main():
@@ -69,20 +69,20 @@ class Batcher:
         seconds: float,
         key: Hashable = None,
     ) -> list[Any]:
-        """Work on items, and return the result of each.
+        """Process items in a thread and return their results.
 
         Args:
-            work: Called in a thread with a list of items; returns a result for each.
-            items: The items, at least one.
-            seconds: Time for waiting and working.
-            key: Jobs of equal keys may be given to the first one's `work` together; None for a job alone.
+            work: Function that takes a list of items and returns one result per item.
+            items: At least one item.
+            seconds: Timeout for waiting and processing.
+            key: Jobs with equal keys may be batched in one call of `work`. None disables batching.
 
         Raises:
-            Busy: If too many jobs wait.
-            asyncio.TimeoutError: If the time is over; a job that has not begun never begins then.
+            Busy: If too many jobs are waiting.
+            asyncio.TimeoutError: If the time is up. A job that hasn't started by then never starts.
         """
         if len(self._waiting) >= self._most:
-            raise Busy(f"{len(self._waiting)} requests are waiting already; come again later.")
+            raise Busy(f"{len(self._waiting)} requests are waiting already; try again later.")
         job = Job(work, list(items), key, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._begin()
@@ -93,7 +93,7 @@ class Batcher:
                 self._waiting.remove(job)
 
     def close(self) -> None:
-        """Wait for what is being worked on, and end the threads."""
+        """Wait for running jobs and stop the threads."""
         self._pool.shutdown()
 
     def _begin(self) -> None:
@@ -106,7 +106,7 @@ class Batcher:
             future.add_done_callback(lambda future, jobs=jobs: self._finish(jobs, future))  # type: ignore[misc]
 
     def _take(self) -> list[Job]:
-        """Take the oldest job and those that can be done with it from what waits."""
+        """Remove the oldest waiting job, and those that can join its batch, and return them."""
         first = self._waiting.pop(0)
         jobs, size = [first], len(first.items)
         for job in list(self._waiting):

@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole before any work, within a size and a time."""
+"""Middleware that limits the size and the arrival time of request bodies."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .limits import Limits
 from .problems import problem
 
-# Bytes beyond the limit that are read and forgotten: a client that is still sending when its connection
-# is closed may not get to read the answer.
-FORGOTTEN_BYTES = 16 * 2**20
+# Bytes beyond the limit that are read and discarded. A client that is still sending when its connection is
+# closed may never read the answer.
+DISCARDED_BYTES = 16 * 2**20
 
 
 class TooLarge(Exception):
-    """A body is larger than it may be."""
+    """The body exceeds the size limit."""
 
 
 class BodyLimit:
-    """Middleware that answers for bodies that are too large (413) or come too slowly (408).
+    """Middleware that rejects bodies that are too large (413) or arrive too slowly (408).
 
     Args:
         app: The application.
-        limits: `body_bytes` and `body_seconds` count.
+        limits: Limits of the service; `body_bytes` and `body_seconds` are used.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits):
@@ -32,12 +32,12 @@ class BodyLimit:
         self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body, and hand it on in one piece."""
+        """Read the whole body, then call the application."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         most, seconds = self.limits.body_bytes, self.limits.body_seconds
-        # The rest of the body is still to come, so the connection can't go on.
+        # The client may still be sending, so the connection can't be reused.
         close = {"Connection": "close"}
         try:
             body = await asyncio.wait_for(_read(scope, receive, most), seconds)
@@ -55,10 +55,10 @@ class BodyLimit:
 
 async def _read(scope: Scope, receive: Receive, most: int) -> bytes:
     declared = int(dict(scope["headers"]).get(b"content-length", 0))
-    if declared > most + FORGOTTEN_BYTES:
+    if declared > most + DISCARDED_BYTES:
         raise TooLarge
     body, size, more = bytearray(), 0, True
-    while more and size <= most + FORGOTTEN_BYTES:
+    while more and size <= most + DISCARDED_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
@@ -72,7 +72,7 @@ async def _read(scope: Scope, receive: Receive, most: int) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return what gives the body first, and then what the server has to tell."""
+    """Return a `receive` that gives the body first, then the messages of the server."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

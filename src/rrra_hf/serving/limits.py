@@ -1,4 +1,4 @@
-"""How much a request may ask for, and how long it may take."""
+"""Limits of the service."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What the service refuses, so that its memory and its answers' time are bounded.
+    """Limits that bound memory and response time.
 
     Args:
-        body_bytes: Bytes of a request's body; beyond, the status is 413.
-        queries: Queries a request; beyond, as for the next four, the status is 422.
-        documents: Documents a request to rank.
-        text_length: Characters of a query or of a document to rank.
-        top_k: Documents returned a query.
-        depth: Documents reranked a query.
-        waiting: Requests that wait to be worked on; beyond, the status is 503.
-        connections: Connections that are open; beyond, the status is 503.
-        batch: Queries of several requests that are searched together.
-        threads: Threads that search by embeddings; texts are encoded by one more.
-        body_seconds: Time for a request's body to arrive; beyond, the status is 408.
-        work_seconds: Time to wait and to be worked on; beyond, the status is 504.
-        idle_seconds: Time that a connection is kept open for its next request. Longer than clients keep
-            theirs, or else one sends a request on a connection that is just being closed.
+        body_bytes: Maximum size of a request body in bytes. Status 413 if exceeded.
+        queries: Maximum number of queries per request. Status 422 if exceeded, as for the next four.
+        documents: Maximum number of documents per ranking request.
+        text_length: Maximum number of characters of a query, or of a document to rank.
+        top_k: Maximum number of documents to return per query.
+        depth: Maximum number of documents to rerank per query.
+        waiting: Maximum number of waiting requests. Status 503 if exceeded.
+        connections: Maximum number of open connections. Status 503 if exceeded.
+        batch: Maximum number of queries to search in one batch.
+        threads: Number of threads that search by embedding. One more thread encodes texts.
+        body_seconds: Timeout for receiving a request body. Status 408 if exceeded.
+        work_seconds: Timeout for waiting and processing. Status 504 if exceeded.
+        idle_seconds: Time to keep an idle connection open. It should exceed the idle timeout of clients,
+            otherwise a client may send a request on a connection that is being closed.
 
     Raises:
-        ValueError: If a number is not greater than 0, or one that is counted not a whole number.
+        ValueError: If a limit isn't greater than 0, or a limit other than a timeout isn't a whole number.
 
     Example:
         >>> Limits(top_k=0)

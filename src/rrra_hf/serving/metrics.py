@@ -1,4 +1,4 @@
-"""Counts and times of requests, for Prometheus."""
+"""Request counts and latencies for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-# As proxies write it: the client left before there was an answer.
-CLIENT_LEFT = 499
+# Status that proxies log if the client closed the connection before the answer.
+CLIENT_CLOSED = 499
 
 
 class Metrics:
@@ -28,12 +28,10 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter("rrra_requests", "Requests answered.", ["path", "status"], registry=registry)
         self.seconds = Histogram(
-            "rrra_request_seconds", "Time to answer.", ["path"], registry=registry, buckets=SECONDS
+            "rrra_request_seconds", "Time to answer a request.", ["path"], registry=registry, buckets=SECONDS
         )
-        self.in_flight = Gauge("rrra_requests_in_flight", "Requests not yet answered.", registry=registry)
-        self.batches = Histogram(
-            "rrra_batch_size", "Queries worked on together.", registry=registry, buckets=SIZES
-        )
+        self.in_flight = Gauge("rrra_requests_in_flight", "Requests being processed.", registry=registry)
+        self.batches = Histogram("rrra_batch_size", "Queries per batch.", registry=registry, buckets=SIZES)
 
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
@@ -45,8 +43,8 @@ class Measure:
 
     Args:
         app: The application.
-        metrics: Where to.
-        paths: The paths that are told apart; all others are one, whatever clients think of.
+        metrics: Metrics to update.
+        paths: Paths to count separately. All others are counted as "other".
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]):
@@ -55,13 +53,13 @@ class Measure:
         self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and note what becomes of it."""
+        """Call the application and record status and time."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = CLIENT_LEFT
+        status = CLIENT_CLOSED
 
-        async def noting(message: Message) -> None:
+        async def record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -71,7 +69,7 @@ class Measure:
         start = time.perf_counter()
         with self.metrics.in_flight.track_inprogress():
             try:
-                await self.app(scope, receive, noting)
+                await self.app(scope, receive, record_status)
             except Exception:
                 status = 500
                 raise

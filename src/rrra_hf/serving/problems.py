@@ -1,4 +1,4 @@
-"""Refusals and failures as answers, all of one form."""
+"""Error responses in one format."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from starlette.exceptions import HTTPException
 
 from .batching import Busy
 
-# Seconds after which a request that was refused for want of room may come again.
+# Seconds that a client should wait after status 503.
 RETRY_AFTER = 1
 
 
 class FieldError(ValueError):
-    """A field of a request holds what this server doesn't take.
+    """A field of a request has an invalid value.
 
     Args:
-        field: The field, such as `queries.3`.
-        message: What it must be, and what was given.
+        field: Name of the field, such as `queries.3`.
+        message: The legal values and the given one.
     """
 
     def __init__(self, field: str, message: str):
@@ -32,12 +32,12 @@ class FieldError(ValueError):
 def problem(
     status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """Return the answer to a request that was refused or failed."""
+    """Return an error response."""
     return JSONResponse({"detail": [{"message": message, "field": field}]}, status, headers)
 
 
 def _entry(error: dict[str, Any]) -> dict[str, str]:
-    """Return what pydantic found, without the value, which may be large."""
+    """Convert an error of pydantic, without the value, which may be large."""
     field = ".".join(map(str, error["loc"][1:])) or "body"
     if error["type"] == "model_attributes_type":
         return {"message": "must be a JSON object, sent as application/json", "field": field}
@@ -45,7 +45,7 @@ def _entry(error: dict[str, Any]) -> dict[str, str]:
 
 
 def handle_problems(app: FastAPI, work_seconds: float) -> None:
-    """Turn what endpoints raise into answers."""
+    """Register handlers that turn exceptions into error responses."""
 
     @app.exception_handler(FieldError)
     async def field(request: Request, error: FieldError) -> JSONResponse:
@@ -56,7 +56,8 @@ def handle_problems(app: FastAPI, work_seconds: float) -> None:
         found = error.errors()
         if found[0]["type"] == "json_invalid":
             return problem(
-                400, f"The body is no JSON: {found[0]['ctx']['error']} at character {found[0]['loc'][1]}."
+                400,
+                f"The body isn't valid JSON: {found[0]['ctx']['error']} at character {found[0]['loc'][1]}.",
             )
         return JSONResponse({"detail": [_entry(entry) for entry in found]}, 422)
 
@@ -70,8 +71,8 @@ def handle_problems(app: FastAPI, work_seconds: float) -> None:
 
     @app.exception_handler(asyncio.TimeoutError)
     async def slow(request: Request, error: asyncio.TimeoutError) -> JSONResponse:
-        return problem(504, f"The work was not done within {work_seconds:g} seconds.")
+        return problem(504, f"The request was not finished within {work_seconds:g} seconds.")
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        return problem(500, "The server failed; its log says why.")
+        return problem(500, "Internal server error; see the log of the server.")

@@ -1,4 +1,4 @@
-"""Requests and answers, as the documentation of the service shows them."""
+"""Schemas of requests and responses; they are also the documentation at `/docs`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def _check_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        # JSON can name halves of characters, which no tokenizer reads.
-        raise ValueError(f"must be valid Unicode, got half a character at position {error.start}") from error
+        # JSON can hold unpaired surrogates, which tokenizers don't accept.
+        raise ValueError(
+            f"must be valid Unicode, got an unpaired surrogate at position {error.start}"
+        ) from error
     return text
 
 
@@ -48,13 +50,13 @@ Vectors = Annotated[
 
 
 class Request(BaseModel):
-    """A request: no other fields, no values of another type."""
+    """A request without unknown fields or type conversions."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SearchRequest(Request):
-    """One query or several, as texts or as embeddings."""
+    """One or several queries, as texts or embeddings."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -65,16 +67,16 @@ class SearchRequest(Request):
         }
     )
 
-    queries: Texts | None = Field(None, description="A query, or a list of them.")
+    queries: Texts | None = Field(None, description="A query or a list of queries.")
     query_embeddings: Vectors | None = Field(
         None,
-        description="Their embeddings: in place of the texts or, if the adapter reads words, beside.",
+        description="Embeddings of the queries, instead of texts. If the adapter reads words, pass both.",
     )
-    top_k: int = Field(10, ge=1, description="Documents to return a query.")
-    depth: int = Field(100, ge=1, description="Documents to rerank a query.")
-    rerank: bool = Field(True, description="Rerank with the adapter, if there is one.")
-    probabilities: bool = Field(False, description="Give each hit the probability that it is relevant.")
-    return_documents: bool = Field(False, description="Give each hit its document's title and text.")
+    top_k: int = Field(10, ge=1, description="Number of documents to return per query.")
+    depth: int = Field(100, ge=1, description="Number of documents to rerank per query.")
+    rerank: bool = Field(True, description="Rerank with the adapter, if the retriever has one.")
+    probabilities: bool = Field(False, description="Add the probability of relevance to each hit.")
+    return_documents: bool = Field(False, description="Add the title and text of the document to each hit.")
 
     @model_validator(mode="after")
     def _check_queries(self) -> Self:
@@ -83,13 +85,14 @@ class SearchRequest(Request):
             raise ValueError("queries or query_embeddings must be given")
         if texts is not None and embeddings is not None and len(texts) != len(embeddings):
             raise ValueError(
-                f"queries and query_embeddings must be of one length, got {len(texts)} and {len(embeddings)}"
+                "queries and query_embeddings must have the same length, "
+                f"got {len(texts)} and {len(embeddings)}"
             )
         return self
 
 
 class RankRequest(Request):
-    """A query and the documents to rank for it."""
+    """A query and documents to rank."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -104,9 +107,9 @@ class RankRequest(Request):
     )
 
     query: Text = Field(description="The query.")
-    documents: list[Text] = Field(min_length=1, description="The documents' texts.")
-    top_k: int | None = Field(None, ge=1, description="Documents to return; null for all.")
-    return_documents: bool = Field(False, description="Give each its text.")
+    documents: list[Text] = Field(min_length=1, description="Texts of the documents.")
+    top_k: int | None = Field(None, ge=1, description="Number of documents to return, null for all.")
+    return_documents: bool = Field(False, description="Add the text to each document.")
 
 
 class DocumentBody(BaseModel):
@@ -117,16 +120,18 @@ class DocumentBody(BaseModel):
 
 
 class FoundDocument(BaseModel):
-    """A document that was found."""
+    """A hit."""
 
-    corpus_id: str = Field(description="Its id.")
-    score: float = Field(description="Its reranking score, or its cosine where it was not reranked.")
-    probability: float | None = Field(None, description="If asked for: that it is relevant.")
-    document: DocumentBody | None = Field(None, description="If asked for.")
+    corpus_id: str = Field(description="Id of the document.")
+    score: float = Field(description="Reranking score, or the cosine if the document was not reranked.")
+    probability: float | None = Field(
+        None, description="Probability that the document is relevant, if requested."
+    )
+    document: DocumentBody | None = Field(None, description="The document, if requested.")
 
 
 class SearchResponse(BaseModel):
-    """What was found for each query, the best first."""
+    """Hits per query, best first."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"results": [[{"corpus_id": "ls", "score": 17.25}]]}]}
@@ -136,15 +141,15 @@ class SearchResponse(BaseModel):
 
 
 class PlacedDocument(BaseModel):
-    """A document that was ranked."""
+    """A ranked document."""
 
-    corpus_id: int = Field(description="Its position in the request.")
-    score: float = Field(description="Its reranking score, or its cosine where there is no adapter.")
-    text: str | None = Field(None, description="If asked for.")
+    corpus_id: int = Field(description="Position of the document in the request.")
+    score: float = Field(description="Reranking score, or the cosine if the retriever has no adapter.")
+    text: str | None = Field(None, description="Text of the document, if requested.")
 
 
 class RankResponse(BaseModel):
-    """The documents, the best first."""
+    """Ranked documents, best first."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"results": [{"corpus_id": 1, "score": 15.5}]}]}
@@ -154,25 +159,25 @@ class RankResponse(BaseModel):
 
 
 class Health(BaseModel):
-    """What is served."""
+    """Status of the service."""
 
     status: str = Field(examples=["ok"])
-    documents: int = Field(description="Documents in the index.")
+    documents: int = Field(description="Number of documents in the index.")
     dim: int = Field(description="Dimension of the query embeddings.")
-    adapter: bool = Field(description="Whether what is found is reranked.")
-    needs_texts: bool = Field(description="Whether embeddings need the queries' texts beside them.")
-    limits: dict[str, float] = Field(description="What a request may ask for, and how long it may take.")
+    adapter: bool = Field(description="Whether the retriever has an adapter.")
+    needs_texts: bool = Field(description="Whether a search by embeddings also needs the texts.")
+    limits: dict[str, float] = Field(description="Limits of the service.")
 
 
 class Problem(BaseModel):
-    """What is wrong."""
+    """An error."""
 
     message: str
-    field: str | None = Field(None, description="Where in the request, such as `queries.3`.")
+    field: str | None = Field(None, description="Field of the request, such as `queries.3`.")
 
 
 class Problems(BaseModel):
-    """Everything that is wrong with a request."""
+    """All errors of a request."""
 
     model_config = ConfigDict(
         json_schema_extra={

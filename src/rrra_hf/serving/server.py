@@ -1,4 +1,4 @@
-"""The process that serves an application until it is told to stop."""
+"""Running the application with uvicorn until a signal stops it."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from fastapi import FastAPI
 
 from .limits import Limits
 
-# Beyond the times that requests may take, for sending the answers.
+# Seconds for sending answers during shutdown, added to the time limits of requests.
 GRACE_SECONDS = 5
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Open a listening socket.
 
     Args:
-        host: Address of an interface, as `127.0.0.1`.
-        port: Port; 0 for any that is free.
+        host: Address of the network interface, for example `127.0.0.1`.
+        port: Port. Pass 0 to choose a free one.
 
     Raises:
-        OSError: If the address can't be had, for instance because the port is taken.
+        OSError: If the address isn't available, for example because the port is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family)
-    # Connections inherit it. Otherwise an answer's second packet waits 40 ms until the first is acknowledged.
+    # Connections inherit this option. Without it, the second packet of an answer waits up to 40 ms for the
+    # acknowledgement of the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> None:
-    """Serve until SIGTERM or SIGINT: then take no more requests, finish those that are there, and return.
+    """Serve until SIGTERM or SIGINT, then finish running requests and return.
 
     Args:
-        app: What `create_app` returned.
-        listener: What `listen` returned; closed at the end.
-        limits: Those of the application; they bound the time for finishing.
+        app: Application, see `create_app`.
+        listener: Listening socket, see `listen`. It is closed at the end.
+        limits: Limits of the application. They bound the time for shutdown.
     """
     limits = limits or Limits()
     server = uvicorn.Server(
@@ -59,8 +60,8 @@ def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> 
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # When it has shut down, uvicorn raises the signal again for the handlers it found: the default one would
-    # end the process by the signal, not with status 0.
+    # After shutdown, uvicorn raises the signal again for the previous handlers. The default handler would end
+    # the process by signal; this one lets it exit with status 0.
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server.run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""What the endpoints do: check a request, and let a retriever work on it."""
+"""Validates requests and runs them on a retriever."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .schemas import RankRequest, SearchRequest
 
 
 class SearchOptions(NamedTuple):
-    """What queries that are searched together have in common."""
+    """Options of a search. Queries with equal options are searched in one batch."""
 
     top_k: int
     rerank: bool
@@ -28,23 +28,22 @@ class SearchOptions(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A query of which the embedding is given."""
+    """A query embedding and, if given, its text."""
 
     embedding: np.ndarray
     text: str | None
 
 
 class SearchService:
-    """A retriever for requests that come at the same time.
+    """Runs concurrent requests on one retriever.
 
-    Searches that wait are done in batches; their results are those of `Retriever.search`, to rounding.
-    Tokenizers can't be used by several threads, so one thread does what reads texts, and others search by
-    embeddings.
+    Waiting searches are batched. The results equal those of `Retriever.search` up to rounding. Tokenizers are
+    not thread-safe, so a single thread handles all texts. Other threads search by embedding.
 
     Args:
         retriever: A retriever with an index.
-        limits: What a request may ask for.
-        observe: Told the number of queries of each batch.
+        limits: Limits of the service.
+        observe: Called with the number of queries of each batch.
 
     Raises:
         ValueError: If the retriever has no index.
@@ -54,17 +53,15 @@ class SearchService:
         self.retriever = retriever
         self.limits = limits
         adapter = retriever.adapter
-        self.needs_texts = (
-            adapter is not None and adapter.features is not None and adapter.features.reads_words
-        )
-        # What is made at first use is made now, and what can't work fails now.
+        self.needs_texts = adapter is not None and adapter.reads_words
+        # One search fills lazy caches, and raises now if the retriever can't search.
         hits = retriever.search("warm up", probabilities=adapter is not None, show_progress_bar=False)
         retriever.document(hits[0][0]["corpus_id"])
         self._texts = Batcher("texts", 1, limits.batch, limits.waiting, observe)
         self._embeddings = Batcher("embeddings", limits.threads, limits.batch, limits.waiting, observe)
 
     def health(self) -> dict[str, Any]:
-        """Return what is served."""
+        """Return the status, information about the index, and the limits."""
         index = self.retriever.corpus_index.index
         return {
             "status": "ok",
@@ -76,12 +73,12 @@ class SearchService:
         }
 
     async def search(self, request: SearchRequest) -> list[list[dict[str, Any]]]:
-        """Return the hits of each query of a request.
+        """Return the hits for each query of a request.
 
         Raises:
-            FieldError: If it asks for more than it may, or for what the retriever can't do.
-            Busy: If too many requests wait.
-            asyncio.TimeoutError: If it takes too long.
+            FieldError: If the request exceeds a limit, or the retriever doesn't support it.
+            Busy: If too many requests are waiting.
+            asyncio.TimeoutError: If the request times out.
         """
         options = self._search_options(request)
         texts, seconds = request.queries, self.limits.work_seconds
@@ -96,7 +93,7 @@ class SearchService:
         return await batcher.run(work, queries, seconds, key=("embeddings", options))
 
     async def rank(self, request: RankRequest) -> list[RankedDocument]:
-        """Return the documents of a request in their order; raises as `search` does."""
+        """Return the documents of a request, best first. Raises the same errors as `search`."""
         _check_at_most("documents", len(request.documents), self.limits.documents, " documents")
         self._check_texts("query", [request.query])
         self._check_texts("documents", request.documents)
@@ -104,7 +101,7 @@ class SearchService:
         return ranked[0]
 
     def close(self) -> None:
-        """Wait for what is being worked on, and end the threads."""
+        """Wait for running work and stop the threads."""
         self._texts.close()
         self._embeddings.close()
 
@@ -153,9 +150,9 @@ class SearchService:
             _check_at_most(field, len(entries or ()), limits.queries, " queries")
         self._check_texts("queries", request.queries or [])
         if request.probabilities and self.retriever.adapter is None:
-            raise FieldError("probabilities", "need an adapter; the retriever has none")
+            raise FieldError("probabilities", "needs an adapter, the retriever has none")
         if self.needs_texts and request.queries is None:
-            raise FieldError("queries", "must be given beside the embeddings, as the adapter reads words")
+            raise FieldError("queries", "must be given with the embeddings because the adapter reads words")
         return SearchOptions(
             _at_most(request, "top_k", limits.top_k),
             request.rerank,
@@ -181,7 +178,7 @@ class SearchService:
 
 
 def _at_most(request: SearchRequest, field: str, most: int) -> int:
-    """Return the number that a request asks for; where it says none, the default within the limit."""
+    """Return a number of the request, or its default capped at the limit if the request doesn't set it."""
     number: int = getattr(request, field)
     if field not in request.model_fields_set:
         return min(number, most)
