@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rrra_hf import FitArguments, RetrieverAdapter, fit_adapter
-from rrra_hf.embeddings.vectors import rerank_vectors
 from rrra_hf.evaluation import ndcg_per_query
 from rrra_hf.indexes import FlatIndex
+from rrra_hf.retrieval import rerank_vectors
 
 DEPTH = 100
 

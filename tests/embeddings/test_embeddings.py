@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import Dense, Router
 from sentence_transformers.sentence_transformer.modules import BoW
 
 from encoding import TEXTS, WORDS
-from rrra_hf.embeddings import encode, encoding_error
+from rrra_hf.embeddings import encode
 from rrra_hf.embeddings.forward import Forward, _cut
 
 # ---------------------------------------------------------------- encode
@@ -177,25 +177,3 @@ def test_dimensions_are_truncated_before_they_are_normalised(model: SentenceTran
     model.truncate_dim = 8
     expected = model.encode_query(TEXTS, normalize_embeddings=True)
     assert_allclose(encode(model, TEXTS, task="query"), expected, atol=1e-6)
-
-
-# ---------------------------------------------------------------- other backends and precisions
-
-
-def test_the_error_of_another_encoder_is_measured(model: SentenceTransformer, tiny_bert: Path) -> None:
-    same = encoding_error(model, model, TEXTS, task="query")
-    assert same.greatest == 0 and same.same_nearest == 1 and same.lowest_cosine == pytest.approx(1)
-    half = SentenceTransformer(str(tiny_bert), device="cpu").to(torch.bfloat16)
-    error = encoding_error(half, model, TEXTS, task="query")
-    difference = np.abs(encode(half, TEXTS, task="query") - encode(model, TEXTS, task="query")).max()
-    assert error.greatest == difference
-    assert 1e-4 < difference < 0.1
-    assert 0.98 < error.lowest_cosine < 1
-
-
-def test_encoders_that_cannot_be_compared_are_refused(model: SentenceTransformer, tiny_bert: Path) -> None:
-    with pytest.raises(ValueError, match="texts must be two or more, got 1"):
-        encoding_error(model, model, ["copy"], task="query")
-    short = SentenceTransformer(str(tiny_bert), device="cpu", truncate_dim=8)
-    with pytest.raises(ValueError, match="reference's dimension 32, got 8"):
-        encoding_error(short, model, TEXTS, task="query")

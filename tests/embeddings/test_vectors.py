@@ -14,14 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from retriever_models import make_adapter, make_reader_of_words
-from rrra_hf import FitArguments, fit_adapter
-from rrra_hf.embeddings.vectors import Vectors, read_milvus, read_npy, read_parquet, rerank_vectors
+from retriever_models import make_adapter
+from rrra_hf import fit_adapter, fit_arguments
+from rrra_hf.embeddings import Vectors, read_milvus, read_npy, read_parquet
 from rrra_hf.indexes import FlatIndex
+from rrra_hf.retrieval import rerank_vectors
 
 DOCUMENTS, QUERIES, DIM = 120, 50, 16
 IDS = [str(1000 + row) for row in range(DOCUMENTS)]
-TINY = FitArguments(hidden_size=8, max_steps=20, eval_steps=10, batch_size=8, depth=20, mined_negatives=4)
+TINY = fit_arguments(
+    "residual", hidden_size=8, max_steps=20, eval_steps=10, batch_size=8, depth=20, mined_negatives=4
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,45 +103,6 @@ def test_what_milvus_found_is_reranked(milvus: Any, queries: np.ndarray) -> None
     assert (np.diff(scores, axis=1) <= 0).all()
     assert [set(row) for row in found.tolist()] == [set(row) for row in rows]
     assert found.tolist() != rows
-
-
-# -------------------------------------------------------------------- reranking
-
-
-def test_maps_of_the_adapter_are_applied(documents: np.ndarray, queries: np.ndarray) -> None:
-    adapter = make_adapter(dim=DIM, lambda_=0.5, query_map=True, document_map=True)
-    rows = np.tile(np.arange(20), (QUERIES, 1))
-    found, scores = rerank_vectors(adapter, queries, documents, rows)
-    mapped = adapter.map_documents(documents)[rows]
-    expected = adapter.rerank(adapter.map_queries(queries), mapped)
-    assert_allclose(scores, -np.sort(-expected, axis=1), atol=1e-5)
-    assert_array_equal(found, np.argsort(-expected, axis=1, kind="stable"))
-
-
-def test_blocks_change_nothing(
-    documents: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter = make_adapter(dim=DIM, lambda_=0.5)
-    rows = np.tile(np.arange(20), (QUERIES, 1))
-    expected = rerank_vectors(adapter, queries, documents, rows)
-    monkeypatch.setattr("rrra_hf.embeddings.vectors.PAIRS", 70)
-    found = rerank_vectors(adapter, queries, documents, rows)
-    assert_array_equal(found[0], expected[0])
-    assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-5)
-
-
-def test_adapter_that_reads_words_is_refused(documents: np.ndarray, queries: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="adapter reads words"):
-        rerank_vectors(make_reader_of_words(DIM), queries[:1], documents, [[0, 1]])
-
-
-def test_rows_that_are_not_there_are_refused(documents: np.ndarray, queries: np.ndarray) -> None:
-    adapter = make_adapter(dim=DIM, lambda_=0.5)
-    with pytest.raises(ValueError, match=r"rows must be \(n, k\) for 50 queries, got \(2, 1\)"):
-        rerank_vectors(adapter, queries, documents, [[0], [1]])
-    for row in (-1, DOCUMENTS):
-        with pytest.raises(ValueError, match=r"rows must be in \[0, 120\)"):
-            rerank_vectors(adapter, queries[:1], documents, [[row]])
 
 
 # -------------------------------------------------------------------- ids

@@ -35,7 +35,7 @@ for module in packages:
         importlib.import_module(f"rrra_hf.integrations.{module}")
     except ImportError as error:
         errors[module] = str(error)
-import rrra_hf.integrations.sentence_transformers, rrra_hf.embeddings.vectors
+import rrra_hf.integrations.sentence_transformers, rrra_hf.retrieval.vectors
 print(json.dumps([loaded, errors]))
 """
 

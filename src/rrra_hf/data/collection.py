@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+
+from ..models.files_rrra import write_aside
 
 Qrels = dict[str, dict[str, int]]
 """Relevance judgements: query id to document id to grade; grades are positive integers."""
@@ -135,16 +135,9 @@ class Collection:
         directory = Path(directory)
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FileExistsError(f"{directory} is there already and not an empty folder.")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        try:
+        with write_aside(directory) as temporary:
+            temporary.mkdir()
             self._write(temporary)
-            temporary.chmod(0o755)
-            if directory.exists():
-                directory.rmdir()
-            temporary.rename(directory)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _write(self, directory: Path) -> None:
         documents = zip(self.corpus["id"], self.corpus["title"], self.corpus["text"], strict=True)

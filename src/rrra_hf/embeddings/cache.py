@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections import deque
@@ -13,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..models.files_rrra import read_json, write_json
 from .checks import BLOCK_SIZE, check_finite
 from .fingerprint import array_fingerprint, text_hashes
 from .forward import Forward
 from .shards import claimed, keep_only
-from .storage import atomic_path, load_columns, load_embeddings, save_embeddings
+from .storage import load_columns, load_embeddings, save_embeddings
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Cache:
         if not path.exists():
             return None
         try:
-            shape = (len(self.texts), json.loads((self.folder / META_NAME).read_text())["dim"])
+            shape = (len(self.texts), read_json(self.folder / META_NAME)["dim"])
             embeddings = load_embeddings(path)
             if embeddings.shape != shape:
                 raise ValueError(f"{path} has shape {embeddings.shape}, not {shape}")
@@ -215,9 +215,7 @@ class Cache:
                 for at in range(start, end, BLOCK_SIZE):
                     positions = order[at : min(at + BLOCK_SIZE, end)]
                     embeddings[positions] = rows[self.row[self.inverse[positions]]]
-            with atomic_path(self.folder / META_NAME) as temporary:
-                meta = {**self.key, "count": len(self.texts), "dim": dim}
-                temporary.write_text(json.dumps(meta, indent=2) + "\n")
+            write_json(self.folder / META_NAME, {**self.key, "count": len(self.texts), "dim": dim})
             save_embeddings(self.folder / EMBEDDINGS_NAME, embeddings, all_hashes)
 
     def _rows_of(self, number: int, shards: list[Shard]) -> np.ndarray:

@@ -1,63 +1,14 @@
-"""Files: written whole or not at all, and embeddings as one Arrow file that is read without copying."""
+"""Embeddings as one Arrow file that is read without copying."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, and rename it to `path` if the block succeeds.
-
-    Args:
-        path: The file to write. Folders on the way to it are made.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "note.txt"
-        >>> with atomic_path(path) as temporary:
-        ...     _ = temporary.write_text("whole")
-        >>> path.read_text()
-        'whole'
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_meta(path: Path, format_version: int, names: Sequence[str]) -> dict[str, Any]:
-    """Read the JSON file that describes a folder of several files.
-
-    Args:
-        path: The file.
-        format_version: What its `format_version` must be.
-        names: The entries to return.
-
-    Raises:
-        ValueError: If it is missing, damaged, of another version, or lacks an entry.
-    """
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        if meta["format_version"] != format_version:
-            raise ValueError(
-                f"format version {meta['format_version']!r}, this package reads {format_version}"
-            )
-        return {name: meta[name] for name in names}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is missing or damaged: {error}") from error
+from ..models.files_rrra import write_aside
 
 
 def save_embeddings(
@@ -123,7 +74,7 @@ def save_columns(path: str | os.PathLike[str], columns: dict[str, np.ndarray]) -
     """
     # One batch, because only then is each array contiguous in the file.
     batch = pa.record_batch([_column(array) for array in columns.values()], names=list(columns))
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
+    with write_aside(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
         writer.write_batch(batch)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..embeddings import check_embeddings
 from .checks import check_rows, check_search, normalized
 from .exact import best
-from .folder import current_folder, replaced_folder
+from .folder import current_folder, new_current_folder
 from .kinds import FACTORY, new_faiss_index, search_parameters, training_size
 from .vectors import BLOCK_SIZE, VectorStore
 
@@ -170,7 +170,7 @@ class ApproximateIndex:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a folder, complete or not at all: FAISS's own format, Arrow and JSON."""
-        with replaced_folder(path, {**self._settings(), "documents": len(self)}) as folder:
+        with new_current_folder(path, {**self._settings(), "documents": len(self)}) as folder:
             faiss.write_index(self._faiss, str(folder / CANDIDATES_NAME))
             self._vectors.save(folder / VECTORS_NAME)
 

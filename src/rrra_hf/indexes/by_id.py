@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ..embeddings import check_embeddings
 from .checks import check_ids, check_search, last_of_each
 from .choose import load_index, make_index
-from .folder import current_folder, replaced_folder
+from .folder import current_folder, new_current_folder
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class FaissDocumentIndex:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a folder, complete or not at all."""
         meta = {"dim": self.dim, "count": self.count, "kind": self.kind, "seed": self.seed}
-        with replaced_folder(path, {**meta, "rows": len(self._ids)}) as folder:
+        with new_current_folder(path, {**meta, "rows": len(self._ids)}) as folder:
             self._index.save(folder / VECTORS_NAME)
             pq.write_table(pa.table({"id": pa.array(self._ids, pa.string())}), folder / IDS_NAME)
 

@@ -1,9 +1,9 @@
-"""Folders of several files that are replaced as a whole."""
+"""Folders of indexes: each save makes a subfolder, and a file names the current one."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,28 +11,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..embeddings.storage import atomic_path, read_meta
+from ..models.files_rrra import read_meta, write_aside, write_json
 
 CURRENT_NAME = "current.json"
 META_NAME = "meta.json"
+SCRATCH_NAME = ".unfinished"
 FORMAT_VERSION = 1
 
 
 @contextmanager
-def replaced_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> Iterator[Path]:
-    """Yield a new folder under `path`, which becomes the current one if the block succeeds.
+def new_current_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> Iterator[Path]:
+    """Yield a new subfolder of `path`, which becomes the current one if the block succeeds.
 
-    A file that names the current folder is replaced in one step, so a process that is killed leaves the
-    folder before it in force. Older folders are deleted afterwards.
+    The file that names the current subfolder is replaced in one step, so an interrupted save leaves the index
+    as it was. The subfolder that the file named before is deleted. Nothing else in `path` is.
 
     Args:
-        path: The folder; made if it is not there.
-        meta: What describes the files, written beside them.
+        path: The folder; made if it isn't there.
+        meta: Describes the files; written beside them.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "index"
-        >>> with replaced_folder(path, {"documents": 2}) as folder:
+        >>> with new_current_folder(path, {"documents": 2}) as folder:
         ...     _ = (folder / "ids.txt").write_text("a b")
         >>> folder, meta = current_folder(path, ("documents",))
         >>> (folder / "ids.txt").read_text(), meta
@@ -40,24 +41,35 @@ def replaced_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> Itera
     """
     path = Path(path)
     folder = path / uuid.uuid4().hex
-    folder.mkdir(parents=True)
+    # What a killed process left.
+    shutil.rmtree(path / SCRATCH_NAME, ignore_errors=True)
     try:
-        yield folder
-        _write_json(folder / META_NAME, {"format_version": FORMAT_VERSION, **meta})
-        _write_json(path / CURRENT_NAME, {"format_version": FORMAT_VERSION, "folder": folder.name})
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    for other in path.iterdir():
-        if other.is_dir() and other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+        with write_aside(folder, scratch=path / SCRATCH_NAME) as new:
+            new.mkdir()
+            yield new
+            write_json(new / META_NAME, {"format_version": FORMAT_VERSION, **meta})
+    finally:
+        shutil.rmtree(path / SCRATCH_NAME, ignore_errors=True)
+    before = _current_name(path)
+    write_json(path / CURRENT_NAME, {"format_version": FORMAT_VERSION, "folder": folder.name})
+    if before is not None:
+        shutil.rmtree(path / before, ignore_errors=True)
+
+
+def _current_name(path: Path) -> str | None:
+    """Return the name of the current subfolder, None if there is none that this module made."""
+    try:
+        name = read_meta(path / CURRENT_NAME, {FORMAT_VERSION}, ("folder",))["folder"]
+    except ValueError:
+        return None
+    return name if re.fullmatch("[0-9a-f]{32}", str(name)) else None
 
 
 def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
-    """Return the folder that `replaced_folder` made last, and the entries of its description.
+    """Return the current subfolder, and entries of its description.
 
     Args:
-        path: What `replaced_folder` was given.
+        path: The folder.
         names: The entries to return.
 
     Raises:
@@ -67,11 +79,5 @@ def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tupl
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"No index at {path}.")
-    current = read_meta(path / CURRENT_NAME, FORMAT_VERSION, ("folder",))
-    folder = path / current["folder"]
-    return folder, read_meta(folder / META_NAME, FORMAT_VERSION, names)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    folder = path / read_meta(path / CURRENT_NAME, {FORMAT_VERSION}, ("folder",))["folder"]
+    return folder, read_meta(folder / META_NAME, {FORMAT_VERSION}, names)
