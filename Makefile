@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo`, `make test`. Each makes .venv if it isn't there.
+# On a fresh machine, `make demo` and `make test` are enough. Each creates .venv if it doesn't exist.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,18 +6,18 @@ TEST_WITH := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 PYTEST := -m pytest -n 2 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Collections of the benchmark, BEIR folders in DATA, and what is compared on them.
+# Collections of the benchmark (BEIR folders in DATA) and the methods compared on them.
 DATA ?= data
 BENCHMARK ?= nl2bash worldtree-open scifact
-METHODS ?= encoder,query-map,two-sided-map,adapter,features,features-no-words,features-as-labelled,prf,bm25,rrf
-STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra-features,rrra-drop-above-positive,oracle
+METHODS ?= encoder,query-map,two-sided-map,residual,features,features-no-words,features-as-labelled,prf,bm25,rrf
+STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra,rrra-drop-above-positive,oracle
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
 COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 
-# What is tested with the lowest versions that pyproject.toml allows. Of torch there is one: older ones aren't on PyPI
-# for a CPU alone.
+# Tests that run with the lowest versions that pyproject.toml allows. torch is the exception: it has the version of
+# constraints.txt, because PyPI has no older builds for CPUs only.
 LOWEST := .venv-lowest
-LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,adapter cli fit indexes losses mining modeling retriever))
+LOWEST_TESTS := $(addprefix tests/,candidates cli fitting indexes losses models retrieval)
 
 .PHONY: demo test fast check lowest build docs figures benchmark detection training cards clean
 
@@ -35,7 +35,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Wheel and sdist, in dist/.
+# Wheel and sdist in dist/.
 build: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m build
@@ -44,7 +44,7 @@ build: $(VENV)/.dev
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# Pictures, and the figures that texts quote, from docs/results.md.
+# Pictures, and the figures that texts quote from docs/results.md, docs/detection.md and docs/training.md.
 figures: $(VENV)/.dev
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/figures.py
@@ -53,23 +53,23 @@ lowest: $(LOWEST)/.made
 	cat $(LOWEST)/constraints.txt
 	$(TEST_WITH) $(LOWEST)/bin/python $(PYTEST) -q -m "not slow" $(LOWEST_TESTS)
 
-# The tables on the frozen encoder, in docs/results.md: two processes work on a collection and a seed each; the
-# last command finds all cells finished.
+# docs/results.md: systems on the frozen encoder. Two processes run one collection and seed at a time. The last
+# command finds all cells finished and writes the tables.
 benchmark: $(VENV)/.dev
 	for seed in 0 1 2; do for name in $(BENCHMARK); do echo $$seed $(DATA)/$$name; done; done | \
 	xargs -P 2 -n 2 sh -c '$(COMPARE) "$$1" --seeds 1 --seed "$$0" > /dev/null'
 	$(COMPARE) $(addprefix $(DATA)/,$(BENCHMARK)) --seeds 3 --markdown docs/results.md
 
-# False negatives found, where each query kept one positive: half an hour.
+# docs/detection.md: detection of false negatives, with one label per query. Takes half an hour.
 detection: $(VENV)/.dev
 	$(COMPARE_TO)/detection $(DATA)/worldtree-open --max-length 256 --detect --seeds 3 --markdown docs/detection.md
 
-# Strategies of choosing negatives, training the encoder with LoRA where each query kept one positive: an hour.
+# docs/training.md: strategies of choosing negatives, with LoRA and one label per query. Takes an hour.
 training: $(VENV)/.dev
 	$(COMPARE_TO)/training $(DATA)/worldtree-open --max-length 64 --train lora --train-steps 60 \
 	--train-batch-size 16 --methods $(STRATEGIES) --seeds 3 --markdown docs/training.md
 
-# Cards of the reference models in model_cards/.
+# Cards of the reference models, in model_cards/.
 REFERENCE = all-MiniLM-L6-v2-rrra
 FITTED = results/models/$(REFERENCE)
 CACHE = --cache-dir results/models/embeddings
@@ -80,7 +80,7 @@ card-%: $(VENV)/.dev
 	mkdir -p model_cards/$(REFERENCE)-$*
 	cp $(FITTED)-$*/README.md $(FITTED)-$*/reliability.png model_cards/$(REFERENCE)-$*/
 
-# torch goes first and alone: the constraint then picks the same build for everything that asks for it.
+# torch is installed first and alone, so that all packages that need it get the build of constraints.txt.
 $(VENV)/.torch: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
@@ -94,7 +94,7 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable ".[dev]"
 	touch $@
 
-# Not at the same time as the other: installing from here writes into src/.
+# After the other environment, because both installations write into src/.
 $(LOWEST)/.made: pyproject.toml constraints.txt | $(VENV)/.dev
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml | grep -v '^torch=' > $(LOWEST)/constraints.txt
@@ -104,7 +104,7 @@ $(LOWEST)/.made: pyproject.toml constraints.txt | $(VENV)/.dev
 	".[compare,demo,serve]" hypothesis psutil pytest pytest-xdist
 	touch $@
 
-# Chromium opens the page of `rrra app` in a test. Where it can't be installed, that test is skipped.
+# A test opens the page of `rrra app` in Chromium. It is skipped if Chromium can't be installed.
 $(VENV)/.browser: $(VENV)/.dev
 	command -v chromium chromedriver || \
 	(apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver) || true

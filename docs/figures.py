@@ -1,12 +1,10 @@
-"""Put the figures of the results into the texts that quote them: `python docs/figures.py`.
+"""Insert figures from the results into the texts that quote them: `python docs/figures.py`.
 
-Figures are quoted in two ways, and typed by hand in neither. A link whose title names a figure has that
-figure as its text:
+No figure is typed by hand. A link whose title names a figure gets that figure as its text:
 
     [0.530](results.md "nl2bash, encoder, nDCG@10")
 
-and a table is written anew after a comment that names its rows (a collection and a measure each) and its
-columns (methods):
+A comment that names rows (a collection and a measure each) and columns (methods) is followed by that table:
 
     <!-- figures of results.md
     rows: nl2bash nDCG@10; scifact unseen
@@ -38,22 +36,22 @@ class Section(NamedTuple):
     """A table of results.
 
     Args:
-        title: Its heading, which begins with the collection's name.
-        figures: Method to measure to figure, as printed.
+        title: Its heading, which starts with the name of the collection.
+        figures: Figures as printed, by method and measure.
     """
 
     title: str
     figures: dict[str, dict[str, str]]
 
     def count(self, measure: str) -> str:
-        """Return how many queries a measure is the mean of, as the heading has it, or ""."""
+        """Return the number of queries behind a measure as printed in the heading, or ""."""
         group = measure if measure in ("seen", "unseen") else "test queries"
         found = re.search(rf"(\d+) {group}\b", self.title)
         return found[1] if found else ""
 
 
 def read_results(path: Path) -> dict[str, Section]:
-    """Return the tables of a file that `rrra compare --markdown` wrote, by collection."""
+    """Return the tables of a file from `rrra compare --markdown`, by collection."""
     sections: dict[str, Section] = {}
     for part in path.read_text(encoding="utf-8").split("\n## ")[1:]:
         title, _, body = part.partition("\n")
@@ -72,10 +70,10 @@ def fill(text: str, folder: Path) -> str:
 
     Args:
         text: The text, in Markdown.
-        folder: Its folder, from which it names the files of results.
+        folder: The folder of the text. Its paths to files of results are relative to it.
 
     Raises:
-        KeyError: If it names a collection, method or measure that the results lack.
+        KeyError: If it names a collection, method or measure that isn't in the results.
     """
     text = LINK.sub(lambda found: _link(found, folder), text)
     return TABLE.sub(lambda found: _table(found, folder), text)
@@ -100,7 +98,7 @@ def _table(found: re.Match[str], folder: Path) -> str:
 
 
 def main() -> None:
-    """Write all texts anew."""
+    """Update all texts."""
     for path in TEXTS:
         path.write_text(fill(path.read_text(encoding="utf-8"), path.parent), encoding="utf-8")
 

@@ -1,7 +1,7 @@
-"""Draw the two pictures of README's first screen: `python docs/pictures.py`.
+"""Draw the pictures of the documentation: `python docs/pictures.py`.
 
-`docs/pictures/data_flow.svg` is the way of the data; `docs/pictures/quality_cost.svg` shows quality against
-cost, as `make benchmark` measured it. Both stand on white, and are read on a dark page, too.
+`docs/pictures/data_flow.svg` shows the data flow. `docs/pictures/quality_cost.svg` plots quality against cost, as
+measured by `make benchmark`. Both have a white background, so they can be read on a dark page.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from figures import ROOT, read_results
 
+from rrra_hf.comparison.measures import NDCG
 from rrra_hf.comparison.plots import plots_of
-from rrra_hf.comparison.tables import MAIN
 
 PICTURES = ROOT / "docs/pictures"
 RESULTS = ROOT / "docs/results.md"
 COLLECTION = "nl2bash"
-METHODS = ("encoder", "bm25", "rrf", "adapter", "query-map", "two-sided-map", "features")
+METHODS = ("encoder", "bm25", "rrf", "residual", "query-map", "two-sided-map", "features")
 
 WIDTH, HEIGHT = 880, 322
 INK, LINE = "#1f2328", "#6e7781"
@@ -34,14 +34,14 @@ rect {{ stroke: {LINE}; }}
 
 
 class Box(NamedTuple):
-    """A thing that can be saved and looked at.
+    """A box of the data flow.
 
     Args:
-        name: What it is.
-        lines: What is in it.
+        name: Its title.
+        lines: Two lines of text below the title.
         x: Left edge.
         y: Upper edge.
-        fill: Colour.
+        fill: Fill colour.
         width: Width.
     """
 
@@ -53,7 +53,7 @@ class Box(NamedTuple):
     width: int = 160
 
     def svg(self) -> str:
-        """Return it as elements of SVG."""
+        """Return the box as SVG elements."""
         middle = self.x + self.width / 2
         texts = [_text(self.name, middle, self.y + 28, "name")]
         texts += [_text(line, middle, self.y + 50 + 18 * i) for i, line in enumerate(self.lines)]
@@ -63,29 +63,29 @@ class Box(NamedTuple):
         return "\n".join([shape, *texts])
 
 
-TRAINING = ("each mined negative weighs 1 − p: one that is", "probably relevant hardly counts")
+TRAINING = ("each mined negative is weighted by 1 − p, so", "probable false negatives count little")
 BOXES = (
     Box("Collection", ("documents, queries,", "a few labelled pairs"), 20, 24),
-    Box("Embeddings", ("of any encoder,", "or arrays you have"), 246, 24),
-    Box("Candidates", ("the first 100 of each", "training query"), 472, 24),
+    Box("Embeddings", ("of any encoder,", "or your own arrays"), 246, 24),
+    Box("Candidates", ("the first 100 per", "training query"), 472, 24),
     Box("Adapter", ("p = P(document is", "relevant to query)"), 698, 24, YELLOW),
     Box("Training", TRAINING, 246, 214, BLUE, 386),
     Box("Retriever", ("searches, reranks 100,", "gives each hit its p"), 698, 214, GREEN),
 )
-# Each with its path, and its label with the place of that.
+# Path, label, and position of the label.
 ARROWS = (
     ("M180 66 H240", "encode", 210, 58),
     ("M406 66 H466", "mine", 436, 58),
     ("M632 66 H692", "fit", 662, 58),
     ("M738 108 V152 H500 V208", "false-negative probability", 619, 144),
     ("M796 108 V208", "reranks", 828, 164),
-    ("M326 214 V114", "encodes anew", 384, 166),
+    ("M326 214 V114", "encodes again", 384, 166),
     ("M632 256 H692", "model", 660, 248),
 )
 
 
 def data_flow() -> str:
-    """Return the way of the data, an SVG document."""
+    """Return the data flow as an SVG document."""
     arrows = [f'<path d="{path}"/>\n{_text(label, x, y, "of-arrow")}' for path, label, x, y in ARROWS]
     parts = "\n".join([*(box.svg() for box in BOXES), *arrows])
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
@@ -106,23 +106,23 @@ def _text(text: str, x: float, y: float, kind: str = "") -> str:
 
 
 def quality_cost() -> str:
-    """Return quality against milliseconds a query, an SVG document."""
+    """Return the plot of quality against milliseconds per query as an SVG document."""
     figures = read_results(RESULTS)[COLLECTION].figures
     rows = [_row(name, figures[name]) for name in METHODS]
     svg = plots_of({"table": "systems", "rows": rows})["quality-cost"]
-    # A halo, so that a line that passes behind a name doesn't strike it out.
+    # A white outline keeps labels readable where a line passes behind them.
     halo = "<style>text { paint-order: stroke; stroke: white; stroke-width: 4px; }</style>"
-    told = "; ".join(f"{name} {figures[name][MAIN]} in {figures[name]['ms']} ms" for name in METHODS)
-    begin = f"<title>{COLLECTION}, {MAIN}: {told}</title>\n {halo}"
+    told = "; ".join(f"{name} {figures[name][NDCG]} in {figures[name]['ms']} ms" for name in METHODS)
+    begin = f"<title>{COLLECTION}, {NDCG}: {told}</title>\n {halo}"
     return re.sub(r"(<svg[^>]*>)", rf"\1\n {begin}", svg, count=1)
 
 
 def _row(method: str, figures: dict[str, str]) -> dict[str, Any]:
-    return {"method": method, MAIN: {"all": float(figures[MAIN])}, "milliseconds": float(figures["ms"])}
+    return {"method": method, NDCG: {"all": float(figures[NDCG])}, "milliseconds": float(figures["ms"])}
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw the pictures."""
     PICTURES.mkdir(exist_ok=True)
     for name, svg in (("data_flow", data_flow()), ("quality_cost", quality_cost())):
         Path(PICTURES / f"{name}.svg").write_text(svg, encoding="utf-8")
