@@ -23,7 +23,7 @@ from ..models.residual_rrra import ResidualOutput, ResidualReader
 from .arguments import ResidualFitArguments
 from .calibration import calibrate
 from .data import FitData, fit_data
-from .maps import Maps, choose_maps
+from .maps import MapRecipe, Maps, choose_maps
 from .residual_candidates import Candidates, CandidateSampler
 from .residual_objectives import four_class_loss, listwise_loss, pointwise_loss, segment_loss
 from .strength import choose_strength, quality_by_strength
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 def fit_residual(
     data: FitData,
     arguments: ResidualFitArguments,
+    chosen: tuple[Maps | None, MapRecipe] | None = None,
     make_reader: type[ResidualReader] = ResidualReader,
 ) -> RetrieverAdapter:
     """Fit maps, if asked for, then the network; calibrate it and choose its strength.
@@ -41,9 +42,10 @@ def fit_residual(
     Args:
         data: What to fit on.
         arguments: Settings.
+        chosen: What `choose_maps` returned for these arguments; None to call it.
         make_reader: Class of the network, for ablations.
     """
-    maps, _ = choose_maps(data, arguments)
+    maps, _ = chosen or choose_maps(data, arguments)
     if maps is not None:
         data = _mapped(maps, data, arguments)
     retrieved = RetrievedCandidates.retrieve(data.development, data.documents, arguments.depth)
