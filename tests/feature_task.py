@@ -27,7 +27,7 @@ from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter, fold_state, he
 from rrra_hf.fitting import features as fitting_features
 from rrra_hf.fitting.fold_state import FoldState
 from rrra_hf.fitting.maps import Maps
-from rrra_hf.models.features_rrra import FEATURES, OF_WORDS, CandidateFeatures
+from rrra_hf.models.features_rrra import OF_WORDS, CandidateFeatures
 from rrra_hf.models.reader_rrra import WITHOUT_WORDS, FeatureReader
 
 DIM, DOCUMENTS, VOCABULARY = 16, 120, 80

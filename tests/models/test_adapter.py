@@ -1,4 +1,4 @@
-"""The retriever adapter against closed forms, its promises, and its files."""
+"""The residual adapter against closed forms, its promises, and its files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel
+from rrra_hf.models.residual_rrra import ResidualReader
 
 DIM = 6
 
 
-def make(**config: object) -> RetrieverAdapter:
-    """Make an adapter with all weights away from their starting point."""
+def residual(**settings: object) -> dict[str, object]:
+    return {"kind": "residual", "hidden_size": 5, **settings}
+
+
+def make(num_classes: int = 1, scoring: str = "log_odds", **config: object) -> RetrieverAdapter:
+    """Make a residual adapter with all weights away from their starting point."""
     torch.manual_seed(0)
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, hidden_size=5, **config))
+    reader = residual(num_classes=num_classes, scoring=scoring)
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, reader=reader, **config))
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.normal_(0, 0.5)
@@ -38,14 +44,19 @@ def embeddings(*shape: int, seed: int = 0) -> np.ndarray:
 # -------------------------------------------------------------------- starting point
 
 
-@pytest.mark.parametrize("linear_skip", [False, True])
 @pytest.mark.parametrize("num_classes", [1, 4])
-def test_untrained_adapter_leaves_documents_where_they_are(linear_skip: bool, num_classes: int) -> None:
-    adapter = RetrieverAdapter(
-        AdapterConfig(embedding_dim=DIM, linear_skip=linear_skip, num_classes=num_classes)
-    )
+def test_unfitted_reader_leaves_documents_where_they_are(num_classes: int) -> None:
+    reader = ResidualReader(DIM, tau=0.05, num_classes=num_classes)
     q, c = torch.randn(7, 1, DIM), torch.randn(7, 3, DIM)
-    assert torch.equal(adapter(q, c).adapted, F.normalize(c, dim=-1))
+    assert torch.equal(reader.adapt(q, c).adapted, F.normalize(c, dim=-1))
+
+
+@pytest.mark.parametrize("num_classes", [1, 4])
+def test_unfitted_reader_follows_the_cosine(num_classes: int) -> None:
+    reader = ResidualReader(DIM, tau=0.1, num_classes=num_classes)
+    q, c = torch.randn(7, 1, DIM), torch.randn(7, 3, DIM)
+    expected = torch.cosine_similarity(q, c, dim=-1) / 0.1
+    torch.testing.assert_close(reader(q, c), expected, rtol=1e-4, atol=1e-5)
 
 
 # Rounded: vectors shorter than 1e-12 can't be normalised, and have no direction to rank by.
@@ -59,11 +70,12 @@ finite = st.floats(-10, 10, width=32).map(lambda x: np.float32(round(x, 6)))
     num_classes=st.sampled_from([1, 4]),
     scoring=st.sampled_from(["log_odds", "product"]),
 )
-def test_untrained_adapter_changes_no_ranking(
+def test_unfitted_adapter_changes_no_ranking(
     queries: np.ndarray, candidates: np.ndarray, num_classes: int, scoring: str
 ) -> None:
     """Ties of float32 apart: what reranking turns around was nearer than rounding can tell."""
-    config = AdapterConfig(embedding_dim=DIM, lambda_=0.5, num_classes=num_classes, scoring=scoring)
+    reader = residual(num_classes=num_classes, scoring=scoring)
+    config = AdapterConfig(embedding_dim=DIM, lambda_=0.5, reader=reader)
     adapter = RetrieverAdapter(config).eval()
     q, c = (F.normalize(torch.from_numpy(x), dim=-1) for x in (queries, candidates))
     cosines = (q[:, None] * c).sum(-1).numpy()
@@ -79,7 +91,7 @@ def test_weight_zero_leaves_the_order_of_the_given_scores() -> None:
     assert (np.argsort(-reranked, kind="stable") == np.argsort(-scores, kind="stable")).all()
 
 
-def test_untrained_maps_only_normalise() -> None:
+def test_unfitted_maps_only_normalise() -> None:
     adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, query_map=True, document_map=True))
     x = embeddings(3, DIM)
     expected = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -92,67 +104,73 @@ def test_untrained_maps_only_normalise() -> None:
 
 def test_factored_first_layer_is_the_concatenated_one() -> None:
     """W [q - c, q * c, q + c] with W = [A, P, B]: (A + B) q + (B - A) c + P (q * c)."""
-    adapter = make()
+    reader = make().reader
     a, p, b = torch.randn(3, 5, DIM)
     with torch.no_grad():
-        adapter.query_layer.weight.copy_(a + b)
-        adapter.document_layer.weight.copy_(b - a)
-        adapter.product_layer.weight.copy_(p)
+        reader.query_layer.weight.copy_(a + b)
+        reader.document_layer.weight.copy_(b - a)
+        reader.product_layer.weight.copy_(p)
     q, c = F.normalize(torch.randn(2, 4, DIM), dim=-1)
-    first = (
-        torch.cat([q - c, q * c, q + c], dim=-1) @ torch.cat([a, p, b], dim=1).T + adapter.query_layer.bias
-    )
-    expected = c + adapter.output_layer(F.gelu(first))
-    torch.testing.assert_close(adapter(q, c).adapted, expected, rtol=1e-5, atol=1e-6)
+    first = torch.cat([q - c, q * c, q + c], dim=-1) @ torch.cat([a, p, b], dim=1).T + reader.query_layer.bias
+    expected = c + reader.output_layer(F.gelu(first))
+    torch.testing.assert_close(reader.adapt(q, c).adapted, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_reranking_reads_with_one_product_what_forward_reads_with_two() -> None:
-    adapter = make(linear_skip=True)
+@pytest.mark.parametrize("num_classes", [1, 4])
+def test_reranking_reads_with_one_product_what_forward_reads_with_two(num_classes: int) -> None:
+    adapter = make(num_classes=num_classes, temperature=2.0)
     q, c = torch.randn(2, DIM), torch.randn(2, 3, DIM)
-    torch.testing.assert_close(adapter.read(q, c).logits, adapter(q[:, None], c).logits)
-
-
-def test_skip_layer_adds_a_linear_map_of_the_same_features() -> None:
-    adapter = make(linear_skip=True)
-    q, c = F.normalize(torch.randn(2, 4, DIM), dim=-1)
-    with_skip = adapter(q, c).adapted
-    skip, adapter.skip_layer = adapter.skip_layer, None
-    expected = adapter(q, c).adapted + torch.cat([q, c, q * c], dim=-1) @ skip.weight.T
-    torch.testing.assert_close(with_skip, expected)
+    reading = adapter.read(q, c)
+    torch.testing.assert_close(reading.relevance, adapter(q[:, None], c))
+    assert torch.equal(reading.ranking, reading.relevance)
 
 
 def test_readout_is_a_linear_map_of_three_cosines() -> None:
     adapter = make(temperature=2.0)
     q, c = torch.randn(2, 4, DIM)
-    a, class_logits, logits = adapter(q, c)
+    a, class_logits, log_odds = adapter.reader.adapt(q, c)
     cosines = [torch.cosine_similarity(x, y, dim=-1) for x, y in ((q, a), (a, c), (q, c))]
-    expected = torch.stack(cosines, -1) @ adapter.readout.weight[0] + adapter.readout.bias
+    expected = torch.stack(cosines, -1) @ adapter.reader.readout.weight[0] + adapter.reader.readout.bias
     torch.testing.assert_close(class_logits.squeeze(-1), expected)
-    torch.testing.assert_close(logits, expected / 2)
+    torch.testing.assert_close(log_odds, expected)
+    torch.testing.assert_close(adapter(q, c), expected / 2)
 
 
 def test_four_classes_give_the_log_odds_of_the_labelled_two() -> None:
     adapter = make(num_classes=4, temperature=3.0)
-    output = adapter(torch.randn(4, DIM), torch.randn(4, DIM))
-    p = output.class_logits.softmax(-1)
+    q, c = torch.randn(4, DIM), torch.randn(4, DIM)
+    p = adapter.reader.adapt(q, c).class_logits.softmax(-1)
     expected = ((p[:, 0] + p[:, 1]) / (p[:, 2] + p[:, 3])).log() / 3
-    torch.testing.assert_close(output.logits, expected)
+    torch.testing.assert_close(adapter(q, c), expected)
 
 
-def test_probability_is_the_sigmoid_of_the_logits() -> None:
+@pytest.mark.parametrize("num_classes", [1, 4])
+def test_shifted_log_odds_differ_by_the_shift(num_classes: int) -> None:
+    reader = make(num_classes=num_classes).reader
+    q, c = torch.randn(4, DIM), torch.randn(4, DIM)
+    before = reader(q, c)
+    reader.shift_log_odds(1.5)
+    torch.testing.assert_close(reader(q, c), before + 1.5)
+
+
+def test_probability_is_the_sigmoid_of_the_log_odds() -> None:
     adapter = make(temperature=0.5)
     queries, candidates = embeddings(2, DIM), embeddings(2, 3, DIM)
-    logits = adapter(torch.from_numpy(queries)[:, None], torch.from_numpy(candidates)).logits
+    log_odds = adapter(torch.from_numpy(queries)[:, None], torch.from_numpy(candidates))
     p = adapter.probability(queries, candidates)
-    np.testing.assert_allclose(p, 1 / (1 + np.exp(-logits.detach().numpy())), rtol=1e-5)
+    np.testing.assert_allclose(p, 1 / (1 + np.exp(-log_odds.detach().numpy())), rtol=1e-5)
 
 
 def test_scores_are_combined_as_the_formulas_say() -> None:
-    cosines, logits = torch.tensor([0.5, -1.0]), torch.tensor([math.log(3), 0.0])
-    log_odds = make(lambda_=2.0, tau=0.1).combine(cosines, logits)
-    torch.testing.assert_close(log_odds, torch.tensor([5 + 2 * math.log(3), -10.0]))
-    product = make(lambda_=2.0, scoring="product").combine(cosines, logits)
-    torch.testing.assert_close(product, torch.tensor([0.75 * 0.75**2, 0.0]))
+    cosines, ranking = torch.tensor([0.5, -1.0]), torch.tensor([math.log(3), 0.0])
+    log_odds = make(lambda_=2.0, tau=0.1)
+    expected = torch.tensor([5 + 2 * math.log(3), -10.0])
+    torch.testing.assert_close(log_odds.combine(cosines, ranking), expected)
+    expected = torch.tensor([5 + 0.5 * math.log(3), -10.0])
+    torch.testing.assert_close(log_odds.combine(cosines, ranking, lambda_=0.5), expected)
+    product = make(lambda_=2.0, scoring="product")
+    torch.testing.assert_close(product.combine(cosines, ranking), torch.tensor([0.75 * 0.75**2, 0.0]))
+    torch.testing.assert_close(product.combine(cosines, ranking, lambda_=0.0), torch.tensor([0.75, 0.0]))
 
 
 def test_rerank_computes_the_cosines_it_is_not_given() -> None:
@@ -177,24 +195,23 @@ def test_maps_are_linear_then_normalised() -> None:
 
 @pytest.mark.parametrize("zero", ["query", "document", "both"])
 def test_zero_vectors_give_finite_outputs_and_gradients(zero: str) -> None:
-    adapter = make(linear_skip=True)
+    reader = make().reader
     q = torch.zeros(2, DIM) if zero != "document" else torch.randn(2, DIM)
     c = torch.zeros(2, DIM) if zero != "query" else torch.randn(2, DIM)
-    output = adapter(q.requires_grad_(), c.requires_grad_())
-    (output.logits.sum() + output.adapted.sum()).backward()
-    assert torch.isfinite(output.logits).all()
-    for x in (q, c, *adapter.parameters()):
+    output = reader.adapt(q.requires_grad_(), c.requires_grad_())
+    (output.log_odds.sum() + output.adapted.sum()).backward()
+    assert torch.isfinite(output.log_odds).all()
+    for x in (q, c, *reader.parameters()):
         assert torch.isfinite(x.grad).all()
 
 
 def test_adapted_document_at_the_origin_gives_finite_gradients() -> None:
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM))
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, reader=residual()))
     c = F.normalize(torch.randn(1, DIM), dim=-1)
     with torch.no_grad():
-        adapter.output_layer.bias.copy_(-c[0])
-    output = adapter(torch.randn(1, DIM), c)
-    output.logits.sum().backward()
-    assert torch.isfinite(adapter.output_layer.weight.grad).all()
+        adapter.reader.output_layer.bias.copy_(-c[0])
+    adapter(torch.randn(1, DIM), c).sum().backward()
+    assert torch.isfinite(adapter.reader.output_layer.weight.grad).all()
 
 
 # -------------------------------------------------------------------- types
@@ -278,13 +295,11 @@ def test_maps_refuse_another_dimension(maps: bool) -> None:
     ("values", "match"),
     [
         ({"embedding_dim": 0}, "embedding_dim must be at least 1, got 0"),
-        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
         ({"tau": 0.0}, r"tau must be positive, got 0\.0"),
         ({"temperature": float("nan")}, "temperature must be positive, got nan"),
         ({"lambda_": -0.1}, r"lambda_ must not be negative, got -0\.1"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1\.0"),
-        ({"num_classes": 2}, "num_classes must be 1 or 4, got 2"),
-        ({"scoring": "sum"}, "scoring must be 'log_odds' or 'product', got 'sum'"),
+        ({"reader": {}}, r"reader must be a dictionary with a kind, got \{\}"),
+        ({"reader": "residual"}, "reader must be a dictionary with a kind, got 'residual'"),
     ],
 )
 def test_illegal_settings_are_named(values: dict[str, object], match: str) -> None:
@@ -292,10 +307,29 @@ def test_illegal_settings_are_named(values: dict[str, object], match: str) -> No
         AdapterConfig(**{"embedding_dim": DIM, **values})
 
 
+@pytest.mark.parametrize(
+    ("reader", "match"),
+    [
+        ({"kind": "linear"}, "reader must be of a kind among features, residual, got 'linear'"),
+        (residual(hidden_size=0), "hidden_size must be at least 1, got 0"),
+        (residual(num_classes=2), "num_classes must be 1 or 4, got 2"),
+        (residual(scoring="sum"), "scoring must be one of log_odds, product, got 'sum'"),
+        (residual(names=["memory"]), "setting that the kind 'residual' doesn't know: .*names"),
+        (
+            {"kind": "features", "hidden_size": 5},
+            "setting that the kind 'features' doesn't know: .*hidden_size",
+        ),
+    ],
+)
+def test_illegal_settings_of_a_reader_are_named(reader: dict[str, object], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        RetrieverAdapter(AdapterConfig(embedding_dim=DIM, reader=reader))
+
+
 # -------------------------------------------------------------------- files
 
 
-@pytest.mark.parametrize("config", [{}, {"linear_skip": True, "num_classes": 4, "query_map": True}])
+@pytest.mark.parametrize("config", [{}, {"scoring": "product", "num_classes": 4, "query_map": True}])
 def test_adapter_survives_its_folder(config: dict[str, object], tmp_path: Path) -> None:
     adapter = make(lambda_=0.25, temperature=1.5, fit={"queries": 7}, **config)
     adapter.save_pretrained(tmp_path / "a" / "b")
@@ -334,16 +368,16 @@ def test_damaged_weights_are_refused_by_file(size: int, tmp_path: Path) -> None:
     make().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ValueError, match=r"model\.safetensors lacks .* or is damaged"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         RetrieverAdapter.from_pretrained(tmp_path)
 
 
 def test_missing_weights_and_unknown_settings_are_named(tmp_path: Path) -> None:
     make().save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    del weights["readout.bias"]
+    del weights["reader.readout.bias"]
     save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"lacks the adapter weight 'readout\.bias'"):
+    with pytest.raises(ValueError, match=r"lacks the adapter weights reader\.readout\.bias"):
         RetrieverAdapter.from_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "depth": 2}))
