@@ -1,4 +1,4 @@
-"""Runs the `rrra` command in the tests' own process, and keeps what a user would see of it."""
+"""Runs the `rrra` command in the process of the tests and captures its output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rrra_hf.cli import main
 
 
 class Outcome(NamedTuple):
-    """What a user sees of a command."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -27,12 +27,12 @@ class Outcome(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What is said for people, without frames and line breaks."""
+        """The output without frames and line breaks."""
         return " ".join(re.sub(r"[│╭╮╰╯─]", " ", self.out + self.err).split())
 
 
 def rrra(*arguments: object, stdin: bytes = b"") -> Outcome:
-    """Run the command line in this process, neither of its outputs a terminal."""
+    """Run the command line in this process, with captured output."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["rrra", *map(str, arguments)])

@@ -1,4 +1,4 @@
-"""The demo in a real browser: both rankings, their probabilities, and nothing of a document but its text."""
+"""The page in a real browser: rankings, probabilities, and escaping of documents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from rrra_hf.app.page import EXCERPT_LENGTH, NO_ADAPTER, comparison_html
 from rrra_hf.retrieval import Retriever
 
 SPACE = Path(__file__).parents[2] / "examples" / "space"
-# What runs if it is taken for HTML, or for the JavaScript or Handlebars of Gradio's templates.
+# Code that would run if it were treated as HTML, or as JavaScript or Handlebars in Gradio's templates.
 HOSTILE = (
     "<script>window.harmed = 1</script><img src='x' onerror='window.harmed = 2'>"
     "${window.harmed = 3} {{value}} </p></li> files"
@@ -113,7 +113,7 @@ def moves(*places_before: int) -> list[str]:
 
 def test_moves_are_told_in_words() -> None:
     assert moves(1, 3, 2) == ["same place", "up 1", "down 1"]
-    # The fourth was not among the three that the other column shows.
+    # The fourth document isn't among the three in the other column.
     assert moves(4, 1, 40) == ["new, up 3", "down 1", "new, up 37"]
 
 
@@ -141,7 +141,7 @@ def test_what_to_install_is_told_where_gradio_is_missing(monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
-    """Chromium without a window, which reaches this machine alone."""
+    """Headless Chromium that can reach this machine only."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if missing:
         reason = f"no {' and no '.join(missing)}: apt-get install chromium chromium-driver"
@@ -160,7 +160,7 @@ def browser() -> Iterator[Chrome]:
 
 @pytest.fixture(scope="module")
 def contacted() -> Iterator[list[str]]:
-    """Names of other machines that this process looked up."""
+    """Host names other than this machine that the process looked up."""
     names: list[str] = []
     look_up = socket.getaddrinfo
 
@@ -176,7 +176,7 @@ def contacted() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def serve(contacted: list[str]) -> Iterator[Callable[[gr.Blocks], str]]:
-    """Serve demos on this machine, and return their addresses."""
+    """Serve pages on this machine and return their URLs."""
     served: list[gr.Blocks] = []
 
     def launch(demo: gr.Blocks) -> str:
@@ -206,7 +206,7 @@ def wait_for(browser: Chrome, selector: str) -> Any:
 
 
 def column(browser: Chrome, name: str) -> list[tuple[str, str, str]]:
-    """Return text, probability and move of each hit of a column, as they are seen."""
+    """Return the visible text, probability and move of each hit in a column."""
     hits = browser.find_elements(By.CSS_SELECTOR, f"section[aria-label='{name}'] .hit")
 
     def text(hit: Any, selector: str) -> str:
@@ -234,7 +234,7 @@ def test_a_query_shows_both_rankings_with_probabilities_and_moves(
     assert {"up", "down"} <= {move.split()[0] for move in said}
     left, right = browser.find_elements(By.CSS_SELECTOR, "section.ranking")
     assert left.rect["y"] == right.rect["y"] and left.rect["x"] + left.rect["width"] < right.rect["x"]
-    # Neither the process nor the page asked anyone else for anything.
+    # Neither the process nor the page contacted another host.
     assert contacted == []
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
@@ -295,7 +295,7 @@ def test_a_page_without_an_adapter_says_so(
     search(browser, QUERY)
     assert wait_for(browser, ".message").text == NO_ADAPTER
     assert len(column(browser, "Without adapter")) == len(CORPUS)
-    # The examples are the first words of documents, as none were given.
+    # No examples were given, so they are the first words of documents.
     assert browser.find_elements(By.XPATH, "//button[contains(., 'find a line of text in files')]")
 
 
@@ -311,7 +311,7 @@ def folder(retriever: Retriever, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Let SIGINT through, which a process that a shell started in the background ignores."""
+    """Handle SIGINT, which processes in the background of a shell ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""Commands that must succeed or fail in the usual way, and files to be spoilt."""
+"""Run commands that must succeed or fail, and write files to damage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:
 
 
 def fail(*arguments: object, stdin: bytes = b"") -> str:
-    """Run a command that must fail in the usual way, and return its message."""
+    """Run a command that must fail, and return its message."""
     failed = rrra(*arguments, stdin=stdin)
     assert (failed.status, failed.out) == (1, "")
     assert failed.err.startswith("error: ") and "Traceback" not in failed.err
@@ -28,7 +28,7 @@ def fail(*arguments: object, stdin: bytes = b"") -> str:
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder below a folder, hidden ones too, with the contents."""
+    """Return all files and folders below a folder, including hidden ones, with their contents."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -38,7 +38,7 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 def write_beir(
     folder: Path, documents: dict[str, str], queries: dict[str, str], qrels: dict[str, str]
 ) -> Path:
-    """Write a BEIR folder with the splits train, dev and test, all of the same judgements."""
+    """Write a BEIR folder with splits train, dev and test that share their judgements."""
     (folder / "qrels").mkdir(parents=True)
     for name, texts in (("corpus", documents), ("queries", queries)):
         lines = [json.dumps({"_id": key, "text": text}) + "\n" for key, text in texts.items()]

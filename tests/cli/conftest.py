@@ -1,4 +1,4 @@
-"""A world of folders that commands made, to be spoilt."""
+"""Folders written by commands, for tests to damage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bad_input import WORDS, succeed, write_beir
 
 @pytest.fixture(scope="module", autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """The command quietens transformers for its process, which here is that of all tests."""
+    """Undo the log level that the command sets for the whole process."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     yield
     transformers_logging.set_verbosity(verbosity)
@@ -25,14 +25,14 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The test works in a folder of its own."""
+    """Run the test in a temporary folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture(scope="module")
 def made(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `beir`, and what commands made of it: `pool`, `model`, `retriever`. To be copied."""
+    """A folder with `beir` and the results of commands: `pool`, `model` and `retriever`. Tests copy it."""
     folder = tmp_path_factory.mktemp("made")
     rng = np.random.default_rng(0)
     documents = {f"d{i}": " ".join(rng.choice(WORDS, 5, replace=False)) for i in range(20)}
@@ -47,7 +47,7 @@ def made(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(made: Path, tiny_bert: Path, here: Path) -> Path:
-    """A copy of it all, with the encoder as `encoder`, in the working directory."""
+    """A copy of these folders and the encoder, `encoder`, in the working directory."""
     shutil.copytree(made, here, dirs_exist_ok=True)
     shutil.copytree(tiny_bert, here / "encoder")
     return here

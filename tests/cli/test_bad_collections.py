@@ -1,4 +1,4 @@
-"""Bad collections, end to end: the message says what is wrong and where."""
+"""Bad collections, end to end: the error message names the file and the problem."""
 
 from __future__ import annotations
 

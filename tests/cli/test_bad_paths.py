@@ -1,4 +1,4 @@
-"""Paths and values that are not legal: the message says which, and nothing is half-written."""
+"""Invalid paths and values: the error message names them, and no partial output is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `rrra` command as people use it: what it prints, what it leaves, and how it fails."""
+"""The `rrra` command end to end: output, files, help and exit status."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRAIN = "--stage1-steps 3 --stage3-steps 2 --train-batch-size 8 --fit-steps 10 -
 
 
 def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:
-    """Run a command that must succeed and have nothing to complain of, and show no progress bar."""
+    """Run a command that must succeed without warnings or progress bars."""
     outcome = rrra(*arguments, stdin=stdin)
     assert (outcome.status, outcome.err) == (0, "")
     return outcome
@@ -39,7 +39,7 @@ def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:
 
 @pytest.fixture(scope="module", autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """The command quietens transformers for its process, which here is that of all tests."""
+    """Undo the log level that the command sets for the whole process."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     yield
     transformers_logging.set_verbosity(verbosity)
@@ -49,7 +49,7 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 documents, 60 queries of three words from theirs: train 36, test 14 (4 of them unseen), dev 10."""
+    """40 documents, and 60 queries with three of their words: train 36, test 14 (4 unseen), dev 10."""
     rng = np.random.default_rng(0)
     documents = [" ".join(rng.choice(TEXT.split(), 6, replace=False)) for _ in range(40)]
     queries = [" ".join(rng.choice(documents[i % 40].split(), 3, replace=False)) for i in range(60)]
@@ -68,7 +68,7 @@ def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands, each going on with what the one before made, put their results."""
+    """Folder for the results of commands, each of which uses those of the previous one."""
     return tmp_path_factory.mktemp("place")
 
 
@@ -292,7 +292,7 @@ def test_the_example_in_the_help_is_a_command_that_exists(name: str) -> None:
     assert commands[0].split()[1] == name
     for command in commands:
         _, subcommand, *arguments = shlex.split(command)
-        # Raises for an option that doesn't exist, a value that isn't legal, and whatever is missing.
+        # Raises for an unknown option, an invalid value or a missing argument.
         COMMANDS[subcommand].make_context(subcommand, arguments)
 
 
@@ -452,7 +452,7 @@ def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path) -> None:
     assert max(result["loaders"].values()) < 1e-5
     hits = succeed("search", tmp_path / "demo/retriever", "join two paths", "--json").json[0]["hits"]
     assert len(hits) == 10
-    # Again, for people: from the collection and the run that are there.
+    # Again without --json, with the collection and run from before.
     report = rrra("demo", "--out", tmp_path / "demo", "--model", tiny_bert, *options[:-1])
     assert report.status == 0, report.err
     for shown in ("Held-out queries", "Best by nDCG@10", "(reranked)", "probably relevant", "three loaders"):

@@ -1,4 +1,4 @@
-"""Damaged and foreign files, end to end, and full disks."""
+"""Damaged files, foreign files and full disks, end to end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_model_that_gives_nan_is_refused(world: Path) -> None:
         assert "The model gave NaN or infinite values for 20 of 20 texts" in fail(*command.split())
     assert snapshot(world) == before
     fail("mine", "beir", "--model", "encoder", "--out", "out", "--cache-dir", "cache")
-    # A lock is no data: it stays until the cache is complete.
+    # The lock file stays until the cache is complete.
     assert {path.suffix for path in (world / "cache").rglob("*") if path.is_file()} <= {".lock"}
 
 
@@ -91,7 +91,7 @@ def test_truncated_weights_are_named(world: Path, folder: str, kept: float) -> N
         for folder in USES
         for file in ("config.json", "modules.json", "tokenizer.json")
         for damage in DAMAGE
-        # A retriever's list of modules is read by sentence-transformers alone.
+        # Only sentence-transformers reads the list of modules of a retriever.
         if (folder, file, damage) != ("retriever", "modules.json", "a list")
     ],
 )
@@ -157,7 +157,7 @@ def test_damaged_cache_is_noticed_and_made_again(world: Path) -> None:
 
 
 def full_disk(owner: object, name: str, monkeypatch: pytest.MonkeyPatch, path_at: int | None) -> None:
-    """Let a writer write the beginning of its file, and then fail."""
+    """Make a writer fail after the beginning of its file."""
 
     def write(*arguments: Any, **_: Any) -> None:
         if path_at is not None:
@@ -228,7 +228,7 @@ def test_full_disk_leaves_no_half_cache_and_the_next_run_ends_well(
         full_disk(sys.modules["pyarrow"].RecordBatchFileWriter, "write_batch", patch, None)
         assert "No space left on device" in fail(*command, "out")
     assert not (world / "out").exists()
-    # A lock is no data: it stays until the cache is complete.
+    # The lock file stays until the cache is complete.
     assert {path.suffix for path in (world / "cache").rglob("*") if path.is_file()} <= {".lock"}
     succeed(*command, "out")
     assert CandidatePool.load("out").candidate_ids == CandidatePool.load("pool").candidate_ids

@@ -49,7 +49,7 @@ class TestDetection:
         assert quality.precision_at_5_percent == 3 / 10
 
     def test_precision_among_equals_is_the_expectation_over_their_orders(self):
-        # The best 5 of 100: 2 that stand out, 1 of them hidden, and 3 of the 8 equals, 2 of them hidden.
+        # The top 5 of 100 pairs: 2 distinct ones (1 hidden) and 3 of 8 with equal scores (2 hidden).
         scores = np.zeros((1, 100))
         scores[0, :10] = [3, 2, *[1] * 8]
         hidden = np.zeros((1, 100), dtype=bool)

@@ -18,7 +18,7 @@ QUALITIES = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), min_size
         ([-1.0, 2.0, 3.0], 4 / 8),  # |sum| 6, 4, 4, 2 and their mirrors; seen: 4
         ([1.0, 2.0, -3.0], 8 / 8),  # the sum seen is 0
         ([1.0, -2.0, 3.0], 6 / 8),  # seen: 2; 0 is not as far
-        ([0.1, 0.2, -0.3], 8 / 8),  # 0 on paper, 6e-17 in floating point
+        ([0.1, 0.2, -0.3], 8 / 8),  # 0 in exact arithmetic, 6e-17 in floating point
         ([5.0], 1.0),
         ([0.0, 0.0, 5.0, 5.0], 2 / 4),
     ],
@@ -29,7 +29,7 @@ def test_few_queries_are_tested_exactly(differences, expected):
 
 @pytest.mark.parametrize("scale", [0.1, 0.3, 0.7, 1 / 3])
 def test_sums_equal_on_paper_count_as_equal(scale):
-    # 2 + 3 - 1 = 4 = 1 + 2 + 4 - 3, in any unit; in floating point the scaled sums differ by rounding.
+    # 2 + 3 - 1 = 4 = 1 + 2 + 4 - 3 at any scale, but the scaled sums differ by rounding.
     for differences in ([-1.0, 2.0, 3.0], [1.0, 2.0, -3.0, 4.0], [-7.0, 3.0, 6.0, 2.0, 5.0]):
         expected = randomisation_test(np.array(differences))
         assert randomisation_test(scale * np.array(differences)) == expected

@@ -1,4 +1,4 @@
-"""Integrations are loaded by those who ask for them, who are told what to install."""
+"""Integrations are imported on demand, and name the package to install if it is missing."""
 
 from __future__ import annotations
 

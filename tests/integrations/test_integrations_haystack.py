@@ -1,4 +1,4 @@
-"""Haystack's components give what the retriever gives, and a pipeline of them survives being saved."""
+"""Haystack components return the results of the retriever, and their pipelines can be saved."""
 
 from __future__ import annotations
 

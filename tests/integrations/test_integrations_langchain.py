@@ -1,4 +1,4 @@
-"""LangChain's interfaces give what the retriever gives."""
+"""LangChain classes return the results of the retriever."""
 
 from __future__ import annotations
 

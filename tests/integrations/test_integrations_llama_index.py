@@ -1,4 +1,4 @@
-"""LlamaIndex's interfaces give what the retriever gives, also inside a query engine."""
+"""LlamaIndex classes return the results of the retriever, also in a query engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MTEB measures of our search model what we measure of the retriever."""
+"""MTEB reports the same figures for the search model as our own evaluation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEPTH = 15
 
 
 class InMemoryTask(AbsTaskRetrieval):
-    """A retrieval task over a collection at hand; a reranking task if it names the candidates."""
+    """A retrieval task over a collection in memory, or a reranking task if it has candidates."""
 
     metadata = mteb.TaskMetadata(
         name="InMemory",
@@ -67,7 +67,7 @@ class InMemoryTask(AbsTaskRetrieval):
 
 
 def assert_measured(model: RRRASearchModel, task: InMemoryTask, expected: RankingQuality) -> None:
-    """Check the figures in MTEB's result and, to 1e-6, each query's that they are made of."""
+    """Check the figures in MTEB's result, and those of each query to 1e-6."""
     result = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
     (scores,) = result.task_results[0].scores["test"]
     for name, theirs in MEASURES.items():
@@ -95,7 +95,7 @@ def collection() -> Collection:
 def test_figures_equal_those_of_our_own_evaluation(
     retriever: Retriever, collection: Collection, rerank: bool
 ) -> None:
-    # The corpus is deeper than what is reranked: below, hits have cosines for scores.
+    # The corpus is larger than the reranking depth. Hits below it have cosines as scores.
     quality = evaluate(retriever.index(collection), collection, list(MEASURES), depth=DEPTH).quality
     model = RRRASearchModel(retriever, rerank=rerank, depth=DEPTH)
     assert_measured(model, InMemoryTask(collection), quality["adapter" if rerank else "encoder"])

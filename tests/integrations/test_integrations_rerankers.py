@@ -1,4 +1,4 @@
-"""The ranker for the `rerankers` package gives what the retriever gives."""
+"""The ranker for the `rerankers` package returns the results of the retriever."""
 
 from __future__ import annotations
 

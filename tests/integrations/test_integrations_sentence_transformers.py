@@ -1,4 +1,4 @@
-"""The evaluators of sentence-transformers measure what the retriever does."""
+"""Evaluators of sentence-transformers measure the results of the retriever."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def samples(collection: Collection) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def figures(retriever: Retriever, samples: list[dict[str, object]]) -> dict[str, float]:
-    """What `Retriever.rank` makes of the samples."""
+    """Figures for the rankings of `Retriever.rank`."""
     rankings = {}
     for number, sample in enumerate(samples):
         ranked = retriever.rank(sample["query"], [*sample["positive"], *sample["negative"]])

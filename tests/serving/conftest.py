@@ -1,4 +1,4 @@
-"""What tests of serving share."""
+"""Fixtures of the serving tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from running import CORPUS, Server, started
 
 @pytest.fixture(scope="module")
 def folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A retriever on disk, whose adapter changes the ranking."""
+    """A saved retriever with an adapter that changes the ranking."""
     torch.manual_seed(0)
     model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5})
     with torch.no_grad():

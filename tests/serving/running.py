@@ -1,4 +1,4 @@
-"""A server in a process of its own, and what is asked of it."""
+"""Starts servers in other processes and sends them requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CORPUS = {
 QUERIES = [f"how do i {a} {b}" for a in WORDS[:4] for b in WORDS[3:]]
 
 
-# A server whose searches for `slow` take a second and whose documents `broken` can't be ranked.
+# A server where searches for `slow` take a second and ranking the document `broken` fails.
 SCRIPT = """
 import sys, time
 from rrra_hf.retrieval import Retriever
@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 
 
 class Server:
-    """A process that serves; its first line tells the port."""
+    """A server process. Its first line of output has the port."""
 
     def __init__(self, *command: object):
         environment = {
@@ -110,7 +110,7 @@ class Server:
 
 @contextmanager
 def started(folder: Path) -> Iterator[tuple[Server, Server]]:
-    """Start a server with small limits and slow queries, and one that the command line started."""
+    """Start a server with small limits and slow queries, and one from the command line."""
     script = folder.parent / "server.py"
     script.write_text(SCRIPT)
     command = ("from rrra_hf.cli import main; main()", "serve", folder, "--port", 0, "--limit", "top_k=7")
@@ -124,7 +124,7 @@ def started(folder: Path) -> Iterator[tuple[Server, Server]]:
 
 
 def assert_same_hits(found: list[list[dict]], expected: list[list[Any]]) -> None:
-    """Equal up to the rounding that the batch of a query decides: of equal documents, either may be first."""
+    """Check that hits are equal up to rounding, which may swap documents with equal scores."""
     assert len(found) == len(expected)
     for hits, wanted in zip(found, expected, strict=True):
         assert [list(hit) for hit in hits] == [list(hit) for hit in wanted]

@@ -1,4 +1,4 @@
-"""Jobs that wait are done together."""
+"""Batching of waiting jobs."""
 
 from __future__ import annotations
 

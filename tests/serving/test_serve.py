@@ -1,4 +1,4 @@
-"""A real server answers as the retriever does, refuses by the right status, and stops in peace."""
+"""A real server returns the results of the retriever, counts requests and shuts down cleanly."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_requests_at_once_get_the_answers_of_requests_alone(
     servers: tuple[Server, Server], retriever: Retriever
 ) -> None:
     embeddings = encode(retriever.encoder, QUERIES, task="query")
-    # The second server gives seven hits at most, also by default.
+    # The second server returns at most seven hits, also by default.
     options = [{}, {"top_k": 3, "probabilities": True}, {"rerank": False, "top_k": 5}]
     bodies, expected = [], []
     for number, query in enumerate(QUERIES * 3):
@@ -150,11 +150,11 @@ def assert_sigterm_is_heeded(slow: Server, fast: Server) -> None:
         assert running.result().status == 200
         for loader in loaders:
             loader.result()
-    # Before the end, every request got its answer; afterwards, none gets a connection.
+    # All requests before the shutdown were answered. Afterwards, connections are refused.
     assert len(statuses) > 8
     assert set(statuses) == {200}
     for server in (slow, fast):
         with pytest.raises(ConnectionRefusedError):
             server.ask("GET", "/healthz")
-        # A failure is logged; stopping is none.
+        # Only the failed request is logged as an error, not the shutdown.
         assert server.process.communicate()[1].count("Traceback") == (1 if server is slow else 0)

@@ -1,4 +1,4 @@
-"""A server refuses by the right status, and starts only with what it can serve."""
+"""Error responses have the right status, and a server needs an index to start."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_large_bodies_are_refused(server: Server) -> None:
         assert answer.problems == [(None, "The body must be at most 20000 bytes.")]
     chunks = server.post("/search", (b" " * 5000 for _ in range(5)))
     assert chunks.status == 413
-    # What says that it is huge is refused before it is sent.
+    # A huge Content-Length is refused before the body is sent.
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
@@ -126,14 +126,14 @@ def test_slow_bodies_are_refused(server: Server) -> None:
 
 
 def test_slow_work_and_too_much_of_it_is_refused(server: Server) -> None:
-    # One is worked on for a second, two wait (each for another reason not to be done with the first).
+    # One request runs for a second, and two wait. Different options keep them out of its batch.
     bodies = [{"queries": "slow", "top_k": top_k} for top_k in (1, 2, 3, 4)]
     with ThreadPoolExecutor(4) as pool:
         futures = []
         for body in bodies:
             futures.append(pool.submit(server.post, "/search", body))
             time.sleep(0.15)
-        # What needs no thread is answered meanwhile.
+        # Requests that need no thread are answered meanwhile.
         assert server.ask("GET", "/healthz").status == 200
         answers = [future.result() for future in futures]
     assert [answer.status for answer in answers] == [200, 504, 504, 503]
