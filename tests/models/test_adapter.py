@@ -381,5 +381,7 @@ def test_missing_weights_and_unknown_settings_are_named(tmp_path: Path) -> None:
         RetrieverAdapter.from_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "depth": 2}))
-    with pytest.raises(ValueError, match=r"Unknown adapter settings \['depth'\]"):
+    with pytest.raises(
+        ValueError, match=r"config\.json of .* can't be used: Unknown adapter settings \['depth'\]"
+    ):
         RetrieverAdapter.from_pretrained(tmp_path)

@@ -14,22 +14,23 @@ from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection
 
 
-def test_every_loader_opens_a_model_with_evidence(
+def test_every_loader_opens_a_model_that_reads_features(
     feature_model: RRRAModel, feature_collection: Collection, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     feature_model.save_pretrained(folder)
-    assert (folder / "evidence_rrra.py").exists()
+    for name in ("reader", "residual", "features", "memory", "heads"):
+        assert (folder / f"{name}_rrra.py").exists()
     expected = feature_model.to_sentence_transformer()
-    texts_ = feature_collection.document_texts[:5]
+    texts = feature_collection.document_texts[:5]
     loaded = RRRAModel.from_pretrained(folder).eval(), AutoModel.from_pretrained(folder).eval()
     encoders = [
         *(m.to_sentence_transformer() for m in loaded),
         SentenceTransformer(str(folder), device="cpu"),
     ]
     for encoder in encoders:
-        assert_allclose(encoder.encode_query(texts_), expected.encode_query(texts_), atol=1e-5)
-        assert_allclose(encoder.encode_document(texts_), expected.encode_document(texts_), atol=1e-5)
+        assert_allclose(encoder.encode_query(texts), expected.encode_query(texts), atol=1e-5)
+        assert_allclose(encoder.encode_document(texts), expected.encode_document(texts), atol=1e-5)
     for other in (*loaded, encoders[-1][0].model):
         assert isinstance(other, RRRAModel)
         for name, value in feature_model.adapter.state_dict().items():

@@ -328,8 +328,8 @@ class RetrieverAdapter(nn.Module):
         prefix = "" if model_type == MODEL_TYPE else "adapter."
         try:
             adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{CONFIG_NAME} of {name_or_path} is no adapter's: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{CONFIG_NAME} of {name_or_path} can't be used: {error}") from error
         with checked_downloads(config_path.parent, str(name_or_path)):
             weights = _read_weights(name_or_path, prefix, hub)
         missing = sorted(adapter.state_dict().keys() - weights.keys())

@@ -57,7 +57,8 @@ class FeatureReader(nn.Module):
         super().__init__()
         unknown = sorted(set(names) - FEATURES.keys())
         if unknown or not names:
-            raise ValueError(f"features must be among {', '.join(FEATURES)}; got {', '.join(names) or None}.")
+            got = ", ".join(unknown) or None
+            raise ValueError(f"features must be among {', '.join(FEATURES)}; got {got}.")
         if any(name in OF_WORDS for name in names) != (vocabulary > 0):
             raise ValueError(f"vocabulary must be positive with words and 0 without, got {vocabulary}.")
         self.names = list(names)
