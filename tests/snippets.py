@@ -36,7 +36,7 @@ def python_blocks(path: Path) -> list[str]:
 
 def make_fits_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit adapters in a few steps: the usual ones are for thousands of queries."""
-    monkeypatch.setattr("rrra_hf.fitting.features.RANKING_STEPS", 20)
+    monkeypatch.setattr("rrra_hf.fitting.heads.RANKING_STEPS", 20)
     monkeypatch.setattr("rrra_hf.fitting.maps.STEPS", 20)
     monkeypatch.setattr("rrra_hf.fitting.maps.STOPS", (20,))
 
