@@ -120,7 +120,7 @@ def test_adapter_weights_that_do_not_fit_their_config_are_refused(here: Path) ->
     with pytest.raises(ValueError, match=r"(?s)weights of adapter don't fit its config: .*size mismatch"):
         RetrieverAdapter.from_pretrained("adapter")
     config.write_text('{"model_type": "rrra_adapter"}')
-    with pytest.raises(ValueError, match=r"config\.json of adapter is no adapter's: .*embedding_dim"):
+    with pytest.raises(ValueError, match=r"config\.json of adapter can't be used: .*embedding_dim"):
         RetrieverAdapter.from_pretrained("adapter")
 
 
