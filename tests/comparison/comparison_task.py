@@ -7,10 +7,10 @@ from datasets import Dataset
 
 from rrra_hf.comparison import CompareArguments, Queries, Task, choose_methods, make_tables
 from rrra_hf.data import Collection
-from rrra_hf.fitting import FitArguments
+from rrra_hf.fitting import ResidualFitArguments
 from tiny import WORDS
 
-FIT = FitArguments(max_steps=20, eval_steps=10, hidden_size=8, depth=20, batch_size=16)
+FIT = ResidualFitArguments(max_steps=20, eval_steps=10, hidden_size=8, depth=20, batch_size=16)
 
 
 QUICK = CompareArguments(seeds=2, fit=FIT, steps=5, batch_size=8, num_negatives=2, folds=2)

@@ -12,7 +12,7 @@ import pytest
 
 from comparison_task import FIT, QUICK, make_task, systems
 from rrra_hf.comparison import Cell, Method, Result, run_cells
-from rrra_hf.comparison.ranking import EXPONENTIAL, MEASURES
+from rrra_hf.comparison.measures import RANKING_MEASURES
 
 
 def counted(name, runs, fails=()):
@@ -22,7 +22,7 @@ def counted(name, runs, fails=()):
         runs.append((name, trial.seed))
         if (name, trial.seed) in fails:
             raise KeyboardInterrupt
-        columns = {measure: np.full(40, 0.5) for measure in (*MEASURES, EXPONENTIAL)}
+        columns = {measure: np.full(40, 0.5) for measure in RANKING_MEASURES}
         rows = pa.table({"query_id": trial.task.test.ids, "seen": trial.task.seen, **columns})
         return Result({"nDCG@10": 0.5}, rows, 0.1, 1.0)
 

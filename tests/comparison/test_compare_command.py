@@ -15,7 +15,7 @@ from rrra_hf.comparison import methods_of, prepare
 def test_the_command_compares_and_resumes(folder, tiny_bert, tmp_path):
     out = tmp_path / "out"
     options = ["--model", tiny_bert, "--seeds", 2, "--fit-steps", 5, "--out", out]
-    arguments = [folder, "--methods", "encoder, query-map,adapter,bm25", *options]
+    arguments = [folder, "--methods", "encoder, query-map,residual,bm25", *options]
     outcome = rrra("compare", *arguments, "--markdown", tmp_path / "docs" / "results.md")
     assert outcome.status == 0, outcome.message
     assert "query-map" in outcome.out and "report:" in outcome.out
@@ -31,7 +31,7 @@ def test_the_command_compares_and_resumes(folder, tiny_bert, tmp_path):
     assert [row["method"] for row in again.json["tables"][0]["rows"]] == [
         "encoder",
         "query-map",
-        "adapter",
+        "residual",
         "bm25",
     ]
     assert written == {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*.json")}
@@ -60,8 +60,8 @@ def test_the_command_detects_and_trains_strategies(folder, tiny_bert, tmp_path):
     )
     assert outcome.status == 0, outcome.message
     tables = {table["table"]: table for table in outcome.json["tables"]}
-    assert set(tables) == {"training", "systems", "detection"}
-    assert tables["training"]["reference"] == "in-batch"
+    assert set(tables) == {"strategies", "systems", "detection"}
+    assert tables["strategies"]["reference"] == "in-batch"
     assert tables["detection"]["protocol"] == "injected"
 
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rrra_hf.comparison.gradients import gradients_by_rank
 
 from comparison_task import QUICK
 from rrra_hf.comparison import Trial, choose_methods, methods_of, run_cells
 from rrra_hf.comparison.strategies import STRATEGIES
-from rrra_hf.comparison.train_maps import drawn_batches
+from rrra_hf.comparison.strategies.train_maps import drawn_batches
 from rrra_hf.comparison.truth import ground_truth
 
 
@@ -57,8 +56,8 @@ def test_no_batch_holds_a_labelled_document_among_anothers_negatives(trial, name
 
 def test_every_strategy_trains_and_is_measured(task, store):
     arguments = replace(QUICK, seeds=1)
-    results = run_cells([task], choose_methods("training", None, arguments), arguments, store)
-    assert len(results) == len(methods_of("training")) - 1  # all but what needs a cross-encoder
+    results = run_cells([task], choose_methods("strategies", None, arguments), arguments, store)
+    assert len(results) == len(methods_of("strategies")) - 1  # all but what needs a cross-encoder
     assert len({result.figures["nDCG@10"] for result in results.values()}) > 3
     assert {result.rows.num_rows for result in results.values()} == {40}
 
@@ -76,18 +75,8 @@ def test_the_oracle_never_draws_a_false_negative(trial):
 def test_strategies_train_the_encoder_itself(words, store, train):
     arguments = replace(QUICK, seeds=1, train=train, steps=2, learning_rate=1e-2)
     names = ["in-batch", "top-k", "rrra", "ccr", "gist"]
-    results = run_cells([words], choose_methods("training", names, arguments), arguments, store)
+    results = run_cells([words], choose_methods("strategies", names, arguments), arguments, store)
     assert {result.rows.num_rows for result in results.values()} == {12}
     without = replace(words, name="without", encoder_name=None)
     with pytest.raises(ValueError, match="encoder must be given for without to be trained"):
-        run_cells([without], choose_methods("training", ["in-batch"], arguments), arguments, store)
-
-
-def test_gradients_stay_within_a_strategys_ranks_and_off_what_the_oracle_drops(trial, monkeypatch):
-    monkeypatch.setattr("rrra_hf.comparison.gradients.DRAWS", 200)
-    by_rank, share = gradients_by_rank(trial, STRATEGIES["rank-window"])
-    assert (by_rank[:10] == 0).all() and by_rank[10:].any()
-    by_rank, share = gradients_by_rank(trial, STRATEGIES["oracle"])
-    assert share == 0.0 and by_rank.sum() > 0
-    _, share = gradients_by_rank(trial, STRATEGIES["top-k"])
-    assert 0 < share < 1
+        run_cells([without], choose_methods("strategies", ["in-batch"], arguments), arguments, store)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from comparison_task import DIM, DOCUMENTS, QUICK, systems
-from rrra_hf import AdapterConfig
 from rrra_hf.comparison import (
     Cell,
     CompareArguments,
@@ -20,9 +19,17 @@ from rrra_hf.comparison import (
     register,
     run_cells,
 )
-from rrra_hf.comparison.ablations import NoResidual, RandomStart, without_readout
-from rrra_hf.comparison.ranking import EXPONENTIAL, searcher
-from rrra_hf.comparison.systems import _fused, cross_encoder_scores
+from rrra_hf.comparison.cross_encoder import cross_encoder_scores
+from rrra_hf.comparison.measures import EXPONENTIAL_NDCG
+from rrra_hf.comparison.ranking import searcher
+from rrra_hf.comparison.residual_variants import (
+    NoResidual,
+    RandomStart,
+    WithoutCosAC,
+    WithoutCosQA,
+    WithoutCosQC,
+)
+from rrra_hf.comparison.systems.words import fuse
 
 # -------------------------------------------------------------------- methods
 
@@ -117,7 +124,7 @@ def test_an_encoders_figures_are_those_of_an_exact_search(task, store):
     first = [rows[0] in positives for rows, positives in zip(order, task.test.positives, strict=True)]
     assert result.rows["R@1"].to_numpy().tolist() == list(map(float, first))
     discounts = 1 / np.log2(np.arange(2, 12))
-    for gain, name in ((1.0, "nDCG@10"), (2.0, EXPONENTIAL)):  # of grade 1; 2 and 3 of grade 2
+    for gain, name in ((1.0, "nDCG@10"), (2.0, EXPONENTIAL_NDCG)):  # of grade 1; 2 and 3 of grade 2
         gains = np.zeros((40, DOCUMENTS))
         for row, (two, one) in enumerate(task.test.positives):
             gains[row, two], gains[row, one] = (2.0, 1.0) if gain == 1.0 else (3.0, 1.0)
@@ -128,10 +135,10 @@ def test_an_encoders_figures_are_those_of_an_exact_search(task, store):
 
 def test_reciprocal_ranks_are_summed():
     first, second = np.array([[1, 2, 3]]), np.array([[3, 9, 1]])
-    assert _fused(first, second, 0.0).tolist() == [[1, 2, 3]]
+    assert fuse(first, second, 0.0).tolist() == [[1, 2, 3]]
     # 1: 1/61 + 1/63; 3: 1/63 + 1/61; the tie goes to the one met first
-    assert _fused(first, second, 1.0).tolist() == [[1, 3, 2]]
-    assert _fused(first, second, 2.0).tolist() == [[3, 1, 9]]
+    assert fuse(first, second, 1.0).tolist() == [[1, 3, 2]]
+    assert fuse(first, second, 2.0).tolist() == [[3, 1, 9]]
 
 
 def test_a_search_reranks_with_an_adapter_and_maps(task):
@@ -157,7 +164,7 @@ def test_a_cross_encoder_reranks_by_its_scores(words, store, cross_encoder):
 def test_a_cross_encoder_and_a_guide_detect_and_denoise(words, store, cross_encoder, tiny_bert):
     arguments = replace(QUICK, seeds=1, cross_encoder=str(cross_encoder), guide=str(tiny_bert))
     methods = choose_methods("detection", ["similarity", "guide", "cross-encoder"], arguments)
-    methods += choose_methods("training", ["rocketqa"], arguments)
+    methods += choose_methods("strategies", ["rocketqa"], arguments)
     similarity, guide, crossed, denoised = run_cells([words], methods, arguments, store).values()
     # The guide is the encoder itself here.
     assert guide.figures["average precision"] == pytest.approx(similarity.figures["average precision"])
@@ -168,39 +175,39 @@ def test_a_cross_encoder_and_a_guide_detect_and_denoise(words, store, cross_enco
 # -------------------------------------------------------------------- ablations
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_readout_left_out_stays_out(place):
-    adapter = without_readout(place)(AdapterConfig(embedding_dim=DIM, hidden_size=4))
-    optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.1)
+@pytest.mark.parametrize(("place", "variant"), enumerate([WithoutCosQA, WithoutCosAC, WithoutCosQC]))
+def test_a_readout_left_out_stays_out(place, variant):
+    reader = variant(DIM, 0.05, hidden_size=4)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=0.1)
     q, c = torch.randn(2, 6, DIM)
     for _ in range(3):
         optimizer.zero_grad()
-        adapter(q, c).logits.sum().backward()
+        reader(q, c).sum().backward()
         optimizer.step()
-    assert (adapter.readout.weight[:, place] == 0).all()
-    assert (adapter.readout.weight[:, [i for i in range(3) if i != place]] != 0).any()
+    assert (reader.readout.weight[:, place] == 0).all()
+    assert (reader.readout.weight[:, [i for i in range(3) if i != place]] != 0).any()
 
 
 def test_variants_start_elsewhere():
     q, c = torch.nn.functional.normalize(torch.randn(2, 6, DIM), dim=-1)
-    config = AdapterConfig(embedding_dim=DIM, hidden_size=4)
-    cosines = (q * c).sum(-1) / config.tau
-    assert not torch.allclose(RandomStart(config)(q, c).logits, cosines, atol=1e-3)
+    tau = 0.05
+    cosines = (q * c).sum(-1) / tau
+    assert not torch.allclose(RandomStart(DIM, tau, hidden_size=4)(q, c), cosines, atol=1e-3)
     torch.manual_seed(0)
-    residual = RandomStart(config)
+    residual = RandomStart(DIM, tau, hidden_size=4)
     torch.manual_seed(0)
-    bare = NoResidual(config)
-    a = residual(q, c).adapted - c
-    expected = torch.nn.functional.cosine_similarity(q, a, dim=-1) / config.tau
-    torch.testing.assert_close(bare(q, c).logits, expected, rtol=1e-4, atol=1e-4)
+    bare = NoResidual(DIM, tau, hidden_size=4)
+    a = residual.adapt(q, c).adapted - c
+    expected = torch.nn.functional.cosine_similarity(q, a, dim=-1) / tau
+    torch.testing.assert_close(bare(q, c), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_ablations_stand_beside_the_full_adapter(task, store):
     arguments = replace(QUICK, seeds=1)
     results = run_cells([task], choose_methods("ablations", None, arguments), arguments, store)
-    (adapter,) = run_cells([task], systems("adapter"), arguments, store).values()
-    full = results[Cell("ablations", "made", "full", 0)]
+    (adapter,) = run_cells([task], systems("residual"), arguments, store).values()
+    full = results[Cell("ablations", "made", "residual", 0)]
     assert full.rows.equals(adapter.rows)
     (table,) = make_tables(results)
-    assert table["reference"] == "full" and len(table["rows"]) == len(methods_of("ablations"))
+    assert table["reference"] == "residual" and len(table["rows"]) == len(methods_of("ablations"))

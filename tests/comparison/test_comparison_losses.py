@@ -14,11 +14,11 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from sentence_transformers.util import cos_sim, dot_score
 from torch import Tensor
 
-from rrra_hf.comparison.losses import CCRLoss, CorrectAndWeightLoss, DebiasedContrastiveLoss
+from rrra_hf.comparison.losses import CCRLoss, DebiasedContrastiveLoss
 from rrra_hf.losses import in_batch
 
 BATCH, NEGATIVES, DIM = 5, 3, 8
-LOSSES = [CCRLoss, CorrectAndWeightLoss, DebiasedContrastiveLoss]
+LOSSES = [CCRLoss, DebiasedContrastiveLoss]
 
 
 def make_embeddings(columns: int = 2 + NEGATIVES) -> list[Tensor]:
@@ -47,7 +47,6 @@ def on_the_plane(cosines: list[list[float]]) -> list[Tensor]:
     ("make", "off"),
     [
         (CCRLoss, {"beta": 0}),
-        (CorrectAndWeightLoss, {"tau_plus": 0, "gamma": 0}),
         (DebiasedContrastiveLoss, {"tau_plus": 0}),
     ],
 )
@@ -128,74 +127,6 @@ def test_the_larger_the_share_the_smaller_the_debiased_loss() -> None:
     assert len(set(values)) == 4
 
 
-@pytest.mark.parametrize("tau_plus", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("scale", [1.0, 20.0])
-def test_without_weights_correct_and_weight_is_the_debiased_loss(tau_plus: float, scale: float) -> None:
-    model: Any = None
-    embeddings = make_embeddings()
-    torch.testing.assert_close(
-        loss_and_gradients(CorrectAndWeightLoss(model, tau_plus=tau_plus, gamma=0, scale=scale), embeddings),
-        loss_and_gradients(DebiasedContrastiveLoss(model, tau_plus=tau_plus, scale=scale), embeddings),
-    )
-
-
-def test_correct_and_weight_of_one_query_by_hand() -> None:
-    # Scale 2, positive .6, negatives .5 and -.3. Margins .2 and 1.8: their sigmoids .549834 and .858149,
-    # squared .302317 and .736420, divided by their mean .519368: weights .582087 and 1.417913.
-    model: Any = None
-    positive, near, far = (torch.tensor(2 * cosine).exp().item() for cosine in (0.6, 0.5, -0.3))
-    negatives = (0.582087 * near + 1.417913 * far - 2 * 0.1 * positive) / 0.9
-    loss = CorrectAndWeightLoss(model, tau_plus=0.1, gamma=2.0, scale=2.0)
-    value = loss.compute_loss_from_embeddings(on_the_plane([[0.6, 0.5, -0.3]]), None)
-    assert value.item() == pytest.approx(torch.tensor(1 + negatives / positive).log().item(), rel=1e-5)
-
-
-def test_correct_and_weight_presses_less_on_the_near_negative_and_more_on_the_far_one() -> None:
-    model: Any = None
-
-    def presses(gamma: float) -> list[float]:
-        embeddings = [e.requires_grad_() for e in on_the_plane([[0.6, 0.7, -0.3]])]
-        loss = CorrectAndWeightLoss(model, tau_plus=0.0, gamma=gamma, scale=2.0)
-        _, (_, _, near, far) = loss_and_gradients(loss, embeddings)
-        return [near.norm().item(), far.norm().item()]
-
-    (near_0, far_0), (near_1, far_1), (near_2, far_2) = presses(0), presses(1), presses(2)
-    assert near_0 > near_1 > near_2
-    assert far_0 < far_1 < far_2
-
-
-def test_correct_and_weight_gives_equal_negatives_equal_weights() -> None:
-    model: Any = None
-    embeddings = on_the_plane([[0.6, 0.5, 0.5]])
-    values = [
-        CorrectAndWeightLoss(model, gamma=gamma).compute_loss_from_embeddings(embeddings, None)
-        for gamma in (0.0, 3.0)
-    ]
-    torch.testing.assert_close(*values)
-
-
-def test_correct_and_weight_takes_no_gradient_through_its_weights() -> None:
-    # With its weights held, the loss is a softmax of logits with constants added.
-    model: Any = None
-    queries, *columns = make_embeddings()
-    logits = cos_sim(queries, torch.cat(columns)) * 2
-    odds = (logits.diagonal()[:, None] - logits).detach().sigmoid() ** 1.5
-    others = ~torch.eye(*logits.shape, dtype=torch.bool)
-    weights = torch.where(others, odds / odds[others].view(BATCH, -1).mean(1, keepdim=True), 1.0)
-    value = ((weights * logits.exp()).sum(1).log() - logits.diagonal()).mean()
-    expected = value, torch.autograd.grad(value, [queries, *columns])
-    loss = CorrectAndWeightLoss(model, tau_plus=0, gamma=1.5, scale=2.0)
-    torch.testing.assert_close(loss_and_gradients(loss, [queries, *columns]), expected)
-
-
-def test_correct_and_weight_is_finite_where_a_certain_false_negative_has_no_weight_left() -> None:
-    # The largest logit has weight 0: a shift by it alone would leave log(0).
-    embeddings = [e.requires_grad_() for e in on_the_plane([[-0.5, 1.0, -1.0]])]
-    value, gradients = loss_and_gradients(CorrectAndWeightLoss(None, gamma=4.0, scale=1000.0), embeddings)  # type: ignore[arg-type]
-    assert value.isfinite()
-    assert all(gradient.isfinite().all() for gradient in gradients)
-
-
 @pytest.mark.parametrize("make", LOSSES)
 @pytest.mark.parametrize("scale", [0.01, 20.0, 1000.0])
 @pytest.mark.parametrize("cosines", [[[1.0, -1.0, -1.0]], [[-1.0, 1.0, 1.0]], [[1.0, 1.0, 1.0]], [[0.3]]])
@@ -244,22 +175,11 @@ def test_an_illegal_beta_is_refused(beta: float) -> None:
         CCRLoss(model, beta=beta)
 
 
-@pytest.mark.parametrize("make", [CorrectAndWeightLoss, DebiasedContrastiveLoss])
 @pytest.mark.parametrize("tau_plus", [-0.1, 1.0, float("nan")])
-def test_an_illegal_share_is_refused(make: Any, tau_plus: float) -> None:
-    with pytest.raises(ValueError, match="tau_plus must be at least 0 and below 1, got"):
-        make(None, tau_plus=tau_plus)
-
-
-@pytest.mark.parametrize("gamma", [-0.1, float("inf"), float("nan")])
-def test_an_illegal_strength_of_the_weights_is_refused(gamma: float) -> None:
+def test_an_illegal_share_is_refused(tau_plus: float) -> None:
     model: Any = None
-    with pytest.raises(ValueError, match="gamma must be at least 0 and finite, got"):
-        CorrectAndWeightLoss(model, gamma=gamma)
-
-
-def test_correct_and_weight_says_that_it_is_a_reconstruction() -> None:
-    assert "RECONSTRUCTION" in str(CorrectAndWeightLoss.__doc__).splitlines()[0]
+    with pytest.raises(ValueError, match="tau_plus must be at least 0 and below 1, got"):
+        DebiasedContrastiveLoss(model, tau_plus=tau_plus)
 
 
 def test_settings_for_the_model_card() -> None:
@@ -268,9 +188,6 @@ def test_settings_for_the_model_card() -> None:
     ccr, debiased = CCRLoss(model, beta=0.25), DebiasedContrastiveLoss(model)
     assert ccr.get_config_dict() == {"beta": 0.25, "scale": 1.0, **rest}
     assert debiased.get_config_dict() == {"tau_plus": 0.1, "scale": 20.0, **rest}
-    weighted = CorrectAndWeightLoss(model, gamma=0.5)
-    assert weighted.get_config_dict() == {"tau_plus": 0.1, "gamma": 0.5, "scale": 20.0, **rest}
-    assert "2601.04291" in weighted.citation
     assert "2401.00165" in ccr.citation
     assert "2007.00224" in debiased.citation
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rrra_hf.comparison import (
     hide_positives,
     inject_positives,
-    near_duplicate_embeddings,
     near_duplicate_texts,
     similarity_to_positive,
 )
@@ -61,20 +60,6 @@ class TestInjection:
                 set(rows.tolist()) & set(sources.tolist())
             )
 
-    @settings(deadline=None)
-    @given(st.floats(0, 1), st.integers(2, 50), st.integers(0, 9))
-    def test_duplicates_lie_at_the_cosine_asked_for(self, cosine, dim, seed):
-        rng = np.random.default_rng(seed)
-        embeddings = rng.normal(size=(7, dim))
-        duplicates = near_duplicate_embeddings(embeddings, cosine, rng)
-        lengths = np.linalg.norm(embeddings, axis=1)
-        np.testing.assert_allclose(np.linalg.norm(duplicates, axis=1), lengths)
-        np.testing.assert_allclose((embeddings * duplicates).sum(1) / lengths**2, cosine, atol=1e-9)
-
-    def test_duplicates_keep_the_type_of_the_embeddings(self):
-        embeddings = np.eye(4, dtype=np.float32)
-        assert near_duplicate_embeddings(embeddings, 0.9, np.random.default_rng(0)).dtype == np.float32
-
     @given(
         st.lists(st.sampled_from("abcdefghij"), min_size=2, max_size=30),
         st.floats(0.01, 0.99),
@@ -100,21 +85,6 @@ class TestInjection:
         with pytest.raises(ValueError, match="rows of the 2 documents, got 0 to 2"):
             inject_positives([np.array([0, 2])], 2, 1.0, np.random.default_rng(0))
 
-    @pytest.mark.parametrize(
-        ("embeddings", "cosine", "message"),
-        [
-            (np.eye(2), 1.1, r"cosine must be in \[0, 1\].*1.1"),
-            (np.eye(2), np.nan, "cosine must be in"),
-            (np.ones(3), 0.9, r"embeddings must have shape \(j, dim\), dim at least 2, got \(3,\)"),
-            (np.ones((3, 1)), 0.9, r"got \(3, 1\)"),
-            (np.array([[0.0, 0.0], [1.0, 0.0]]), 0.9, "finite and not 0, 1 of 2"),
-            (np.array([[np.nan, 0.0]]), 0.9, "finite and not 0, 1 of 1"),
-        ],
-    )
-    def test_illegal_embeddings_are_refused(self, embeddings, cosine, message):
-        with pytest.raises(ValueError, match=message):
-            near_duplicate_embeddings(embeddings, cosine, np.random.default_rng(0))
-
     def test_an_illegal_share_is_refused(self):
         with pytest.raises(ValueError, match=r"share must be in \(0, 1\), got 1"):
             near_duplicate_texts(["a b"], np.random.default_rng(0), share=1)
@@ -138,7 +108,8 @@ def test_hidden_positives_are_found_from_end_to_end():
     documents = queries.repeat(4, axis=0) + 0.8 * rng.normal(size=(160, 16))
     kept, hidden = hide_positives(positives, rng)
     sources, duplicates = inject_positives(kept, len(documents), 0.5, rng)
-    documents = np.concatenate([documents, near_duplicate_embeddings(documents[sources], 0.95, rng)])
+    copies = documents[sources] + 0.3 * rng.normal(size=(len(sources), 16))
+    documents = np.concatenate([documents, copies])
     candidates = np.argsort(-(queries @ documents.T), axis=1)[:, :30]
     truth = membership(candidates, hidden) | membership(candidates, duplicates)
     unlabelled = ~membership(candidates, kept)

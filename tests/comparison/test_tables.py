@@ -11,8 +11,10 @@ import pytest
 
 from comparison_task import FIT, report_of
 from rrra_hf.comparison import make_tables
-from rrra_hf.comparison.ranking import EXPONENTIAL
-from rrra_hf.comparison.report import grid_of, markdown, page
+from rrra_hf.comparison.measures import EXPONENTIAL_NDCG
+from rrra_hf.comparison.page import page
+from rrra_hf.comparison.report import markdown
+from rrra_hf.comparison.texts import grid_of
 from rrra_hf.evaluation import compare_paired, holm
 
 
@@ -65,7 +67,7 @@ def test_detection_is_measured_and_calibrated(results):
     _, table = make_tables(cells)
     rows = {row["method"]: row for row in table["rows"]}
     assert table["protocol"] == "hidden" and 0 < table["base rate"] < 1
-    assert rows["similarity"]["ECE"] is None and 0 <= rows["adapter"]["ECE"] < 1
+    assert rows["similarity"]["ECE"] is None and 0 <= rows["residual"]["ECE"] < 1
     # one of a cluster's four is labelled, another hidden: nearness to the labelled one gives it away
     assert rows["similarity-to-positive"]["AUROC"] > 0.9
     pairs = pq.read_table(store.folder / "made/detection/similarity/seed-0.parquet")
@@ -113,7 +115,7 @@ def test_markdown_has_a_row_for_each_method(results):
 
 def test_exponential_gains_are_shown_for_graded_labels_only(results):
     table = make_tables(results[1])[0]
-    assert EXPONENTIAL in grid_of(table)[0]
+    assert EXPONENTIAL_NDCG in grid_of(table)[0]
     for row in table["rows"]:
-        row[EXPONENTIAL] = row["nDCG@10"]
-    assert EXPONENTIAL not in grid_of(table)[0]
+        row[EXPONENTIAL_NDCG] = row["nDCG@10"]
+    assert EXPONENTIAL_NDCG not in grid_of(table)[0]

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from ..embeddings import encode
-from ..evaluation import CalibrationQuality
 from .cells import Result
 from .heuristics import margin_to_positive, perc_pos_margin, similarity_to_positive
 from .measures import DETECTION_MEASURES, Detection
@@ -140,14 +139,20 @@ def cross_encoder(trial: Trial) -> np.ndarray:
 def _measured(truth: GroundTruth, scores: np.ndarray, seconds: float, probability: bool) -> Result:
     present = truth.pool.candidates >= 0
     detection = Detection(scores, truth.false_negative, present, probability)
+    measured = {name: measure(detection) for name, measure in DETECTION_MEASURES.items()}
     figures: dict[str, Any] = {
         "protocol": truth.protocol,
-        **{name: measure(detection) for name, measure in DETECTION_MEASURES.items()},
+        **{name: figure for name, figure in measured.items() if figure is not None},
         "interval": list(detection.quality.average_precision_interval),
         "base rate": detection.quality.base_rate,
         "pairs": detection.quality.num_pairs,
-        "reliability": _reliability(detection.calibration),
     }
+    if detection.calibration is not None:
+        bins = detection.calibration.bins
+        figures["reliability"] = {
+            "probability": bins.mean_probability.tolist(),
+            "share": bins.share.tolist(),
+        }
     query, place = np.nonzero(present)
     rows = pa.table(
         {
@@ -158,11 +163,3 @@ def _measured(truth: GroundTruth, scores: np.ndarray, seconds: float, probabilit
         }
     )
     return Result(figures, rows, seconds)
-
-
-def _reliability(calibration: CalibrationQuality | None) -> dict[str, list[float]] | None:
-    """Return the points of the reliability plot; None for scores that are no probabilities."""
-    if calibration is None:
-        return None
-    bins = calibration.bins
-    return {"probability": bins.mean_probability.tolist(), "share": bins.share.tolist()}

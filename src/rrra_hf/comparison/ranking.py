@@ -88,7 +88,7 @@ def searcher(
     def rank(queries: Queries) -> np.ndarray:
         embeddings = map_queries(queries.embeddings)
         cosines, rows = index.search(embeddings, max(depth, RANKED))
-        return rerank(adapter, index, embeddings, rows, cosines, depth, features, queries.words)[0]
+        return rerank(adapter, index, embeddings, rows, cosines, depth, features, queries.words).rows
 
     return rank
 

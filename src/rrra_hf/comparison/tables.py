@@ -135,7 +135,7 @@ def _detection_table(table: str, by_method: dict[str, list[Result]], reference: 
             "seeds": len(runs),
             **{name: _mean_figure(runs, name) for name in DETECTION_MEASURES},
             "interval": np.mean([run.figures["interval"] for run in runs], axis=0).tolist(),
-            "reliability": runs[0].figures["reliability"],
+            "reliability": runs[0].figures.get("reliability"),
             **_costs(runs),
         }
         for method, runs in by_method.items()
@@ -151,5 +151,5 @@ def _detection_table(table: str, by_method: dict[str, list[Result]], reference: 
 
 
 def _mean_figure(runs: list[Result], name: str) -> float | None:
-    values = [run.figures[name] for run in runs]
-    return None if None in values else float(np.mean(values))
+    values = [run.figures[name] for run in runs if name in run.figures]
+    return float(np.mean(values)) if values else None
