@@ -24,7 +24,7 @@ def test_missing_column_is_named_with_those_there_are(world: Path) -> None:
     command = ["index", "model", "corpus.csv", "--pairs", "pairs.csv", "--out", "out"]
     assert "corpus.csv, line 2: no column 'text'; there are ['id', 'body']" in fail(*command)
     assert "no column 'prose'" in fail(*command, "--column", "text=prose")
-    assert "columns names ['txt']; it may name ['id', 'title'," in fail(*command, "--column", "txt=body")
+    assert "columns must have keys among ['id', 'title'," in fail(*command, "--column", "txt=body")
     assert snapshot(world) == before
     assert succeed(*command, "--column", "text=body", "--json").json["documents"] == 1
 
@@ -44,7 +44,7 @@ def test_missing_column_is_named_with_those_there_are(world: Path) -> None:
         (
             "corpus.jsonl",
             b'{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n',
-            "corpus.jsonl, line 2: document id 'a' is there already, at beir/corpus.jsonl, line 1",
+            "corpus.jsonl, line 2: document id 'a' already occurs at beir/corpus.jsonl, line 1",
         ),
     ],
 )

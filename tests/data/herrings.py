@@ -1,4 +1,4 @@
-"""A small collection, as BEIR has it."""
+"""A small collection in the formats that can be loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""None"""
+"""BEIR folders are read, validated and saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets, in memory and on the Hub, are collections."""
+"""Collections from datasets, in memory and on the Hub."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_bad_row_of_a_dataset_is_named() -> None:
 
 
 def test_mapping_without_a_part_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"source lacks \['queries', 'qrels'\]; it has \['corpus'\]"):
+    with pytest.raises(
+        ValueError, match=r"source must have .*; \['queries', 'qrels'\] are missing, got \['corpus'\]"
+    ):
         load_collection({"corpus": Dataset.from_list(DOCUMENTS)})
 
 
@@ -58,7 +60,7 @@ def test_source_of_another_type_is_refused() -> None:
     with pytest.raises(TypeError, match="got int"):
         load_collection(3)  # type: ignore[arg-type]
 
-
+    """A local folder with the layout of retrieval datasets on the Hub: three configurations."""
 def hub_layout(folder: Path) -> Path:
     """A local folder laid out as retrieval datasets on the Hub are: three configurations."""
     for name in ("documents", "questions", "labels"):

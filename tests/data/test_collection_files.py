@@ -1,4 +1,4 @@
-"""Corpus and pairs are read in every format, and what cannot be read is named."""
+"""Corpus and pairs from files of every format, and error messages for what can't be read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_columns_are_named_by_the_caller(tmp_path: Path) -> None:
 
 def test_unknown_column_key_names_the_legal_ones(tmp_path: Path) -> None:
     corpus = write_table(tmp_path / "c.jsonl", HERRING)
-    with pytest.raises(ValueError, match=r"columns names \['body'\]; it may name \['id', 'title'"):
+    with pytest.raises(ValueError, match=r"columns must have keys among \['id', 'title'.*got \['body'\]"):
         load_collection(corpus, pairs=corpus, columns={"body": "x"})
 
 
@@ -114,17 +114,17 @@ def test_undecodable_parquet_row_is_named_or_skipped(tmp_path: Path) -> None:
 
 
 def test_corpus_file_needs_pairs(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pairs must name the file"):
+    with pytest.raises(ValueError, match="pairs must be a file"):
         load_collection(write_table(tmp_path / "c.jsonl", HERRING))
 
 
 def test_pairs_beside_anything_else_are_refused(beir: Path) -> None:
-    with pytest.raises(ValueError, match="pairs goes with a corpus file"):
+    with pytest.raises(ValueError, match="pairs needs a corpus file"):
         load_collection(beir, pairs="pairs.csv")
 
 
 def test_columns_beside_a_layout_with_fixed_names_are_refused(beir: Path) -> None:
-    with pytest.raises(ValueError, match="columns goes with files and datasets"):
+    with pytest.raises(ValueError, match="columns needs a file or dataset"):
         load_collection(beir, columns={"text": "body"})
 
 
@@ -135,5 +135,5 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_unknown_format_names_the_known(tmp_path: Path) -> None:
     (tmp_path / "c.xlsx").write_text("x")
-    with pytest.raises(ValueError, match=r"unknown format; known are \.jsonl, \.csv, \.tsv, \.parquet"):
+    with pytest.raises(ValueError, match=r"unknown format; supported are \.jsonl, \.csv, \.tsv, \.parquet"):
         load_collection(tmp_path / "c.xlsx", pairs=tmp_path / "c.xlsx")

@@ -346,7 +346,7 @@ def test_second_call_reads_the_cache(build, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_missing_package_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"packages names \['no_such_package'\], not installed"):
+    with pytest.raises(ValueError, match=r"packages must be installed .*, \['no_such_package'\] are not"):
         python_docs(["no_such_package"], cache_dir=tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Collections: documents, queries and relevance judgements, checked on load."""
+"""Collections of documents, queries and relevance judgements, validated on load."""
 
 from .collection import Collection, Qrels
 from .loading import load_collection

@@ -1,4 +1,4 @@
-"""The BEIR folder layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`."""
+"""Read BEIR folders: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .readers import Location, Problems, Record, read_records, read_rows
 
 
 def read_beir(folder: Path, *, name: str | None = None, skip_bad: bool = False) -> Collection:
-    """Read and check a BEIR folder; `siblings.json`, as `Collection.save` writes it, is read too.
+    """Read and validate a BEIR folder, including `siblings.json` if `Collection.save` wrote one.
 
     Args:
-        folder: The folder. Qrels may have a header line or not.
-        name: Name of the collection; the folder's if not given.
-        skip_bad: Drop and count bad records instead of raising.
+        folder: The folder. The header line of qrels is optional.
+        name: Name of the collection, by default the name of the folder.
+        skip_bad: Skip and count bad records instead of raising.
 
     Raises:
-        FileNotFoundError: If a part of the layout is missing.
-        ValueError: If a record is bad; the message names file, line and what was found.
+        FileNotFoundError: If a file of the layout is missing.
+        ValueError: If a record is bad. The message has the file, the line and the problem.
     """
     for part in (CORPUS_NAME, QUERIES_NAME):
         if not (folder / part).is_file():

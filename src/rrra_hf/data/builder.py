@@ -1,4 +1,4 @@
-"""The checks every source of a collection goes through, in one place."""
+"""Validation of records, shared by all sources of collections."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ COLUMNS = {
     "score": ("score",),
     "split": ("split",),
 }
-"""What a column holds, and the names it goes by unless the caller names it."""
+"""Roles of columns, and their usual names."""
 
 
 class CollectionBuilder:
-    """Takes records with their locations, checks each, and makes a collection of the good ones.
+    """Validates records and builds a collection.
 
-    Documents and queries come first, then the judgements that name them.
+    Add documents and queries first, then judgements.
 
     Args:
         name: Name of the collection.
-        problems: What to do with a bad record.
-        columns: What a column holds to its name, where it isn't one of the usual names.
+        problems: Handles bad records.
+        columns: Column name per role, if it differs from the usual names.
     """
 
     def __init__(self, name: str, problems: Problems, columns: Mapping[str, str] | None = None):
@@ -46,7 +46,7 @@ class CollectionBuilder:
         self.columns = {**COLUMNS, **{role: (column,) for role, column in (columns or {}).items()}}
         if len(self.columns) > len(COLUMNS):
             unknown = sorted(set(self.columns) - set(COLUMNS))
-            raise ValueError(f"columns names {unknown}; it may name {list(COLUMNS)}.")
+            raise ValueError(f"columns must have keys among {list(COLUMNS)}, got {unknown}.")
         self.documents: dict[str, tuple[str, str]] = {}
         self.queries: dict[str, str] = {}
         self.qrels_by_split: dict[str, Qrels] = {}
@@ -54,11 +54,11 @@ class CollectionBuilder:
         self._seen: dict[tuple[str, str], Location] = {}
 
     def has_column(self, record: Record, role: str) -> bool:
-        """Return whether a record has a value in the column that plays this role."""
+        """Return whether a record has a value in the column with this role."""
         return any(record.get(column) not in (None, "") for column in self.columns[role])
 
     def get(self, location: Location, record: Record, role: str) -> str | None:
-        """Return the text in the column that plays this role; report it and return None if it is bad."""
+        """Return the text of the column with this role, or report the problem and return None."""
         column = next((column for column in self.columns[role] if column in record), None)
         if column is None:
             names = " or ".join(repr(column) for column in self.columns[role])
@@ -85,7 +85,7 @@ class CollectionBuilder:
         return value
 
     def add_documents(self, records: Iterable[tuple[Location, Record]]) -> None:
-        """Add documents: columns id, title (may be missing or empty) and text (may be empty if titled)."""
+        """Add documents with columns id, text and optionally title. Title or text must not be empty."""
         for location, record in records:
             document_id = self.get(location, record, "id")
             text = self.get(location, record, "text")
@@ -98,7 +98,7 @@ class CollectionBuilder:
                 self.documents[document_id] = (title, text)
 
     def add_queries(self, records: Iterable[tuple[Location, Record]]) -> None:
-        """Add queries: columns id and text."""
+        """Add queries with columns id and text."""
         for location, record in records:
             query_id, text = self.get(location, record, "id"), self.get(location, record, "text")
             if query_id is None or text is None:
@@ -114,7 +114,7 @@ class CollectionBuilder:
             return False
         first = self._seen.setdefault((kind, identifier), location)
         if first is not location:
-            message = f"{kind} id {identifier!r} is there already, at {first}"
+            message = f"{kind} id {identifier!r} already occurs at {first}"
             self.problems.report(location, "duplicate id", message)
         return first is location
 
@@ -125,7 +125,7 @@ class CollectionBuilder:
         return True
 
     def add_judgements(self, split: str, records: Iterable[tuple[Location, Record]]) -> None:
-        """Add a split's judgements: columns query-id, corpus-id and score (an integer grade)."""
+        """Add judgements of a split with columns query-id, corpus-id and score (an integer grade)."""
         for location, record in records:
             query_id = self.get(location, record, "query-id")
             document_id = self.get(location, record, "corpus-id")
@@ -137,7 +137,7 @@ class CollectionBuilder:
     def add_judgement(
         self, location: Location, split: str, query_id: str, document_id: str, grade: Any
     ) -> None:
-        """Add one judgement; a grade of 0 or less says that the document is not relevant, and adds none."""
+        """Add one judgement. Grades of 0 or less mean not relevant and are ignored."""
         value = _integer(grade)
         if value is None:
             message = f"the grade (score) of query {query_id!r} must be an integer, got {grade!r}"
@@ -152,7 +152,7 @@ class CollectionBuilder:
             self.qrels_by_split.setdefault(split, {}).setdefault(query_id, {})[document_id] = value
 
     def add_siblings(self, location: Location, content: bytes) -> None:
-        """Add siblings: a JSON object that maps document ids to lists of document ids."""
+        """Add siblings from a JSON object that maps document ids to lists of document ids."""
         try:
             siblings = json.loads(content)
         except ValueError as error:
@@ -170,10 +170,10 @@ class CollectionBuilder:
                 self.siblings[document_id] = known
 
     def build(self) -> Collection:
-        """Make the collection.
+        """Build the collection.
 
         Raises:
-            ValueError: If there is no document, no query, or no judgement.
+            ValueError: If there are no documents, queries or judgements.
         """
         skipped = dict(self.problems.skipped)
         if skipped:
@@ -203,7 +203,7 @@ def _dataset(**columns: Iterable[str]) -> Dataset:
 
 
 def _integer(grade: Any) -> int | None:
-    """Return the grade as an integer, also from `"2"`, `2.0` and `"2.0"`; None if it isn't one."""
+    """Return the grade as an integer, also for `"2"`, `2.0` and `"2.0"`, or None if it isn't one."""
     try:
         value = float(grade)
     except (TypeError, ValueError):

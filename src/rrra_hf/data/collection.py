@@ -1,4 +1,4 @@
-"""A collection: documents, queries, and which documents are relevant to which queries."""
+"""The `Collection` class: documents, queries and relevance judgements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datasets import Dataset
 from ..models.files_rrra import write_aside
 
 Qrels = dict[str, dict[str, int]]
-"""Relevance judgements: query id to document id to grade; grades are positive integers."""
+"""Relevance judgements: a grade, a positive integer, per query id and document id."""
 
 CORPUS_NAME = "corpus.jsonl"
 QUERIES_NAME = "queries.jsonl"
@@ -30,16 +30,16 @@ SIBLINGS_NAME = "siblings.json"
 class Collection:
     """Documents, queries and relevance judgements (qrels) by split.
 
-    `load_collection` makes one and checks it; a collection made by hand is taken as it is.
+    `load_collection` loads and validates a collection. A collection that you create yourself isn't validated.
 
     Args:
-        name: Shown in tables and logs.
-        corpus: One document a row; string columns `id`, `title` and `text`.
-        queries: One query a row; string columns `id` and `text`.
-        qrels_by_split: Split name to qrels.
-        siblings: Document id to the ids of documents known to be its natural siblings: likely
-            relevant to the same queries, though no label says so.
-        skipped: What was dropped on load, counted by reason.
+        name: Name for tables and logs.
+        corpus: Documents, with string columns `id`, `title` and `text`.
+        queries: Queries, with string columns `id` and `text`.
+        qrels_by_split: Qrels per split.
+        siblings: Known siblings per document id: documents that are likely relevant to the same queries, but
+            not labelled.
+        skipped: Number of records skipped on load, per reason.
 
     Example:
         >>> collection = Collection(
@@ -82,7 +82,7 @@ class Collection:
 
     @cached_property
     def document_texts(self) -> list[str]:
-        """Title and text of each document, joined by a space: what an encoder reads."""
+        """Title and text of each document, joined by a space, as the encoder reads them."""
         titles, texts = self.corpus["title"], self.corpus["text"]
         return [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
 
@@ -98,7 +98,7 @@ class Collection:
 
     @cached_property
     def positive_rows(self) -> list[np.ndarray]:
-        """For each query, the positions of its relevant documents in the corpus; empty without labels."""
+        """Row numbers of the relevant documents per query; empty for queries without labels."""
         row_of = {document_id: row for row, document_id in enumerate(self.document_ids)}
         return [
             np.array([row_of[name] for name, grade in self.qrels.get(query_id, {}).items() if grade > 0], int)
@@ -106,13 +106,13 @@ class Collection:
         ]
 
     def split(self, name: str) -> Collection:
-        """Return the collection of one split: the whole corpus, and the queries that the split judges.
+        """Return one split: the whole corpus, and the queries with judgements in the split.
 
         Args:
             name: Name of the split.
 
         Raises:
-            ValueError: If there is no such split.
+            ValueError: If the split doesn't exist.
         """
         if name not in self.qrels_by_split:
             raise ValueError(f"{self.name} has no split {name!r}; there are {self.splits}.")
@@ -121,20 +121,20 @@ class Collection:
         return replace(self, queries=self.queries.select(rows), qrels_by_split={name: qrels})
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write the collection as a BEIR folder, complete or not at all.
+        """Write the collection as a BEIR folder.
 
-        The folder holds `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` and, if there are any,
-        `siblings.json`; `load_collection` reads it back.
+        The folder has `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` and, if there are siblings,
+        `siblings.json`. If writing fails, no partial folder is left. `load_collection` reads the folder.
 
         Args:
-            directory: Made if it isn't there; must be empty if it is.
+            directory: Folder to create. It may exist if it is empty.
 
         Raises:
-            FileExistsError: If the directory holds anything.
+            FileExistsError: If the folder isn't empty.
         """
         directory = Path(directory)
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise FileExistsError(f"{directory} is there already and not an empty folder.")
+            raise FileExistsError(f"{directory} exists and is not an empty folder.")
         with write_aside(directory) as temporary:
             temporary.mkdir()
             self._write(temporary)
@@ -159,7 +159,7 @@ def _write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 def _write_qrels(path: Path, qrels: Qrels) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        # A "\r" in an id ends the line for csv's reader, yet its writer doesn't quote it of its own accord.
+        # The csv reader ends a line at "\r", but the writer doesn't quote it by default.
         has_return = any("\r" in text for query_id, grades in qrels.items() for text in (query_id, *grades))
         writer = csv.writer(
             file,

@@ -1,4 +1,4 @@
-"""Loading a collection from wherever it is."""
+"""Load collections from folders, files, datasets and the Hub."""
 
 from __future__ import annotations
 
@@ -31,34 +31,36 @@ def load_collection(
     skip_bad: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Collection:
-    """Load a collection and check every record of it.
+    """Load a collection and validate every record.
 
     Args:
         source: One of
 
-            * a BEIR folder: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`;
-            * a corpus file (JSONL, CSV, TSV, Parquet) with columns id, title and text; needs `pairs`;
+            * a BEIR folder with `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`;
+            * a corpus file (JSONL, CSV, TSV, Parquet) with columns id, title and text; it needs `pairs`;
             * `{"corpus": dataset, "queries": dataset, "qrels": dataset or {split: dataset}}`;
-            * a `datasets.Dataset` of pairs (query and positive, or anchor and positive; any other
-              column is ignored), whose distinct positives become the corpus;
-            * the name of a Hub dataset with the configurations `corpus`, `queries` and `default`
-              (the qrels), or a local folder of that layout;
-            * `"python-docs"`: the documentation of the Python packages installed here.
-        split: Return this split alone; see `Collection.split`.
-        pairs: File of pairs beside a corpus file: a column with the query's text, one with the
-            document's id or its exact text, and optionally one with the split (else `"train"`).
-        columns: What a column holds to its name in the files or datasets, where that is not one of
-            the usual ones, such as `{"id": "pid", "query": "question"}`. Keys: id, title, text,
-            query, document_id, document, query-id, corpus-id, score, split.
-        skip_bad: Drop bad records, count them in `Collection.skipped` and log the counts.
-        cache_dir: Where `"python-docs"` and Hub datasets are cached.
+            * a `datasets.Dataset` of pairs with columns query or anchor, and positive. Other columns are
+              ignored. The distinct positives become the corpus;
+            * the name of a Hub dataset with configurations `corpus`, `queries` and `default` (the qrels), or
+            a
+              local folder with this layout;
+            * `"python-docs"`: the documentation of the Python packages installed on this machine.
+        split: Return only this split, see `Collection.split`.
+        pairs: File of labelled pairs for a corpus file. It has a column with the query text, a column with
+            the document id or the exact document text, and optionally a column with the split, by default
+            `"train"`.
+        columns: Column names in your files or datasets, if they differ from the usual ones, for example
+            `{"id": "pid", "query": "question"}`. Keys: id, title, text, query, document_id, document,
+            query-id, corpus-id, score, split.
+        skip_bad: Skip bad records. They are counted in `Collection.skipped` and in the log.
+        cache_dir: Cache folder for `"python-docs"` and Hub datasets.
 
     Raises:
-        FileNotFoundError: If the source is nowhere to be found.
-        ValueError: If a record is bad (duplicate id, unknown id, empty text, undecodable bytes,
-            malformed line), with file, line and what was found; if there are no documents, queries
-            or qrels; if there is no such split.
-        TypeError: If the source is of another type.
+        FileNotFoundError: If the source doesn't exist.
+        ValueError: If a record is bad (duplicate id, unknown id, empty text, undecodable bytes, malformed
+            line), with the file, the line and the problem. Also if there are no documents, queries or qrels,
+            or the split doesn't exist.
+        TypeError: If the source has another type.
 
     Example:
         >>> pairs = Dataset.from_dict({"anchor": ["what is a herring"], "positive": ["A fish."]})
@@ -78,7 +80,7 @@ def _load(
 ) -> Collection:
     problems = Problems(skip_bad)
     if pairs is not None and Path(str(source)).suffix not in FORMATS and not Path(str(source)).is_file():
-        raise ValueError(f"pairs goes with a corpus file ({', '.join(FORMATS)}), not with {source!r:.80}.")
+        raise ValueError(f"pairs needs a corpus file ({', '.join(FORMATS)}) as source, got {source!r:.80}.")
     if isinstance(source, Dataset):
         return _from_pairs_alone(source, CollectionBuilder("dataset", problems, columns))
     if isinstance(source, Mapping):
@@ -91,7 +93,7 @@ def _load(
     is_beir = any((path / name).exists() for name in (CORPUS_NAME, QUERIES_NAME, QRELS_NAME))
     if columns and (is_beir or source == PYTHON_DOCS):
         raise ValueError(
-            f"columns goes with files and datasets; the columns of {str(source)!r} have fixed names."
+            f"columns needs a file or dataset as source; {str(source)!r} has fixed column names."
         )
     if source == PYTHON_DOCS:
         return python_docs(cache_dir=cache_dir)
@@ -107,14 +109,14 @@ def _from_files(corpus: Path, pairs: str | os.PathLike[str] | None, builder: Col
     builder.add_documents(read_records(corpus, builder.problems))
     if pairs is None:
         raise ValueError(
-            f"{corpus} holds documents; pairs must name the file with queries and their documents."
+            f"{corpus} has documents only; pairs must be a file with queries and their documents."
         )
     _add_pairs(read_records(Path(pairs), builder.problems), builder)
     return builder.build()
 
 
 def _add_pairs(records: Iterable[tuple[Location, Record]], builder: CollectionBuilder) -> None:
-    """Add a query for each distinct query text, and its documents, named by id or by their text."""
+    """Add a query per distinct query text, with its documents by id or text."""
     ids_by_text: dict[str, list[str]] = {}
     for document_id, (title, text) in builder.documents.items():
         for key in {text, f"{title} {text}".strip()}:
@@ -172,7 +174,9 @@ def _from_pairs_alone(dataset: Dataset, builder: CollectionBuilder) -> Collectio
 def _from_datasets(source: Mapping[str, Any], builder: CollectionBuilder) -> Collection:
     missing = [name for name in ("corpus", "queries", "qrels") if name not in source]
     if missing:
-        raise ValueError(f"source lacks {missing}; it has {list(source)}.")
+        raise ValueError(
+            f"source must have the keys corpus, queries and qrels; {missing} are missing, got {list(source)}."
+        )
     builder.add_documents(read_dataset("corpus", source["corpus"]))
     builder.add_queries(read_dataset("queries", source["queries"]))
     qrels = source["qrels"]
@@ -189,8 +193,8 @@ def _from_hub(name: str, builder: CollectionBuilder, cache_dir: str | os.PathLik
             loaded[configuration] = load_dataset(name, configuration, cache_dir=cache_dir)
         except Exception as error:
             raise FileNotFoundError(
-                f"There is no collection {name!r}: it is no BEIR folder, no file here, not {PYTHON_DOCS!r}, "
-                f"and load_dataset({name!r}, {configuration!r}) gave {type(error).__name__}: {error}"
+                f"There is no collection {name!r}: it isn't a BEIR folder, a file or {PYTHON_DOCS!r}, and "
+                f"load_dataset({name!r}, {configuration!r}) raised {type(error).__name__}: {error}"
             ) from error
     corpus, queries = (next(iter(loaded[configuration].values())) for configuration in ("corpus", "queries"))
     return _from_datasets({"corpus": corpus, "queries": queries, "qrels": loaded["default"]}, builder)

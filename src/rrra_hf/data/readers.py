@@ -1,4 +1,4 @@
-"""Reading records from JSONL, CSV, TSV and Parquet files and from datasets, with the place of each."""
+"""Read records and their locations from JSONL, CSV, TSV and Parquet files and from datasets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH_SIZE = 1000
 
 
 class Location(NamedTuple):
-    """Where a record stands: `corpus.jsonl, line 3`."""
+    """Location of a record, such as `corpus.jsonl, line 3`."""
 
     source: str
     number: int
@@ -34,10 +34,10 @@ class Location(NamedTuple):
 
 
 class Problems:
-    """What happens to a bad record: an error that names its place, or, if bad ones are skipped, a count.
+    """Handles bad records: raises an error with their location, or counts them.
 
     Args:
-        skip_bad: Count instead of raising.
+        skip_bad: Count bad records instead of raising.
 
     Example:
         >>> problems = Problems(skip_bad=True)
@@ -51,7 +51,7 @@ class Problems:
         self.skipped: Counter[str] = Counter()
 
     def report(self, location: Location, reason: str, message: str) -> None:
-        """Raise a `ValueError` with the place and the message, or count the reason."""
+        """Raise a `ValueError` with location and message, or count the reason."""
         if not self.skip_bad:
             raise ValueError(f"{location}: {message}.")
         logger.debug("%s: %s; skipped.", location, message)
@@ -62,18 +62,18 @@ def read_records(path: Path, problems: Problems) -> Iterator[tuple[Location, Rec
     """Yield each record of a JSONL, CSV, TSV or Parquet file with its location.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If its suffix is of another format, or a record is damaged and `problems` raises.
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: If the file has another suffix, or a record is malformed and `problems` raises.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     if path.suffix not in _READERS:
-        raise ValueError(f"{path} is of an unknown format; known are {', '.join(FORMATS)}.")
+        raise ValueError(f"{path} has an unknown format; supported are {', '.join(FORMATS)}.")
     return _READERS[path.suffix](path, problems)
 
 
 def read_dataset(name: str, dataset: Dataset) -> Iterator[tuple[Location, Record]]:
-    """Yield each row of a dataset with its location, counted from 0 as the dataset's index does."""
+    """Yield each row of a dataset with its location. Rows are counted from 0."""
     number = 0
     for columns in dataset.with_format(None).iter(batch_size=BATCH_SIZE):
         for values in zip(*columns.values(), strict=True):
@@ -82,8 +82,8 @@ def read_dataset(name: str, dataset: Dataset) -> Iterator[tuple[Location, Record
 
 
 def read_rows(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Location, list[str]]]:
-    """Yield the fields of each row of a delimited file; empty lines are passed over."""
-    # A document may be longer than the 131,072 characters a field has by default.
+    """Yield the fields of each row of a delimited file. Empty lines are skipped."""
+    # The default limit of 131,072 characters per field is too low for some documents.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
@@ -146,7 +146,7 @@ def _read_parquet(path: Path, problems: Problems) -> Iterator[tuple[Location, Re
 
 
 def _decodable(location: Location, text: str, problems: Problems) -> bool:
-    """Report text in which `surrogateescape` stands for bytes that are not UTF-8."""
+    """Report text with bytes that are not UTF-8, which `surrogateescape` decodes as surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

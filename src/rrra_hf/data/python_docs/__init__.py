@@ -1,4 +1,4 @@
-"""A collection made from this machine's Python documentation."""
+"""A collection of the Python documentation on this machine."""
 
 from .collect import python_docs
 

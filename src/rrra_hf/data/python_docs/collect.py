@@ -1,4 +1,4 @@
-"""A collection made from the documentation of the Python packages that are installed here."""
+"""Build a collection from the documentation of installed Python packages."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Package(NamedTuple):
 
     Args:
         name: Import name.
-        distribution: Name of the distribution it comes in, where that is another.
-        excluded: Parts to leave out, relative to the package, separated by spaces.
-        weight: Share of the documents that other packages than the standard library have.
+        distribution: Name of the distribution, if it differs.
+        excluded: Submodules to leave out, relative to the package, separated by spaces.
+        weight: Relative share of the documents, among packages other than the standard library.
     """
 
     name: str
@@ -98,22 +98,22 @@ PACKAGES = (
     Package("typer"),
     Package("yaml", "PyYAML"),
 )
-"""What `python_docs` reads, where it is installed."""
+"""The packages that `python_docs` reads if they are installed."""
 
 _WEIGHTS = {package.name: package.weight for package in PACKAGES}
 
 
 @dataclass
 class Document:
-    """A document in the making, with the queries it answers.
+    """A document being built, with its queries.
 
     Args:
-        name: Qualified public name: id and title.
-        package: Package it belongs to; all of the standard library is one.
+        name: Qualified public name, used as id and title.
+        package: Name of the package. The standard library counts as one package.
         text: Signature and docstring without the summary.
-        queries: Summary lines; those of documents that were merged into this one too.
+        queries: Summary lines, including those of merged documents.
         body: Normalised docstring without the summary, equal for near-duplicates.
-        has_example: Whether the docstring shows how to use it.
+        has_example: Whether the docstring has an example.
     """
 
     name: str
@@ -129,26 +129,25 @@ def python_docs(
     limit: int | None = DEFAULT_LIMIT,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Collection:
-    """Make a collection from the docstrings of the Python packages installed here.
+    """Build a collection from the docstrings of installed Python packages.
 
-    A query is the first sentence of a docstring: "Read a comma-separated values (csv) file into
-    DataFrame". Its document is the qualified name (the title) with the signature and the rest of the
-    docstring, from which the sentence is removed. Source files are parsed, never imported. Documents
-    with the same body are merged, and keep the queries of all. Documents are split into train, dev and
-    test; documents that share a query are in the same split. `siblings` holds, for each document,
-    those of the same last name in other packages, such as `torch.where` for `numpy.where`.
+    Queries are the first sentences of docstrings, for example "Read a comma-separated values (csv) file into
+    DataFrame". The document of a query has the qualified name as its title. Its text is the signature and the
+    docstring without that sentence. Source files are parsed, not imported. Documents with the same body are
+    merged and keep all their queries. Documents are split into train, dev and test, and documents that share
+    a query are in the same split. `siblings` has the documents with the same last name in other packages, for
+    example `torch.where` for `numpy.where`.
 
-    The same versions of Python and of the packages give the same collection.
+    The collection depends on the versions of Python and of the packages only.
 
     Args:
-        packages: Import names, or `"stdlib"`; all of `PACKAGES` that are installed, if not given.
-        limit: At most so many documents, chosen by a fixed rule that keeps the packages balanced;
-            `None` takes all.
-        cache_dir: Where the collection is kept, keyed by the versions; the user's cache folder
-            (`$XDG_CACHE_HOME/rrra_hf`, or `~/.cache/rrra_hf`) if not given.
+        packages: Import names, or `"stdlib"`. By default, all installed packages of `PACKAGES`.
+        limit: Maximum number of documents, None for all. A fixed rule balances the packages.
+        cache_dir: Cache folder. By default, the user's cache folder: `$XDG_CACHE_HOME/rrra_hf` or
+            `~/.cache/rrra_hf`.
 
     Raises:
-        ValueError: If a package is not installed, or `limit` is less than 1.
+        ValueError: If a package isn't installed, or `limit` is less than 1.
 
     Example:
         >>> import tempfile
@@ -170,9 +169,10 @@ def python_docs(
 
 @contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Let syntax trees be made, by the million nodes, without a look at all of memory every so often.
+    """Disable garbage collection while millions of syntax tree nodes are created.
 
-    With the collector on and PyTorch's objects in memory, 4,000 files took 39 s of one core; without, 15 s.
+    Parsing 4,000 files took 39 s on one core with garbage collection and PyTorch's objects in memory, and 15
+    s without.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -193,7 +193,7 @@ def _find_packages(names: Iterable[str] | None) -> list[Package]:
     packages = [known.get(name, Package(name)) for name in sorted(set(names))]
     missing = [package.name for package in packages if _location(package) is None]
     if missing:
-        raise ValueError(f"packages names {missing}, not installed here as Python source.")
+        raise ValueError(f"packages must be installed as Python source, {missing} are not.")
     return packages
 
 
@@ -237,7 +237,7 @@ def _hash(text: str) -> str:
 
 
 def _read_documents(package: Package) -> list[Document]:
-    """Return a document for each public definition of a package that is documented well enough."""
+    """Return a document per public definition with a suitable docstring."""
     location = _location(package)
     assert location is not None, package.name
     name = "" if package.name == STDLIB else package.name
@@ -265,7 +265,7 @@ def _document(name: str, package: str, definition: Definition) -> Document | Non
 
 
 def _is_query(summary: str) -> bool:
-    """Whether a summary is a line of prose that somebody might search for."""
+    """Return whether a summary is prose that a user might search for."""
     words = summary.split()
     if not MIN_QUERY_WORDS <= len(words) <= MAX_QUERY_WORDS or not summary[0].isalpha():
         return False
@@ -280,9 +280,9 @@ def _words(text: str) -> list[str]:
 
 
 def _without(text: str, summary: str) -> str:
-    """Remove a sentence wherever it occurs, whatever its case, spacing and punctuation."""
+    """Remove all occurrences of a sentence, ignoring case, spacing and punctuation."""
     words = _words(summary)
-    # Making the regular expression takes 100 times as long as finding out that it is not needed.
+    # This check is 100 times faster than compiling the regular expression.
     if " ".join(words) not in " ".join(_words(text)):
         return text
     pattern = r"[\W_]+".join(words)
@@ -294,7 +294,7 @@ def _shorten(text: str) -> str:
 
 
 def _body(name: str, signature: str, rest: str) -> str:
-    """Return what near-duplicates have in common: the words of the body but for the definition's own name."""
+    """Return the words of the body without those of the name, equal for near-duplicates."""
     words = _words(rest)
     if len(words) < MIN_WORDS:
         return f"{name.rpartition('.')[2]} {signature} {rest}"
@@ -303,7 +303,7 @@ def _body(name: str, signature: str, rest: str) -> str:
 
 
 def _merge(documents: Sequence[Document]) -> list[Document]:
-    """Merge documents with the same body, or of the same name, into the first of them by name."""
+    """Merge documents with the same body into the one with the first name."""
     kept: dict[str, Document] = {}
     for document in sorted(documents, key=lambda document: (document.name.count("."), document.name)):
         first = kept.setdefault(document.body, document)
@@ -318,7 +318,7 @@ def _merge(documents: Sequence[Document]) -> list[Document]:
 
 
 def _select(documents: Sequence[Document], limit: int | None) -> list[Document]:
-    """Choose at most `limit` documents, without the queries that too many documents share."""
+    """Choose at most `limit` documents, and drop queries that too many documents share."""
     counts = Counter(query for document in documents for query in document.queries)
     by_package: dict[str, list[Document]] = {}
     for document in documents:
@@ -331,7 +331,7 @@ def _select(documents: Sequence[Document], limit: int | None) -> list[Document]:
 
 
 def _quotas(sizes: dict[str, int], limit: int | None) -> dict[str, int]:
-    """Share out `limit`: the standard library first, then by weight to each package that has so many."""
+    """Distribute `limit` to the standard library first, then to the other packages by weight."""
     if limit is None or limit >= sum(sizes.values()):
         return sizes
     quotas = {STDLIB: min(sizes.get(STDLIB, 0), int(limit * STDLIB_SHARE))}
@@ -344,7 +344,7 @@ def _quotas(sizes: dict[str, int], limit: int | None) -> dict[str, int]:
 
 
 def _priority(document: Document) -> tuple[bool, int, str]:
-    """Put first what users look up: not errors; what has a short name; an example counts as one level."""
+    """Return a sort key: errors last, then by depth of the name. An example counts as one level less."""
     is_error = document.name.endswith(("Error", "Warning", "Exception"))
     return is_error, document.name.count(".") - document.has_example, _hash(document.name)
 
@@ -353,7 +353,7 @@ def _priority(document: Document) -> tuple[bool, int, str]:
 
 
 def _build(documents: Sequence[Document]) -> Collection:
-    """Make the checked collection of the chosen documents."""
+    """Build the collection of the chosen documents."""
     builder = CollectionBuilder(NAME, Problems())
     builder.add_documents(
         (Location(document.name, 0), {"id": document.name, "title": document.name, "text": document.text})
@@ -371,10 +371,10 @@ def _query_id(query: str) -> str:
 
 
 def _split(documents: Sequence[Document]) -> dict[str, Qrels]:
-    """Split the documents, and with them their queries.
+    """Split the documents and their queries.
 
-    Documents that share a query, directly or through others, go together: no query and no relevant
-    document of one split is in another. The hash of a group's first name decides.
+    Documents that share a query, directly or through others, are in the same split. So no query and no
+    relevant document is in two splits. The hash of the first name in a group determines the split.
     """
     groups = _groups(documents)
     qrels_by_split: dict[str, Qrels] = {split: {} for split, _ in SPLIT_SHARES}
@@ -386,7 +386,7 @@ def _split(documents: Sequence[Document]) -> dict[str, Qrels]:
 
 
 def _groups(documents: Sequence[Document]) -> dict[str, str]:
-    """Return the first name of each document's group (connected component), by union-find."""
+    """Return the first name in the group (connected component) of each document, by union-find."""
     parent = {document.name: document.name for document in documents}
 
     def root(name: str) -> str:
@@ -404,7 +404,7 @@ def _groups(documents: Sequence[Document]) -> dict[str, str]:
 
 
 def _split_of(name: str) -> str:
-    # Salted, because the bare hash has already decided which documents are chosen.
+    # Salted, because the plain hash was used to choose documents.
     position = int(_hash(f"split {name}")[:8], 16) / 16**8
     bounds = accumulate(share for _, share in SPLIT_SHARES)
     return next(split for (split, _), bound in zip(SPLIT_SHARES, bounds, strict=True) if position < bound)
@@ -427,6 +427,6 @@ def _save(collection: Collection, folder: Path) -> None:
     try:
         collection.save(folder)
     except OSError:
-        # Another process may have written the same collection meanwhile.
+        # Another process may have written the same collection in the meantime.
         if not folder.exists():
             raise

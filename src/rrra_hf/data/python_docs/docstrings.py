@@ -1,4 +1,4 @@
-"""Public definitions and their docstrings, read from source files without importing them."""
+"""Read public definitions and their docstrings from source files, without importing them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_IMPORT_CHAIN = 10
 INTERNAL_MODULES = frozenset(
     {"cli", "commands", "compat", "core", "internal", "internals", "packaged_modules", "testing_utils", "v1"}
 )
-"""Modules that users don't import from, though their names have no underscore."""
+"""Modules without an underscore that users don't import from."""
 
 SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "testing", "benchmarks", "examples", "externals", "vendor", "_vendor", "site-packages"}
@@ -44,8 +44,8 @@ class Definition(NamedTuple):
     Args:
         module: Name of the module that defines it.
         name: Name in the module: `function`, `Class` or `Class.method`.
-        signature: As one would read it, `name(arguments)`, shortened if it is long.
-        docstring: The docstring, as it stands in the source but dedented.
+        signature: Signature `name(arguments)`, shortened if it is long.
+        docstring: Dedented docstring.
     """
 
     module: str
@@ -56,14 +56,14 @@ class Definition(NamedTuple):
 
 @dataclass
 class Module:
-    """What a source file defines, imports from elsewhere and exports.
+    """Definitions, imports and exports of a source file.
 
     Args:
         name: Dotted name.
         is_package: Whether the file is an `__init__.py`.
-        definitions: Name in the module to definition.
-        imports: Name in the module to the module and name it comes from.
-        star_imports: Modules of which everything is imported.
+        definitions: Definition per name in the module.
+        imports: Source module and name per imported name.
+        star_imports: Modules imported with `*`.
         exported: `__all__`, if it is a plain list.
     """
 
@@ -79,11 +79,11 @@ class Module:
 
 
 def read_package(root: Path, name: str, excluded: frozenset[str] = frozenset()) -> dict[str, Module]:
-    """Read the modules of a package, in the order of their names; files that don't parse are left out.
+    """Read the modules of a package, sorted by name. Files that don't parse are left out.
 
     Args:
-        root: The package's folder, or its file if it is one module; or, with an empty `name`, a
-            folder of packages and modules.
+        root: Folder of the package, or file of a single module. With an empty `name`, a folder of packages
+            and modules.
         name: Name of the package.
         excluded: Dotted names of modules and packages to leave out, relative to the package.
     """
@@ -119,7 +119,7 @@ def _dotted(relative: Path) -> str:
 def _read_module(path: Path, name: str) -> Module | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes in other people's strings
+            warnings.simplefilter("ignore")  # invalid escapes in strings
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
         logger.debug("%s is left out: %s", path, error)
@@ -130,7 +130,7 @@ def _read_module(path: Path, name: str) -> Module | None:
 
 
 class _ModuleReader:
-    """Fills in a `Module` from the statements of its source."""
+    """Fills a `Module` from the statements of its source."""
 
     def __init__(self, module: Module):
         self.module = module
@@ -227,7 +227,7 @@ def _called(call: ast.Call) -> str:
 
 
 def _literal_text(node: ast.expr) -> str | None:
-    """Return the text of a string, a sum of strings or a formatted string, its placeholders left in."""
+    """Return the text of a string, a sum of strings, or a format string with its placeholders."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -257,18 +257,18 @@ def _arguments(node: ast.arguments) -> str:
 
 
 def public_definitions(modules: dict[str, Module]) -> dict[str, Definition]:
-    """Return the definitions that users can reach, by the shortest name that a package exports them under.
+    """Return public definitions by their shortest exported name.
 
-    `pandas.core.frame.DataFrame`, which `pandas/__init__.py` imports, is `pandas.DataFrame`; what
-    stands in a private module and is exported nowhere is left out.
+    For example, `pandas/__init__.py` imports `pandas.core.frame.DataFrame`, so its name is
+    `pandas.DataFrame`. Definitions in private modules that aren't exported are left out.
 
     Args:
-        modules: All modules of one package (or of the standard library), private ones too.
+        modules: All modules of a package or of the standard library, including private ones.
     """
     definitions = _collect_definitions(modules)
     names: dict[tuple[str, str], list[str]] = {}
     for module_name, name in definitions:
-        # A docstring attached to a compiled function says itself where the function is.
+        # Docstrings attached to compiled functions name the module of the function.
         home = modules.get(module_name)
         exported = home.exported if home and name in home.definitions else None
         if "." not in name and _is_public(module_name) and (exported is None or name in exported):
@@ -302,12 +302,12 @@ def _is_public(name: str) -> bool:
 
 
 def _is_reexport(package: str, source: str) -> bool:
-    """Whether a name that a package imports is its own: from below it, or from a private module."""
+    """Return whether an imported name belongs to the package: from a submodule or a private module."""
     return source.startswith((package + ".", "_"))
 
 
 def _namespace(module: Module, modules: dict[str, Module]) -> set[str]:
-    """Return the public names that a module imports, and with stars those that they stand for."""
+    """Return the public names that a module imports, including those of star imports."""
     names = set(module.imports)
     for source in module.star_imports:
         if source in modules and source != module.name:
@@ -334,7 +334,7 @@ def _resolve(
     definitions: dict[tuple[str, str], Definition],
     depth: int = MAX_IMPORT_CHAIN,
 ) -> tuple[str, str] | None:
-    """Follow imports from a module's name to the definition it stands for."""
+    """Follow imports from a name in a module to its definition."""
     if (module_name, name) in definitions:
         return module_name, name
     if module_name not in modules or not depth:
@@ -354,10 +354,9 @@ def _resolve(
 
 
 def split_docstring(docstring: str) -> tuple[str, str, str]:
-    """Return the signature that a docstring begins with (or nothing), its first sentence, and the rest.
+    """Split a docstring into its signature, which may be empty, its first sentence, and the rest.
 
-    Marks of reStructuredText that hinder reading are taken out: roles, back-quotes, underlines,
-    notes about versions.
+    Markup of reStructuredText is removed: roles, back-quotes, underlines and version notes.
 
     Example:
         >>> split_docstring("abs(x) -> Tensor\\n\\nComputes the :attr:`absolute` value. Fast.\\n\\nMore.")
