@@ -415,7 +415,7 @@ def test_process_fails_with_status_1_and_no_traceback(tmp_path: Path) -> None:
     done = process("search", tmp_path / "nosuch", "sort")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: {tmp_path / 'nosuch'} is no folder with an index; make one with `rrra index`.\n"
+        f"error: {tmp_path / 'nosuch'} has no index; make one with `rrra index`.\n"
     )
 
 

@@ -14,7 +14,7 @@ from huggingface_hub.utils import _http, close_session
 from transformers.utils import hub as transformers_hub
 
 from hub_server import WRITER, HubServer
-from retriever_models import make_adapter
+from retriever_models import RESIDUAL, make_adapter
 from rrra_hf import RRRAModel
 from sharing import BASE, LORA, put
 
@@ -52,7 +52,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 def lora_model(hub: HubServer, tiny_bert: Path) -> RRRAModel:
     """A model with LoRA whose base model is on the Hub."""
     put(hub, BASE, tiny_bert)
-    model = RRRAModel.from_encoder(BASE, lora=LORA, adapter={"hidden_size": 8, "lambda_": 0.5})
+    model = RRRAModel.from_encoder(BASE, lora=LORA, adapter={"reader": RESIDUAL, "lambda_": 0.5})
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -64,6 +64,6 @@ def lora_model(hub: HubServer, tiny_bert: Path) -> RRRAModel:
 
 @pytest.fixture
 def plain_model(tiny_bert: Path) -> RRRAModel:
-    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8})
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL})
     model.adapter.load_state_dict(make_adapter(seed=3).state_dict())
     return model

@@ -9,25 +9,16 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
+import rrra_hf.models
 from hub_server import Blob, HubServer
 from rrra_hf import RRRAModel
 
 TEXTS = ["how do i copy files", "sort the lines of a text"]
-
-
 LORA = {"r": 2, "lora_alpha": 4}
-
-
 BASE = "me/tiny-bert"
-
-
 MODEL = "me/model"
-
-
-CODE = {
-    f"{name}_rrra.py"
-    for name in ("adapter", "base", "configuration", "download", "features", "layout", "modeling")
-}
+# The code that every model folder carries.
+CODE = {path.name for path in Path(rrra_hf.models.__file__).parent.glob("*_rrra.py")}
 
 
 def put(hub: HubServer, repo_id: str, folder: Path) -> str:

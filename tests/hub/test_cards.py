@@ -19,23 +19,24 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from sentence_transformers import SentenceTransformer
 
 from command_line import rrra
-from retriever_models import CORPUS, make_adapter, make_retriever
+from retriever_models import CORPUS, RESIDUAL, make_adapter, make_retriever
 from rrra_hf import Retriever, RRRAModel, train
 from rrra_hf.data import Collection
 from rrra_hf.evaluation import reliability_bins
-from rrra_hf.fitting import FitArguments, fit_model
-from rrra_hf.hub.card import CARD_NAME, PLOT_NAME, model_card, write_model_card
+from rrra_hf.fitting import FitArguments, ResidualFitArguments, fit_model
+from rrra_hf.hub import model_card
 from rrra_hf.hub.citations import CITATIONS
-from rrra_hf.retrieval import evaluate
-from rrra_hf.retrieval.saved import EVALUATION_NAME, evaluate_saved, read_evaluations
+from rrra_hf.hub.layout import CARD_NAME, EVALUATION_NAME, PLOT_NAME
+from rrra_hf.hub.saved import read_evaluations
+from rrra_hf.retrieval import evaluate, evaluate_saved
 from rrra_hf.training import TrainArguments
 from tiny import word_collection
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # What is measured, without and with linear maps, and of a head of either kind.
 PRESETS = {
-    "residual": FitArguments(hidden_size=8, depth=10, max_steps=20, eval_steps=10),
-    "features": FitArguments.preset("features", depth=10),
+    "residual": ResidualFitArguments(hidden_size=8, depth=10, max_steps=20, eval_steps=10),
+    "features": FitArguments(depth=10),
 }
 
 
@@ -103,6 +104,17 @@ def check_bins(bins: dict[str, list[float]], pairs: int, relevant: int) -> None:
     assert (np.diff(tenths) > 0).all()
 
 
+def card_of(folder: Path, repo_id: str | None = None) -> str:
+    return model_card(folder, repo_id).text
+
+
+def written(folder: Path) -> str:
+    """Write the card of a folder, as the command does, and return its text."""
+    outcome = rrra("card", folder)
+    assert outcome.status == 0, outcome.err
+    return (folder / CARD_NAME).read_text()
+
+
 def run_snippets(card: str, place: Path, monkeypatch: pytest.MonkeyPatch, **replaced: str) -> list[dict]:
     """Run each Python snippet of a card where the folder is found by its name."""
     monkeypatch.chdir(place)
@@ -141,7 +153,7 @@ def test_the_encoder_is_measured_without_the_adapters_maps(fitted, collection, t
 
 def test_groups_of_seen_and_unseen_make_up_all(tiny_bert, tmp_path):
     collection = word_collection(50, train=10, test=50)
-    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 0.5})
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL, "lambda_": 0.5})
     model.save_pretrained(tmp_path / "model")
     figures = evaluate_saved(tmp_path / "model", collection)
     queries, quality = figures["queries"], figures["quality"]
@@ -207,7 +219,7 @@ def test_a_fit_records_its_data_and_its_bins(fitted):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_figure_of_a_card_is_in_its_folder(fitted, preset):
-    card = model_card(fitted(preset))
+    card = card_of(fitted(preset))
     [figures] = read_evaluations(fitted(preset))
     fit = config_of(fitted(preset))["fit"]
     known = [
@@ -228,7 +240,7 @@ def test_every_figure_of_a_card_is_in_its_folder(fitted, preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_metadata_goes_through_the_hubs_own_functions_unchanged(fitted, preset, tmp_path):
-    card = ModelCard(model_card(fitted(preset), "me/words"))
+    card = ModelCard(card_of(fitted(preset), "me/words"))
     [figures] = read_evaluations(fitted(preset))
     path = tmp_path / CARD_NAME
     card.save(path)
@@ -250,28 +262,28 @@ def test_metadata_goes_through_the_hubs_own_functions_unchanged(fitted, preset, 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_snippets_of_a_model_run_and_agree(fitted, preset, monkeypatch):
     folder = fitted(preset)
-    _, by_library, by_transformers = run_snippets(model_card(folder), folder.parent, monkeypatch)
+    _, by_library, by_transformers = run_snippets(card_of(folder), folder.parent, monkeypatch)
     for side in ("queries", "documents"):
         np.testing.assert_allclose(by_library[side], by_transformers[side].numpy(), atol=1e-5)
 
 
 def test_snippets_name_the_repository(fitted, tmp_path, monkeypatch):
     shutil.copytree(fitted("residual"), tmp_path / "me" / "words")
-    found = run_snippets(model_card(tmp_path / "me/words", "me/words"), tmp_path, monkeypatch)
+    found = run_snippets(card_of(tmp_path / "me/words", "me/words"), tmp_path, monkeypatch)
     assert len(found) == 3
 
 
 def test_snippets_of_an_adapter_alone(tmp_path, monkeypatch, tiny_bert):
     make_adapter(query_map=True, document_map=True).save_pretrained(tmp_path / "adapter")
-    [found] = run_snippets(model_card(tmp_path / "adapter"), tmp_path, monkeypatch)
+    [found] = run_snippets(card_of(tmp_path / "adapter"), tmp_path, monkeypatch)
     assert found["scores"].shape == found["probabilities"].shape == (2, 3)
-    assert "map_queries" in model_card(tmp_path / "adapter")
-    assert "model-index" not in model_card(tmp_path / "adapter")
+    assert "map_queries" in card_of(tmp_path / "adapter")
+    assert "model-index" not in card_of(tmp_path / "adapter")
 
 
 def test_snippet_of_an_adapter_that_reads_words(fitted, tiny_bert, tmp_path, monkeypatch):
     RRRAModel.from_pretrained(fitted("features")).adapter.save_pretrained(tmp_path / "words")
-    card = model_card(tmp_path / "words")
+    card = card_of(tmp_path / "words")
     [found] = run_snippets(card, tmp_path, monkeypatch, your_encoder=str(tiny_bert))
     assert found["hit"].keys() == {"corpus_id", "score", "probability"}
     assert "The weights hold embeddings of training queries" in card
@@ -279,13 +291,13 @@ def test_snippet_of_an_adapter_that_reads_words(fitted, tiny_bert, tmp_path, mon
 
 def test_snippets_of_a_retriever_use_its_index(tiny_bert, tmp_path, monkeypatch, capsys):
     make_retriever(tiny_bert).index(CORPUS).save_pretrained(tmp_path / "commands")
-    card = model_card(tmp_path / "commands")
+    card = card_of(tmp_path / "commands")
     assert "**Index:** 6 documents" in card
     assert "retriever.index(" not in card
     assert len(run_snippets(card, tmp_path, monkeypatch)) == 3
     assert any(line.startswith("grep ") for line in capsys.readouterr().out.splitlines())
     shutil.rmtree(tmp_path / "commands/index")
-    without = model_card(tmp_path / "commands")
+    without = card_of(tmp_path / "commands")
     assert "**Index:**" not in without
     assert "retriever.index(" in without
 
@@ -293,18 +305,18 @@ def test_snippets_of_a_retriever_use_its_index(tiny_bert, tmp_path, monkeypatch,
 def test_snippets_of_a_retriever_of_another_encoder(tiny_bert, tmp_path, monkeypatch):
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
     Retriever(encoder, make_adapter()).save_pretrained(tmp_path / "other")
-    card = model_card(tmp_path / "other")
+    card = card_of(tmp_path / "other")
     assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
     assert "trust_remote_code" not in card
     Retriever(encoder).index(CORPUS).save_pretrained(tmp_path / "plain")
-    card = model_card(tmp_path / "plain")
+    card = card_of(tmp_path / "plain")
     assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
     assert "adapter" not in card.partition("---\n\n# ")[2].partition("## Citation")[0]
 
 
 @pytest.mark.slow
 def test_card_of_a_trained_model(trained):
-    card = model_card(trained)
+    card = card_of(trained)
     record = config_of(trained)["fit"]["training"]
     assert "`lora_alpha=32`, `r=16`" in card
     assert f"The encoder of stage {record['stages']['final']['stage']} was kept" in card
@@ -322,7 +334,7 @@ def test_merged_lora_is_a_finetuned_model(trained, tmp_path):
     model = RRRAModel.from_pretrained(trained).merge_lora()
     model.config.base_model_name = "me/base"
     model.save_pretrained(tmp_path / "merged")
-    card = ModelCard(model_card(tmp_path / "merged"))
+    card = ModelCard(card_of(tmp_path / "merged"))
     assert (card.data.base_model, card.data.base_model_relation) == ("me/base", "finetune")
     assert "**LoRA:** merged into the weights" in card.text
     assert "[me/base](https://huggingface.co/me/base)" in card.text
@@ -331,7 +343,7 @@ def test_merged_lora_is_a_finetuned_model(trained, tmp_path):
 @pytest.mark.slow
 def test_methods_used_are_cited_and_no_others(fitted, trained):
     cited = {
-        name: {key for key, entry in CITATIONS.items() if entry in model_card(folder)}
+        name: {key for key, entry in CITATIONS.items() if entry in card_of(folder)}
         for name, folder in {
             "residual": fitted("residual"),
             "features": fitted("features"),
@@ -354,12 +366,12 @@ def test_bibtex_entries_have_names_of_their_own_and_balanced_braces():
 def test_old_folders_get_a_card_without_what_they_do_not_record(fitted, preset, tmp_path):
     folder = copy(fitted(preset), tmp_path)
     forget(folder, "data")
-    card = write_model_card(folder).read_text()
+    card = written(folder)
     assert "## Evaluation" not in card and "training queries with" not in card
     assert "## Development queries" in card
     forget(folder)
     (folder / PLOT_NAME).unlink(missing_ok=True)
-    card = write_model_card(folder).read_text()
+    card = written(folder)
     assert "## Development queries" not in card and "## Training" not in card
     assert not (folder / PLOT_NAME).exists()
     assert "model-index" not in card
@@ -368,14 +380,14 @@ def test_old_folders_get_a_card_without_what_they_do_not_record(fitted, preset, 
 
 def test_figures_of_queries_that_were_tuned_on_are_called_that(fitted, collection, tmp_path):
     folder = copy(fitted("residual"), tmp_path)
-    assert "tuned by them, which flatters it" not in model_card(folder)
+    assert "tuned by them, which flatters it" not in card_of(folder)
     evaluate_saved(folder, collection, "dev")
-    assert model_card(folder).count("tuned by them, which flatters it") == 1
+    assert card_of(folder).count("tuned by them, which flatters it") == 1
 
 
 def test_a_fresh_model_says_that_its_adapter_changes_nothing(tiny_bert, tmp_path):
     RRRAModel.from_encoder(tiny_bert).save_pretrained(tmp_path / "fresh")
-    assert "the adapter changes no ranking" in model_card(tmp_path / "fresh")
+    assert "the adapter changes no ranking" in card_of(tmp_path / "fresh")
 
 
 def test_hub_names_become_metadata(fitted, tmp_path):
@@ -384,10 +396,10 @@ def test_hub_names_become_metadata(fitted, tmp_path):
     config["base_model_name"] = "sentence-transformers/all-MiniLM-L6-v2"
     config["adapter"]["fit"]["data"]["collection"] = "me/pairs"
     (folder / "config.json").write_text(json.dumps(config))
-    data = ModelCard(model_card(folder)).data
+    data = ModelCard(card_of(folder)).data
     assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
     assert (data.base_model_relation, data.datasets) == ("adapter", ["me/pairs"])
-    ours = ModelCard(model_card(fitted("residual"))).data
+    ours = ModelCard(card_of(fitted("residual"))).data
     assert ours.get("base_model") is None and ours.get("datasets") is None
 
 
@@ -396,7 +408,7 @@ def test_other_folders_are_refused(tmp_path, content):
     if content:
         (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="holds no RRRAModel, RetrieverAdapter or Retriever"):
-        model_card(tmp_path)
+        card_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.json", EVALUATION_NAME])
@@ -404,7 +416,7 @@ def test_a_damaged_file_is_named(fitted, tmp_path, name):
     folder = copy(fitted("residual"), tmp_path)
     (folder / name).write_text("{")
     with pytest.raises(ValueError, match=f"{name} is damaged"):
-        model_card(folder)
+        card_of(folder)
 
 
 def test_a_damaged_adapter_is_named(tmp_path):
@@ -414,7 +426,7 @@ def test_a_damaged_adapter_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"adapter's configuration .* is damaged: embedding_dim must be at least 1"
     ):
-        model_card(tmp_path / "adapter")
+        card_of(tmp_path / "adapter")
 
 
 # -------------------------------------------------------------------- the plot
@@ -423,14 +435,15 @@ def test_a_damaged_adapter_is_named(tmp_path):
 def test_the_reliability_plot_is_beside_the_card(fitted, tmp_path):
     pytest.importorskip("matplotlib")
     folder = copy(fitted("residual"), tmp_path)
-    assert f"]({PLOT_NAME})" not in model_card(folder)
-    assert f"]({PLOT_NAME})" in write_model_card(folder).read_text()
+    made = model_card(folder)
+    assert f"]({PLOT_NAME})" in made.text and not (folder / PLOT_NAME).exists()
+    assert f"]({PLOT_NAME})" in written(folder)
     drawn = (folder / PLOT_NAME).read_bytes()
-    assert drawn.startswith(PNG)
-    write_model_card(folder)
+    assert drawn.startswith(PNG) and drawn == made.plot
+    written(folder)
     assert (folder / PLOT_NAME).read_bytes() == drawn
     (folder / EVALUATION_NAME).unlink()
-    write_model_card(folder)
+    written(folder)
     assert (folder / PLOT_NAME).read_bytes() != drawn  # that of the development queries
 
 
@@ -444,7 +457,7 @@ def test_without_matplotlib_the_plot_is_left_out(fitted, tmp_path, monkeypatch):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    assert PLOT_NAME not in write_model_card(folder).read_text()
+    assert PLOT_NAME not in written(folder)
     assert not (folder / PLOT_NAME).exists()
 
 

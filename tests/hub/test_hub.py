@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants
 from sentence_transformers import SentenceTransformer
 
+from command_line import rrra
 from hub_server import READER, Blob, HubServer
 from retriever_models import CORPUS, QUERY, make_adapter, make_retriever
 from rrra_hf import RetrieverAdapter, RRRAModel
@@ -73,7 +74,7 @@ def test_a_card_and_results_that_are_there_are_kept(
         lora_model.save_pretrained(folder)
         (folder / "README.md").write_text("my own words")
         (folder / "reliability.png").write_text("picture")
-        push_folder(folder, f"me/{form}", form=form)
+        assert rrra("push", folder, f"me/{form}", "--form", form).status == 0
         assert hub.files(f"me/{form}")["README.md"] == b"my own words"
         assert hub.files(f"me/{form}")["reliability.png"] == b"picture"
 
@@ -182,7 +183,7 @@ def test_a_branch_and_a_pull_request_leave_main_alone(hub: HubServer) -> None:
     assert hub.files(MODEL) == before
     for seed, revision in ((1, "next"), (2, "refs/pr/1")):
         loaded = RetrieverAdapter.from_pretrained(MODEL, revision=revision)
-        assert torch.equal(loaded.query_layer.weight, make_adapter(seed).query_layer.weight)
+        assert torch.equal(loaded.reader.readout.weight, make_adapter(seed).reader.readout.weight)
     make_adapter(3).push_to_hub(MODEL, revision="next")
     assert len(hub.commits(MODEL)) == 4
     with pytest.raises(ValueError, match="revision can't go with create_pr"):

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from command_line import rrra
 from hub_server import HubServer
+from retriever_models import make_adapter
 from rrra_hf import RRRAModel
-from rrra_hf.hub import push_folder
 from sharing import BASE, LORA, MODEL, embed, embed_with_all_loaders, put, spoil
 
 
@@ -91,10 +92,11 @@ def test_the_base_of_a_saved_model_can_be_named_at_upload(
 ) -> None:
     lora_model.config.base_model_name = "a-folder"
     lora_model.save_pretrained(tmp_path / "model")
-    push_folder(tmp_path / "model", MODEL, form="lora", base_model=BASE)
+    outcome = rrra("push", tmp_path / "model", MODEL, "--form", "lora", "--base-model", BASE)
+    assert outcome.status == 0, outcome.err
     assert json.loads(hub.files(MODEL)["config.json"])["base_model_name"] == BASE
-    with pytest.raises(ValueError, match="base_model belongs to form='lora', got form='full'"):
-        push_folder(tmp_path / "model", MODEL, base_model=BASE)
+    bad = rrra("push", tmp_path / "model", MODEL, "--base-model", BASE)
+    assert bad.status == 2 and "--base-model belongs to --form lora, got --form full" in bad.message
 
 
 def test_merged_weights_know_nothing_of_lora(hub: HubServer, lora_model: RRRAModel) -> None:
@@ -107,7 +109,10 @@ def test_merged_weights_know_nothing_of_lora(hub: HubServer, lora_model: RRRAMod
 
 def test_forms_are_of_a_model_with_lora(hub: HubServer, plain_model: RRRAModel, tmp_path: Path) -> None:
     plain_model.save_pretrained(tmp_path / "model")
-    with pytest.raises(ValueError, match="form 'merged' needs an RRRAModel with LoRA"):
-        push_folder(tmp_path / "model", MODEL, form="merged")
-    with pytest.raises(ValueError, match="form must be one of full, lora, merged, got 'half'"):
-        push_folder(tmp_path / "model", MODEL, form="half")
+    for form in ("lora", "merged"):
+        failed = rrra("push", tmp_path / "model", MODEL, "--form", form)
+        assert failed.status == 1 and f"form='{form}' needs a model with LoRA" in failed.message
+    make_adapter().save_pretrained(tmp_path / "adapter")
+    failed = rrra("push", tmp_path / "adapter", MODEL, "--form", "merged")
+    assert failed.status == 1 and "Can't load a model" in failed.message
+    assert MODEL not in hub.repositories

@@ -12,7 +12,7 @@ from transformers import AutoModel
 
 from model_folders import PROMPTS, TEXTS, embed, encode, make
 from rrra_hf import RetrieverAdapter, RRRAConfig, RRRAModel
-from rrra_hf.models.modeling_rrra import pool
+from rrra_hf.models.pooling_rrra import pool_tokens
 from tiny import ENCODERS, add_side_files, save_encoder
 
 # -------------------------------------------------------------------- three loaders
@@ -74,17 +74,25 @@ def test_embeddings_are_those_of_the_encoder_itself(normalize: bool, tmp_path: P
     assert torch.equal(again.encode(TEXTS, convert_to_tensor=True), expected)
 
 
-def test_untrained_model_has_an_adapter_that_changes_nothing(tiny_bert: Path, tmp_path: Path) -> None:
-    RRRAModel.from_encoder(tiny_bert).save_pretrained(tmp_path)
+@pytest.mark.parametrize("kind", ["features", "residual"])
+def test_untrained_model_has_an_adapter_that_changes_nothing(
+    kind: str, tiny_bert: Path, tmp_path: Path
+) -> None:
+    RRRAModel.from_encoder(tiny_bert, adapter={"reader": {"kind": kind}}).save_pretrained(tmp_path)
     for model in (
         RRRAModel.from_pretrained(tmp_path),
         RRRAModel(RRRAConfig.from_pretrained(tmp_path)),
         AutoModel.from_config(RRRAConfig.from_pretrained(tmp_path)),
     ):
         q, c = torch.nn.functional.normalize(torch.randn(2, 5, 32), dim=-1)
-        assert torch.equal(model.adapter(q, c).adapted, torch.nn.functional.normalize(c, dim=-1))
-        # The first layer is not at transformers' scale of 0.02 but at torch's of 1 / sqrt(dim).
-        assert model.adapter.query_layer.weight.abs().max() > 0.15
+        reader = model.adapter.reader
+        if kind == "residual":
+            assert torch.equal(reader.adapt(q, c).adapted, torch.nn.functional.normalize(c, dim=-1))
+        else:
+            assert not model.adapter.read(q, c.expand(5, 5, 32)).ranking.any()
+        # The first layer is not at transformers' scale of 0.02 but at torch's of 1 / sqrt(inputs).
+        first = reader.query_layer if kind == "residual" else reader.ranking_head.hidden
+        assert first.weight.abs().max() > 0.15
 
 
 def test_whole_folder_serves_as_an_adapter(saved: Path) -> None:
@@ -113,7 +121,7 @@ def test_task_without_maps_makes_no_difference_and_none_is_document(tiny_bert: P
 def test_pooling_ignores_padding_on_either_side(mode: str, expected: list[float], side: str) -> None:
     tokens = {"left": [[9.0, 2.0, 4.0], [9.0, 9.0, 5.0]], "right": [[2.0, 4.0, 9.0], [5.0, 9.0, 9.0]]}
     mask = {"left": [[0, 1, 1], [0, 0, 1]], "right": [[1, 1, 0], [1, 0, 0]]}
-    pooled = pool(torch.tensor(tokens[side])[..., None], torch.tensor(mask[side]), mode)
+    pooled = pool_tokens(torch.tensor(tokens[side])[..., None], torch.tensor(mask[side]), mode)
     assert pooled.squeeze(-1).tolist() == expected
 
 

@@ -20,7 +20,7 @@ from tiny import save_encoder
 # -------------------------------------------------------------------- strict loading
 
 
-@pytest.mark.parametrize("missing", ["adapter.readout.weight", "lora_B", "layer.0.attention.self.key"])
+@pytest.mark.parametrize("missing", ["adapter.reader.readout.weight", "lora_B", "layer.0.attention.self.key"])
 def test_missing_weights_are_refused_by_name(missing: str, saved: Path) -> None:
     edit_weights(saved, lambda name: missing not in name)
     for load in (RRRAModel.from_pretrained, AutoModel.from_pretrained):
@@ -40,10 +40,11 @@ def test_config_with_lora_refuses_a_checkpoint_without(tiny_bert: Path, tmp_path
 def test_unexpected_and_misshapen_weights_are_refused(saved: Path) -> None:
     weights = load_file(saved / "model.safetensors")
     weights["adapter.extra"] = torch.zeros(1)
-    weights["adapter.readout.weight"] = torch.zeros(4, 3)
+    weights["adapter.reader.readout.weight"] = torch.zeros(4, 3)
     save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        ValueError, match=r"unexpected \(adapter\.extra\).*of another shape \(adapter\.readout\.weight\)"
+        ValueError,
+        match=r"unexpected \(adapter\.extra\).*of another shape \(adapter\.reader\.readout\.weight\)",
     ):
         RRRAModel.from_pretrained(saved)
 

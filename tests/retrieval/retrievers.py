@@ -14,15 +14,13 @@ from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel
 from rrra_hf.data import Collection
 
 QUERIES = ["how do i copy files", "sort text", "find the old folder"]
-
-
 TEXTS = [d if isinstance(d, str) else f"{d['title']} {d['text']}" for d in CORPUS.values()]
 
 
 def make_model(tiny_bert: Path, seed: int = 0, **config: object) -> RRRAModel:
-    settings = {"hidden_size": 8, **config}
-    model = RRRAModel.from_encoder(tiny_bert, adapter=settings, query_prompt="how ")
-    model.adapter.load_state_dict(make_adapter(seed, **config).state_dict())
+    adapter = make_adapter(seed, **config)
+    model = RRRAModel.from_encoder(tiny_bert, adapter=adapter.config.to_dict(), query_prompt="how ")
+    model.adapter.load_state_dict(adapter.state_dict())
     return model
 
 
@@ -33,9 +31,10 @@ def vocabulary_encoder() -> SentenceTransformer:
 
 def opposing_adapter(lambda_: float) -> RetrieverAdapter:
     """Return an adapter whose logit is `-cos(q, a)`, and `a = c`."""
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=4, hidden_size=2, tau=1.0, lambda_=lambda_))
+    reader = {"kind": "residual", "hidden_size": 2}
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=4, reader=reader, tau=1.0, lambda_=lambda_))
     with torch.no_grad():
-        adapter.readout.weight.copy_(torch.tensor([[-1.0, 0.0, 0.0]]))
+        adapter.reader.readout.weight.copy_(torch.tensor([[-1.0, 0.0, 0.0]]))
     return adapter
 
 

@@ -131,7 +131,7 @@ def test_nan_weights_are_refused(tiny_bert: Path) -> None:
     model = make_model(tiny_bert, lambda_=0.5)
     retriever = Retriever(model).index(CORPUS)
     with torch.no_grad():
-        model.adapter.readout.weight.fill_(torch.nan)
+        model.adapter.reader.readout.weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="adapter gave NaN"):
         retriever.search("find files")
     with torch.no_grad():

@@ -19,8 +19,7 @@ from rrra_hf.candidates.reading import candidate_probabilities
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.fitting import fit_adapter
-from rrra_hf.retrieval import evaluate
-from rrra_hf.retrieval.measure import measure
+from rrra_hf.retrieval import evaluate, evaluate_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +58,8 @@ def test_hits_are_scored_and_judged_as_the_adapter_does_by_itself(
     mapped = adapter.map_queries(queries), adapter.map_documents(documents)
     candidates = np.argsort(-(mapped[0] @ mapped[1].T), axis=1, kind="stable")
     words = count_words(encoder, QUERIES), count_words(encoder, feature_collection.document_texts)
-    known = DocumentFeatures.of(adapter.features, [mapped[1]], words[1])
-    of_candidates = known.of_candidates(adapter.features, torch.from_numpy(mapped[0]), words[0], candidates)
+    known = DocumentFeatures.of(adapter.reader, [mapped[1]], words[1])
+    of_candidates = known.of_candidates(adapter.reader, torch.from_numpy(mapped[0]), words[0], candidates)
     scores = adapter.rerank(mapped[0], mapped[1][candidates], features=of_candidates)
     expected = [
         {feature_collection.document_ids[row]: score for row, score in zip(*pair, strict=True)}
@@ -99,7 +98,7 @@ def test_queries_in_blocks_and_alone_find_the_same(
 ) -> None:
     together = retriever.search(QUERIES, probabilities=True)
     monkeypatch.setattr("rrra_hf.retrieval.retriever.BLOCK_SIZE", 2)
-    monkeypatch.setattr("rrra_hf.retrieval.reranking.PAIRS", 7)
+    monkeypatch.setattr("rrra_hf.candidates.reading.PAIRS_PER_BLOCK", 7)
     in_blocks = retriever.search(QUERIES, probabilities=True)
     for one, other in zip(as_tuples(together), as_tuples(in_blocks), strict=True):
         assert [hit[0] for hit in one] == [hit[0] for hit in other]
@@ -159,7 +158,7 @@ def test_evaluation_and_measuring_agree(
     assert set(evaluated.quality) == {"encoder", "adapter"}
     assert set(evaluated.milliseconds) == {"encode", "search", "rerank"}
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    measured = measure(
+    measured = evaluate_embeddings(
         part,
         embed_collection(part, encoder),
         retriever.adapter,
@@ -167,11 +166,13 @@ def test_evaluation_and_measuring_agree(
         query_words=count_words(encoder, part.query_texts),
         document_words=count_words(encoder, part.document_texts),
     )
-    for name in ("nDCG@10", "R@1"):
-        assert evaluated.quality["adapter"].mean[name] == pytest.approx(measured[name], abs=1e-6)
+    assert list(measured) == ["encoder", "maps", "adapter"]
+    for ours, theirs in (("encoder", "maps"), ("adapter", "adapter")):
+        for name, values in evaluated.quality[ours].per_query.items():
+            assert_allclose(values, measured[theirs].per_query[name], atol=1e-6)
 
 
-def spoil_evidence(folder: Path, how: str, retriever: Retriever) -> None:
+def spoil_features(folder: Path, how: str, retriever: Retriever) -> None:
     path = folder / "index/features.safetensors"
     if how == "missing":
         path.unlink()
@@ -187,14 +188,14 @@ def spoil_evidence(folder: Path, how: str, retriever: Retriever) -> None:
     [
         ("missing", r"features\.safetensors is missing or damaged"),
         ("damaged", r"features\.safetensors is missing or damaged"),
-        ("of another index", r"features\.safetensors is of 2 documents, not 30; index the corpus again"),
+        ("of another index", r"features\.safetensors holds features of 2 documents, not 30; index the"),
     ],
 )
-def test_evidence_that_is_not_the_indexs_is_named(
+def test_features_that_are_not_the_indexs_are_named(
     plain: Retriever, tmp_path: Path, how: str, match: str
 ) -> None:
     plain.save_pretrained(tmp_path / "r")
-    spoil_evidence(tmp_path / "r", how, plain)
+    spoil_features(tmp_path / "r", how, plain)
     with pytest.raises(ValueError, match=match):
         Retriever.from_pretrained(tmp_path / "r", device="cpu")
 
@@ -202,7 +203,7 @@ def test_evidence_that_is_not_the_indexs_is_named(
 def test_an_index_is_not_opened_with_another_memory(plain: Retriever, tmp_path: Path) -> None:
     plain.save_pretrained(tmp_path / "r")
     adapter = RetrieverAdapter.from_pretrained(tmp_path / "r/adapter")
-    adapter.features.memory_queries.neg_()
+    adapter.reader.memory.queries.neg_()
     adapter.save_pretrained(tmp_path / "r/adapter")
     with pytest.raises(ValueError, match="was made by another model"):
         Retriever.from_pretrained(tmp_path / "r", device="cpu")
@@ -214,13 +215,13 @@ def test_an_index_is_not_opened_with_another_memory(plain: Retriever, tmp_path: 
 
 def test_an_encoder_without_tokenizer_cannot_serve_an_adapter_that_reads_words() -> None:
     encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])], device="cpu")
-    sizes = {"queries": 1, "documents": 1, "pairs": 1}
+    sizes = {"kind": "features", "queries": 1, "documents": 1, "pairs": 1}
     reads_words = AdapterConfig(
-        embedding_dim=4, features={**sizes, "names": ["mapped", "words"], "vocabulary": 4}
+        embedding_dim=4, reader={**sizes, "names": ["mapped", "words"], "vocabulary": 4}
     )
     with pytest.raises(ValueError, match="the encoder has no tokenizer of transformers"):
         Retriever(encoder, RetrieverAdapter(reads_words)).index(["copy a file"])
-    wordless = AdapterConfig(embedding_dim=4, features={**sizes, "names": ["mapped", "hubness"]})
+    wordless = AdapterConfig(embedding_dim=4, reader={**sizes, "names": ["mapped", "hubness"]})
     retriever = Retriever(encoder, RetrieverAdapter(wordless)).index(["copy a file", "sort a list"])
     embeddings = encode(encoder, ["sort"], task="query")
     assert retriever.search_embeddings(embeddings)[0][0]["corpus_id"] == "1"

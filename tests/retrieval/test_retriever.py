@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sentence_transformers import SentenceTransformer, util
 
-from retriever_models import CORPUS, make_adapter
+from retriever_models import CORPUS, RESIDUAL, make_adapter
 from retrievers import QUERIES, TEXTS, ids, make_model, opposing_adapter, scores, vocabulary_encoder
 from rrra_hf import RRRAModel
 from rrra_hf.embeddings import encode
@@ -120,7 +120,7 @@ def test_search_works_across_blocks(retriever: Retriever, monkeypatch: pytest.Mo
     expected = retriever.search(QUERIES, probabilities=True)
     monkeypatch.setattr("rrra_hf.retrieval.retriever.BLOCK_SIZE", 2)
     for pairs in (1, 4, 7):
-        monkeypatch.setattr("rrra_hf.retrieval.reranking.PAIRS", pairs)
+        monkeypatch.setattr("rrra_hf.candidates.reading.PAIRS_PER_BLOCK", pairs)
         found = Retriever(retriever.encoder).index(CORPUS).search(QUERIES, probabilities=True)
         assert [ids(hits) for hits in found] == [ids(hits) for hits in expected]
         for key in ("score", "probability"):
@@ -163,7 +163,9 @@ def test_probability_is_the_sigmoid_of_the_logit() -> None:
 @pytest.mark.parametrize("scoring", ["log_odds", "product"])
 def test_lambda_of_zero_keeps_the_ranking(tiny_bert: Path, scoring: str) -> None:
     corpus = TEXTS + TEXTS[::-1]  # with ties
-    retriever = Retriever(make_model(tiny_bert, scoring=scoring)).index(corpus)
+    model = make_model(tiny_bert)
+    model.adapter.reader.scoring = scoring
+    retriever = Retriever(model).index(corpus)
     for found, expected in zip(
         retriever.search(QUERIES, top_k=12), retriever.search(QUERIES, top_k=12, rerank=False), strict=True
     ):
@@ -171,7 +173,7 @@ def test_lambda_of_zero_keeps_the_ranking(tiny_bert: Path, scoring: str) -> None
 
 
 def test_untrained_adapter_changes_no_ranking(tiny_bert: Path, encoder: SentenceTransformer) -> None:
-    model = RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8, "lambda_": 1.0})
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL, "lambda_": 1.0})
     expected = Retriever(encoder).index(CORPUS).search(QUERIES)
     for retriever in (Retriever(model), Retriever(encoder, model.adapter)):
         assert [ids(h) for h in retriever.index(CORPUS).search(QUERIES)] == [ids(h) for h in expected]
@@ -183,16 +185,6 @@ def test_trained_adapter_changes_the_ranking(retriever: Retriever) -> None:
     assert all(scores(hits) == sorted(scores(hits), reverse=True) for hits in found)
 
 
-def test_dropout_is_off(tiny_bert: Path) -> None:
-    model = make_model(tiny_bert, lambda_=0.5, dropout=0.5)
-    retriever = Retriever(model).index(CORPUS)
-    embeddings = encode(retriever.encoder, QUERIES, task="query")
-    model.train()
-    first = retriever.search_embeddings(embeddings)
-    model.train()
-    assert retriever.search_embeddings(embeddings) == first
-
-
 def test_search_of_embeddings_equals_search_of_their_queries(retriever: Retriever) -> None:
     embeddings = encode(retriever.encoder, QUERIES, task="query")
     for options in ({}, {"rerank": False}, {"top_k": 2, "depth": 3, "probabilities": True}):
@@ -201,7 +193,7 @@ def test_search_of_embeddings_equals_search_of_their_queries(retriever: Retrieve
 
 def test_maps_are_applied_once(tiny_bert: Path, encoder: SentenceTransformer, tmp_path: Path) -> None:
     model = RRRAModel.from_encoder(
-        tiny_bert, adapter={"hidden_size": 8, "query_map": True, "document_map": True}
+        tiny_bert, adapter={"reader": RESIDUAL, "query_map": True, "document_map": True}
     )
     adapter = make_adapter(query_map=True, document_map=True, lambda_=0.5)
     model.adapter.load_state_dict(adapter.state_dict())

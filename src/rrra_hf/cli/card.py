@@ -25,11 +25,11 @@ def card(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a saved model or adapter.")],
     collection: Annotated[
         str | None,
-        typer.Argument(metavar="COLLECTION", help="Measure the model on this first, and keep the figures."),
+        typer.Argument(metavar="COLLECTION", help="Collection to measure the model on first."),
     ] = None,
     split: Annotated[str, typer.Option(help="Split whose queries are used.")] = "test",
     repo_id: Annotated[
-        str | None, typer.Option(help="Its namespace/name on the Hub, for the snippets of the card.")
+        str | None, typer.Option(help="Repository that the card's examples name; the folder by default.")
     ] = None,
     pairs: Pairs = None,
     column: Columns = None,
@@ -38,21 +38,28 @@ def card(
     cache_dir: CacheDir = None,
     json: Json = False,
 ) -> None:
-    """Write the model card of a saved model: README.md, and its reliability plot.
+    """Write the model card of a saved model: README.md and its reliability plot.
 
-    With a collection, ranking, false-negative detection and calibration are measured on a split of it and
-    kept in evaluation.json, beside what was measured before.
+    With a collection, ranking, false-negative detection and calibration are measured on a split of it first.
+    The figures are added to evaluation.json in the model's folder.
 
     Example: `rrra card models/scifact data/scifact`
     """
-    from ..hub.card import write_model_card
-    from ..retrieval.saved import evaluate_saved
+    from ..hub import model_card
+    from ..hub.layout import CARD_NAME, PLOT_NAME
+    from ..models.files_rrra import write_aside
+    from ..retrieval import evaluate_saved
 
     figures = None
     if collection is not None:
         loaded = load_collection(collection, pairs, column, skip_bad)
         figures = evaluate_saved(model, loaded, split, cache_dir=cache_dir, batch_size=batch_size)
-    path = write_model_card(model, repo_id)
+    made, path = model_card(model, repo_id), model / CARD_NAME
+    if made.plot is not None:
+        with write_aside(model / PLOT_NAME) as temporary:
+            temporary.write_bytes(made.plot)
+    with write_aside(path) as temporary:
+        temporary.write_text(made.text, encoding="utf-8")
     if json:
         print_json({"card": str(path), "evaluation": figures})
         return

@@ -26,7 +26,7 @@ from .common import (
 
 def index(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A saved model, or an encoder: folder or Hub name.")
+        str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
     ],
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the retriever.")],
@@ -34,14 +34,14 @@ def index(
     column: Columns = None,
     skip_bad: SkipBad = False,
     kind: Annotated[
-        str, typer.Option(help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq, or auto: by size.")
+        str, typer.Option(help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq; auto chooses by size.")
     ] = "auto",
     max_length: MaxLength = None,
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     json: Json = False,
 ) -> None:
-    """Encode a corpus and save model and index in one folder, to search.
+    """Index a corpus, and save model and index in one folder.
 
     Example: `rrra index models/scifact data/scifact --out retrievers/scifact`
     """

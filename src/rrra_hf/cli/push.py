@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Form(str, Enum):
-    """How the weights are put into the repository."""
+    """Form of the weights in the repository."""
 
     FULL = "full"
     LORA = "lora"
@@ -26,28 +30,28 @@ class Form(str, Enum):
 def push(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A saved model, adapter or retriever.")],
     repo_id: Annotated[
-        str, typer.Argument(metavar="REPO_ID", help="Repository, as `me/my-model`; made if it isn't there.")
+        str, typer.Argument(metavar="REPO_ID", help="Repository, as `me/my-model`; made if it doesn't exist.")
     ],
     form: Annotated[
         Form,
         typer.Option(
-            help="full: the weights as they are; lora: LoRA and adapter alone, the base model named; "
-            "merged: LoRA added to the encoder, which then needs no peft."
+            help="full: the weights as they are. lora: LoRA and adapter only; the base model is named. "
+            "merged: LoRA added to the encoder's weights, so that peft isn't needed."
         ),
     ] = Form.FULL,
     base_model: Annotated[
         str | None,
         typer.Option(
-            help="The base model on the Hub, with --form lora; by default the one it was made from."
+            help="The base model on the Hub, with --form lora; the encoder it was made from by default."
         ),
     ] = None,
     with_index: Annotated[
-        bool, typer.Option("--with-index", help="Upload a retriever's index too, with its documents' texts.")
+        bool, typer.Option("--with-index", help="Upload a retriever's index too, with the documents' texts.")
     ] = False,
     private: Annotated[
-        bool, typer.Option("--private", help="Make a new repository private; refuse a public one.")
+        bool, typer.Option("--private", help="Make a new repository private, and refuse a public one.")
     ] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch; made if it isn't there.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch; made if it doesn't exist.")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     commit_message: Annotated[str, typer.Option(help="Message of the commit.")] = "Upload model",
     json: Json = False,
@@ -55,20 +59,23 @@ def push(
     """Upload a folder to the Hugging Face Hub, with a model card, in one commit.
 
     Files and sizes are shown first. If the upload breaks off, repeat it: files that arrived are not sent
-    again. Log in before, with `hf auth login`, or set HF_TOKEN.
+    again. Log in before with `hf auth login`, or set HF_TOKEN.
 
     Example: `rrra push models/scifact me/scifact-retriever --private`
     """
     from huggingface_hub.utils import disable_progress_bars
 
-    from ..hub import prepared, push_files
+    from ..hub import files_to_push, push_files
     from ..hub.push import check_target
 
     with bad_arguments():
         check_target(revision, create_pr)
+        if base_model is not None and form is not Form.LORA:
+            raise ValueError(f"base_model belongs to --form lora, got --form {form.value}.")
     if not errors.is_terminal:
         disable_progress_bars()
-    with prepared(folder, repo_id, form=form.value, with_index=with_index, base_model=base_model) as files:
+    with _in_form(folder, form, base_model, with_index) as saved:
+        files = files_to_push(saved, repo_id, with_index)
         if not json:
             console.print(_table(files))
         commit = push_files(
@@ -79,11 +86,36 @@ def push(
             create_pr=create_pr,
             commit_message=commit_message,
         )
-        sizes = {file.name: file.size for file in files}
     if json:
+        sizes = {file.name: file.size for file in files}
         print_json({"url": commit, "commit": commit.oid, "pull_request": commit.pr_url, "files": sizes})
         return
     typer.echo(f"pull request: {commit.pr_url}" if create_pr else f"commit: {commit}")
+
+
+@contextmanager
+def _in_form(folder: Path, form: Form, base_model: str | None, with_index: bool) -> Iterator[Path]:
+    """Yield the folder, or a temporary one with the same model in another form and the other files."""
+    from ..hub import repository_files
+    from ..models.modeling_rrra import RRRAModel
+    from ..retrieval import Retriever
+
+    files = repository_files(folder, with_index)
+    if form is Form.FULL:
+        yield folder
+        return
+    retriever = Retriever.from_pretrained(folder)
+    if base_model is not None:
+        config = RRRAModel.from_sentence_transformer(retriever.encoder).config
+        config.base_model_name, config.base_model_revision = base_model, None
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary)
+        retriever.save_pretrained(copy, form=form.value, with_index=with_index)
+        for file in files:
+            if not (copy / file.name).exists() and ".safetensors" not in file.name:
+                (copy / file.name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / file.name, copy / file.name)
+        yield copy
 
 
 def _table(files: list[RepositoryFile]) -> Table:

@@ -10,19 +10,21 @@ from .common import Json, MaxLength, load_model, print_json
 
 
 def rerank(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A saved model: folder or Hub name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model: folder or Hub name.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The query.")],
     documents: Annotated[
         typer.FileText,
         typer.Argument(
-            metavar="FILE", encoding="utf-8", help="Documents, one a line; `-` for standard input."
+            metavar="FILE", encoding="utf-8", help="Documents, one per line; `-` for standard input."
         ),
     ] = "-",  # type: ignore[assignment]
-    top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Documents to print.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", min=1, help="Number of documents to print.")
+    ] = None,
     max_length: MaxLength = None,
     json: Json = False,
 ) -> None:
-    """Rank given documents for a query.
+    """Rank documents for a query.
 
     Example: `grep -ri statin notes/ | rrra rerank models/scifact "do statins lower blood pressure"`
     """
@@ -33,7 +35,7 @@ def rerank(
     except UnicodeDecodeError as error:
         raise ValueError(f"FILE must be UTF-8: {error}.") from error
     if not texts:
-        raise typer.BadParameter("there are no documents to rank; give one a line.")
+        raise typer.BadParameter("there are no documents to rank; give one per line.")
     ranked = Retriever(load_model(model, max_length)).rank(query, texts, top_k, return_documents=True)
     if json:
         print_json(ranked)

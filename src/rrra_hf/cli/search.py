@@ -18,9 +18,9 @@ def search(
     retriever: Annotated[
         Path, typer.Argument(metavar="RETRIEVER", help="Folder made by `rrra index` or `rrra demo`.")
     ],
-    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="One query or several.")],
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Documents a query.")] = 10,
-    depth: Annotated[int, typer.Option(min=1, help="Documents reranked a query.")] = 100,
+    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="One or several queries.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of documents per query.")] = 10,
+    depth: Annotated[int, typer.Option(min=1, help="Number of documents to rerank per query.")] = 100,
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Use the adapter.")] = True,
     json: Json = False,
 ) -> None:
@@ -31,7 +31,7 @@ def search(
     from ..retrieval import Retriever
 
     if not (retriever / "index").is_dir():
-        raise FileNotFoundError(f"{retriever} is no folder with an index; make one with `rrra index`.")
+        raise FileNotFoundError(f"{retriever} has no index; make one with `rrra index`.")
     loaded = Retriever.from_pretrained(retriever)
     results = loaded.search(
         query, top_k, rerank, depth, probabilities=loaded.adapter is not None, show_progress_bar=False

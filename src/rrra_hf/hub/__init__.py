@@ -1,11 +1,14 @@
-"""Sharing on the Hugging Face Hub: what a repository holds, its model card, and the upload."""
+"""Sharing a saved folder on the Hugging Face Hub: its files, its model card, the upload."""
 
+from .card import Card, model_card
 from .files import RepositoryFile, repository_files, size_text, total_size
-from .push import prepared, push_files, push_folder
+from .push import files_to_push, push_files, push_folder
 
 __all__ = [
+    "Card",
     "RepositoryFile",
-    "prepared",
+    "files_to_push",
+    "model_card",
     "push_files",
     "push_folder",
     "repository_files",

@@ -1,4 +1,4 @@
-"""BibTeX entries of the methods that a model may have been made with."""
+"""BibTeX entries of the methods that model cards cite."""
 
 from __future__ import annotations
 
@@ -63,15 +63,6 @@ CITATIONS = {
     volume = {3},
     number = {4},
     year = {2009},
-}""",
-    "positive-unlabelled": """@inproceedings{kiryo2017positive,
-    title = {Positive-Unlabeled Learning with Non-Negative Risk Estimator},
-    author = {Kiryo, Ryuichi and Niu, Gang and du Plessis, Marthinus C. and Sugiyama, Masashi},
-    booktitle = {Advances in Neural Information Processing Systems},
-    year = {2017},
-    eprint = {1703.00593},
-    archivePrefix = {arXiv},
-    url = {https://arxiv.org/abs/1703.00593},
 }""",
     "platt": """@incollection{platt1999probabilistic,
     title = {Probabilistic Outputs for Support Vector Machines and Comparisons to Regularized Likelihood

@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ..models.adapter_rrra import CONFIG_NAME
-from ..models.layout_rrra import MODULES_NAME
-from ..retrieval.retriever import ADAPTER_FOLDER, INDEX_FOLDER
+from huggingface_hub.constants import CONFIG_NAME
 
-# What is written at the top of a folder by transformers, sentence-transformers and this package: weights,
-# configs, tokenizers, code, card, figures. No checkpoint of an optimizer, and no pickle.
+from .layout import ADAPTER_FOLDER, INDEX_FOLDER, MODULES_NAME, RESULTS_FOLDER
+from .saved import read_json
+
+# What transformers, sentence-transformers and this package write at the top of a folder: weights, configs,
+# tokenizers, code, card, figures. Optimizer checkpoints and pickles are not among them.
 SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja", ".py", ".md", ".yaml", ".png", ".svg"}
 NAMES = {"LICENSE", "NOTICE"}
-# Results of evaluations, as the Hub reads them.
-RESULTS_FOLDER = ".eval_results"
 
 
 class RepositoryFile(NamedTuple):
-    """A file on its way to a repository.
+    """A file of a repository.
 
     Args:
-        name: Its path there.
-        path: The file here.
+        name: Its path in the repository.
+        content: The file on disk, or its bytes.
         size: Bytes.
     """
 
     name: str
-    path: Path
+    content: Path | bytes
     size: int
 
 
 def repository_files(folder: Path, with_index: bool = False) -> list[RepositoryFile]:
-    """List what of a saved model, adapter or retriever belongs in a repository.
+    """List the files of a saved model, adapter or retriever that belong in a repository.
 
-    These are the files at the top that a loader or a reader knows, and the folders of
-    sentence-transformers' modules, of the adapter, of evaluation results and, if wanted, of the index.
-    Hidden files are left out, and everything else that is there, such as checkpoints.
+    These are the files at the top that loaders and readers know, and the folders of sentence-transformers'
+    modules, of the adapter, of evaluation results and, with `with_index`, of the index. Hidden files and
+    everything else, such as checkpoints, are left out.
 
     Args:
         folder: The folder.
-        with_index: List the index too.
+        with_index: Include the index.
 
     Raises:
-        NotADirectoryError: If there is no such folder.
-        FileNotFoundError: If it holds no model, or no index, though that is wanted.
+        NotADirectoryError: If `folder` isn't a folder.
+        FileNotFoundError: If it holds no model, or no index with `with_index`.
 
     Example:
         >>> import tempfile
@@ -62,35 +60,31 @@ def repository_files(folder: Path, with_index: bool = False) -> list[RepositoryF
         raise FileNotFoundError(f"{folder} holds no model: it has neither {CONFIG_NAME} nor {MODULES_NAME}.")
     if with_index and not (folder / INDEX_FOLDER).is_dir():
         raise FileNotFoundError(f"{folder} has no index; make one with `rrra index`.")
-    parts = [
-        *_module_folders(folder),
-        ADAPTER_FOLDER,
-        RESULTS_FOLDER,
-        *([INDEX_FOLDER] if with_index else []),
-    ]
-    paths = [path for path in folder.iterdir() if path.suffix in SUFFIXES or path.name in NAMES]
-    for part in parts:
-        paths += (folder / part).rglob("*")
+    parts = [*_module_folders(folder), ADAPTER_FOLDER, RESULTS_FOLDER]
+    if with_index:
+        parts.append(INDEX_FOLDER)
+    paths = {path for path in folder.iterdir() if path.suffix in SUFFIXES or path.name in NAMES}
+    paths.update(path for part in parts for path in (folder / part).rglob("*"))
     return sorted(
         RepositoryFile(path.relative_to(folder).as_posix(), path, path.stat().st_size)
-        for path in set(paths)
+        for path in paths
         if path.is_file() and not path.name.startswith(".")
     )
 
 
 def _module_folders(folder: Path) -> list[str]:
     path = folder / MODULES_NAME
-    modules = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    modules = read_json(path) if path.exists() else []
     return [module["path"] for module in modules if module["path"]]
 
 
 def total_size(files: Iterable[RepositoryFile]) -> int:
-    """Return the bytes of all files."""
+    """Return the number of bytes of all files."""
     return sum(file.size for file in files)
 
 
 def size_text(size: int) -> str:
-    """Return a number of bytes for people.
+    """Return a number of bytes with a unit.
 
     Example:
         >>> size_text(900), size_text(94_600_000)
@@ -105,14 +99,14 @@ def size_text(size: int) -> str:
 
 
 def stale_files(remote: Iterable[str], new: Iterable[str]) -> list[str]:
-    """Return the files of a repository that would not belong to the model that is put there.
+    """Return the files of a repository that don't belong to the model that replaces its model.
 
-    Those are weights of another number of shards, parts of another retriever, and modules of another chain:
-    with them the repository would be neither model.
+    These are weights in another number of shards, an adapter, an index, and folders of modules. Together
+    with the new files they would make neither the old model nor the new one.
 
     Args:
-        remote: Files that are there.
-        new: Files to be put there.
+        remote: Names of the files in the repository.
+        new: Names of the files that are uploaded.
 
     Example:
         >>> stale_files(["README.md", "data.csv", "model.safetensors", "index/meta.json"], ["config.json"])

@@ -1,8 +1,7 @@
-"""The files that make a model folder one of sentence-transformers: reading, writing and checking them."""
+"""The files of sentence-transformers in a model's folder: reading, writing and checking them."""
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers.utils import cached_file
 
 from .adapter_rrra import RetrieverAdapter
 from .configuration_rrra import POOLING_MODES, RRRAConfig
+from .files_rrra import write_json
+from .hub_files_rrra import read_model_json
 
 MODULES_NAME = "modules.json"
 SETTINGS_NAME = "config_sentence_transformers.json"
 TRANSFORMER_NAME = "sentence_bert_config.json"
 POOLING_FOLDER = "1_Pooling"
 
-# The names that every release of sentence-transformers, and other software that reads its folders, knows.
+# Names that every release of sentence-transformers knows, and other software that reads its folders.
 MODULE_PREFIX = "sentence_transformers.models."
 LEGACY_POOLING_KEYS = {
     "mean": "pooling_mode_mean_tokens",
@@ -28,43 +28,15 @@ LEGACY_POOLING_KEYS = {
     "lasttoken": "pooling_mode_lasttoken",
 }
 DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
-# To read a file that another process may be writing.
+# Attempts to read a file that another process may be writing.
 ATTEMPTS = 20
-
-
-def read_json(name_or_path: str, filename: str, hub: dict[str, Any], kind: type = dict) -> Any:
-    """Return the contents of a JSON file of a folder or Hub repository, None if it has no such file.
-
-    Raises:
-        ValueError: If it is damaged, or its contents are not of this kind.
-    """
-    folder = Path(name_or_path)
-    if folder.is_dir() and not (folder / hub.get("subfolder", "") / filename).exists():
-        return None
-    path = cached_file(
-        name_or_path,
-        filename,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub,
-    )
-    if path is None:
-        return None
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{path} must hold a JSON {kind.__name__}, got {type(content).__name__}.")
-    return content
 
 
 # -------------------------------------------------------------------- reading
 
 
 def _read_modules(name_or_path: str, hub: dict[str, Any]) -> list[dict[str, Any]] | None:
-    modules = read_json(name_or_path, MODULES_NAME, hub, kind=list)
+    modules = read_model_json(name_or_path, MODULES_NAME, hub, kind=list)
     for module in modules or ():
         if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
             raise ValueError(
@@ -74,7 +46,7 @@ def _read_modules(name_or_path: str, hub: dict[str, Any]) -> list[dict[str, Any]
 
 
 def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
-    """Return what sentence-transformers' files say about an encoder, an empty dictionary if there are none.
+    """Return what the sentence-transformers files of an encoder say, an empty dictionary if it has none.
 
     Args:
         name_or_path: Folder or Hub repository of the encoder.
@@ -85,7 +57,7 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
         `subfolder`, where the encoder itself is.
 
     Raises:
-        ValueError: If the model does what an `RRRAConfig` can't express.
+        ValueError: If the encoder does something that an `RRRAConfig` can't express.
     """
     modules = _read_modules(name_or_path, hub)
     if modules is None:
@@ -94,11 +66,11 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ValueError(
             f"{name_or_path} has the modules {', '.join(names)}; "
-            "legal are Transformer, Pooling and, if wanted, Normalize."
+            "legal are Transformer, Pooling and, optionally, Normalize."
         )
     prefix = f"{modules[0]['path']}/" if modules[0]["path"] else ""
-    transformer = read_json(name_or_path, prefix + TRANSFORMER_NAME, hub) or {}
-    prompts = read_json(name_or_path, SETTINGS_NAME, hub) or {}
+    transformer = read_model_json(name_or_path, prefix + TRANSFORMER_NAME, hub) or {}
+    prompts = read_model_json(name_or_path, SETTINGS_NAME, hub) or {}
     return {
         "pooling": read_pooling(name_or_path, modules[1]["path"], hub),
         "normalize": "Normalize" in names,
@@ -113,9 +85,9 @@ def read_pooling(name_or_path: str, folder: str, hub: dict[str, Any]) -> str:
     """Return the pooling mode of a `Pooling` module's folder, in the format of any release.
 
     Raises:
-        ValueError: If it is none of `POOLING_MODES`.
+        ValueError: If it isn't one of `POOLING_MODES`.
     """
-    config = read_json(name_or_path, f"{folder}/config.json", hub) or {}
+    config = read_model_json(name_or_path, f"{folder}/config.json", hub) or {}
     mode = config.get("pooling_mode")
     if mode is None:
         modes = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
@@ -143,23 +115,23 @@ def adopt_prompts(config: RRRAConfig, folder: Path) -> None:
 
 
 def _read_settings_file(folder: Path) -> dict[str, Any]:
-    # In a run of several processes each of them writes this file, the same content over and over: for a
-    # moment it may be cut off.
+    # In a run of several processes, each of them writes the same content into this file. For a moment it may
+    # be cut off.
     for _ in range(ATTEMPTS):
         try:
-            return read_json(str(folder), SETTINGS_NAME, {})
+            return read_model_json(str(folder), SETTINGS_NAME, {})
         except ValueError:
             time.sleep(0.05)
-    return read_json(str(folder), SETTINGS_NAME, {})
+    return read_model_json(str(folder), SETTINGS_NAME, {})
 
 
 # -------------------------------------------------------------------- writing
 
 
 def write_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter) -> None:
-    """Write the files with which `SentenceTransformer(folder)` embeds as the model in the folder does.
+    """Write the files with which `SentenceTransformer(folder)` makes the same embeddings as the model.
 
-    The linear maps of a frozen stage 1 become a `Router` with a route for queries and one for documents.
+    Linear maps become a `Router` with a route for queries and one for documents.
     """
     modules = [("", "Transformer"), (POOLING_FOLDER, "Pooling")]
     if config.normalize:
@@ -169,11 +141,11 @@ def write_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
         modules.append((f"{len(modules)}_Router", "Router"))
         _write_router(folder / modules[-1][0], maps)
     pooling = {key: mode == config.pooling for mode, key in LEGACY_POOLING_KEYS.items()}
-    _write_json(
+    write_json(
         folder / POOLING_FOLDER / "config.json", {"word_embedding_dimension": config.hidden_size, **pooling}
     )
-    _write_json(folder / TRANSFORMER_NAME, {"max_seq_length": config.max_seq_length, "do_lower_case": False})
-    _write_json(
+    write_json(folder / TRANSFORMER_NAME, {"max_seq_length": config.max_seq_length, "do_lower_case": False})
+    write_json(
         folder / SETTINGS_NAME,
         {
             "model_type": "SentenceTransformer",
@@ -182,7 +154,7 @@ def write_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
             "similarity_fn_name": "cosine",
         },
     )
-    _write_json(
+    write_json(
         folder / MODULES_NAME,
         [
             {"idx": index, "name": str(index), "path": path, "type": MODULE_PREFIX + name}
@@ -204,7 +176,7 @@ def _write_router(folder: Path, maps: dict[str, Tensor]) -> None:
         structure[task] = [f"{task}_{index}_{name}" for index, name in enumerate(names)]
     for task, weight in maps.items():
         dense = folder / f"{task}_0_Dense"
-        _write_json(
+        write_json(
             dense / "config.json",
             {
                 "in_features": weight.shape[1],
@@ -213,18 +185,13 @@ def _write_router(folder: Path, maps: dict[str, Tensor]) -> None:
                 "activation_function": "torch.nn.modules.linear.Identity",
             },
         )
-        # safetensors refuses shared memory and maps may be tied to a SentenceTransformer's.
+        # safetensors refuses shared memory, and a SentenceTransformer may share the map.
         save_file({"linear.weight": weight.detach().cpu().clone()}, dense / "model.safetensors")
     types = {name: MODULE_PREFIX + name.rpartition("_")[2] for route in structure.values() for name in route}
     parameters = {"default_route": "document", "allow_empty_key": True}
-    _write_json(
+    write_json(
         folder / "router_config.json", {"types": types, "structure": structure, "parameters": parameters}
     )
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 # -------------------------------------------------------------------- checking
@@ -233,11 +200,11 @@ def _write_json(path: Path, content: Any) -> None:
 def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter) -> None:
     """Refuse a folder whose sentence-transformers files make other embeddings than the model in it.
 
-    A `SentenceTransformer` loaded from the folder owns a copy of the linear maps. Trained there and saved
-    again, they are no longer the adapter's.
+    A `SentenceTransformer` loaded from the folder has a copy of the linear maps. If the copy is trained and
+    saved, it differs from the adapter's.
 
     Raises:
-        ValueError: If pooling, normalisation or maps differ; says how to go on.
+        ValueError: If pooling, normalisation or maps differ; the message says how to go on.
     """
     modules = _read_modules(str(folder), {})
     if modules is None:

@@ -1,4 +1,4 @@
-"""The base model's weights, which a folder of LoRA weights leaves where they are."""
+"""LoRA: making, merging, and saving its weights without those of the base model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,68 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-# The first of them in a message.
-SHOWN = 5
+from .configuration_rrra import RRRAConfig
+from .download_rrra import checked_downloads
+from .encoder_rrra import encoder_settings, load_encoder
+from .hub_files_rrra import commit_of, folder_of
+from .loaded_rrra import some
+
+DEFAULT_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+
+
+# -------------------------------------------------------------------- the layers
+
+
+def lora_settings(encoder: PreTrainedModel, lora: bool | dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `peft.LoraConfig` for an encoder.
+
+    Args:
+        encoder: The encoder.
+        lora: True for LoRA on all linear layers, or arguments that replace defaults.
+    """
+    settings: dict[str, Any] = {**DEFAULT_LORA, **(lora if isinstance(lora, dict) else {})}
+    if settings["target_modules"] == "all-linear" and any("pooler" in n for n, _ in encoder.named_modules()):
+        # The pooler's output is not used, so its LoRA weights would never be trained.
+        settings.setdefault("exclude_modules", r".*pooler.*")
+    return settings
+
+
+def inject_lora(encoder: PreTrainedModel, settings: dict[str, Any]) -> None:
+    """Add LoRA layers to an encoder, in place.
+
+    Raises:
+        ImportError: If peft isn't installed.
+        ValueError: If a setting is unknown.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError("The model holds LoRA weights: install peft.") from error
+    try:
+        config = LoraConfig(**settings)
+    except TypeError as error:
+        raise ValueError(f"lora has an unknown setting: {error}") from error
+    inject_adapter_in_model(config, encoder)
+
+
+@torch.no_grad()
+def merge_lora_layers(encoder: PreTrainedModel) -> None:
+    """Add an encoder's LoRA weights to its own and remove the LoRA layers, in place."""
+    for name, layer in list(encoder.named_modules()):
+        if hasattr(layer, "get_base_layer") and hasattr(layer, "merge"):
+            layer.merge()
+            encoder.set_submodule(name, layer.get_base_layer())
+    if hasattr(encoder, "peft_config"):
+        del encoder.peft_config
+
+
+# -------------------------------------------------------------------- the base model
 
 
 def without_base(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the part of an `RRRAModel`'s state that its base model doesn't have: LoRA and adapter.
+    """Return the weights of an `RRRAModel` that its base model doesn't have: LoRA and adapter.
 
     Example:
         >>> state = {"encoder.q.base_layer.weight": 0, "encoder.q.lora_A.default.weight": 1, "adapter.b": 2}
@@ -26,10 +81,70 @@ def without_base(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def record_base(encoder: PreTrainedModel, config: RRRAConfig) -> None:
+    """Write the base model's commit and the fingerprint of its weights into a config.
+
+    Raises:
+        OSError: If the base model can't be loaded.
+        ValueError: If its weights are not those under the encoder's LoRA.
+    """
+    try:
+        base = _load_base(config, {})
+    except OSError as error:
+        raise OSError(
+            "form='lora' needs the base model; set config.base_model_name to its name on the Hub. "
+            f"It can't be loaded: {error}"
+        ) from error
+    name = str(config.base_model_name)
+    check_same_base(encoder, base, name)
+    config.base_model_revision = commit_of(name, {"revision": config.base_model_revision})
+    config.base_weights = weights_fingerprint(base)
+
+
+def restore_base(encoder: PreTrainedModel, config: RRRAConfig, name: str, hub: dict[str, Any]) -> None:
+    """Copy the base model's weights into an encoder that was loaded from LoRA weights alone.
+
+    Args:
+        encoder: The encoder.
+        config: The model's config; `base_weights` is reset.
+        name: Folder or repository of the LoRA weights.
+        hub: Options of `cached_file`.
+
+    Raises:
+        OSError: If the base model can't be loaded.
+        ValueError: If it has other weights than the LoRA was trained on.
+    """
+    source = f"{config.base_model_name} (revision {config.base_model_revision})"
+    try:
+        base = _load_base(config, {key: value for key, value in hub.items() if key != "subfolder"})
+    except OSError as error:
+        raise OSError(
+            f"{name} holds LoRA weights alone, and its base model {source} can't be loaded; "
+            f"if it is elsewhere, give base_model_name=... : {error}"
+        ) from error
+    found = weights_fingerprint(base)
+    if found != config.base_weights:
+        raise ValueError(
+            f"{source} is not the base model of {name}: its weights have the fingerprint {found}, "
+            f"the LoRA weights were trained on {config.base_weights}."
+        )
+    fill_base(encoder, base, source)
+    config.base_weights = None
+
+
+def _load_base(config: RRRAConfig, hub: dict[str, Any]) -> PreTrainedModel:
+    """Load the base model of a config in the dtype that its own files say."""
+    name = str(config.base_model_name)
+    hub = {**hub, "revision": config.base_model_revision}
+    hub["subfolder"] = encoder_settings(name, hub).get("subfolder", "")
+    with checked_downloads(folder_of(name, hub), name):
+        return load_encoder(name, dtype="auto", **hub)
+
+
 def weights_fingerprint(encoder: nn.Module) -> str:
     """Return a fingerprint of an encoder's weights, 16 hexadecimal digits.
 
-    A pooler, which takes no part in embeddings and may have random weights, isn't counted.
+    A pooler isn't counted: no embedding depends on it, and its weights may be random.
     """
     digest: Any = hashlib.sha256()
     for name, value in sorted(_of_base(encoder).items()):
@@ -43,7 +158,7 @@ def check_same_base(encoder: nn.Module, base: nn.Module, name: str) -> None:
     """Refuse a base model whose weights are not those under an encoder's LoRA.
 
     Raises:
-        ValueError: If a weight differs, or only one of them has it.
+        ValueError: If a weight differs, or only one of the two has it.
     """
     ours, theirs = _of_base(encoder), _of_base(base)
     _check_names(ours, theirs, name)
@@ -51,7 +166,7 @@ def check_same_base(encoder: nn.Module, base: nn.Module, name: str) -> None:
     if differing:
         raise ValueError(
             f"The weights under the LoRA are not those of {name}: {len(differing)} differ "
-            f"({', '.join(differing[:SHOWN])}). Use form='full' or 'merged'."
+            f"({some(differing)}). Use form='full' or 'merged'."
         )
 
 
@@ -69,7 +184,7 @@ def fill_base(encoder: nn.Module, base: nn.Module, name: str) -> None:
 
 
 def _of_base(encoder: nn.Module) -> dict[str, Tensor]:
-    """Return an encoder's weights but for LoRA's, by their names in the base model."""
+    """Return an encoder's weights without LoRA's, by their names in the base model."""
     state = encoder.state_dict()
     return {key.replace(".base_layer", ""): value for key, value in state.items() if "lora_" not in key}
 
@@ -84,7 +199,7 @@ def _check_names(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name:
     if odd:
         raise ValueError(
             f"{name} is not the base model of the LoRA weights: {len(odd)} weights are missing or of another "
-            f"shape ({', '.join(odd[:SHOWN])})."
+            f"shape ({some(odd)})."
         )
 
 

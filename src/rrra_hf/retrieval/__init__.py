@@ -1,8 +1,18 @@
-"""Searching a corpus, and reranking what was found."""
+"""Searching a corpus, reranking what was found, and measuring both."""
 
-from .evaluate import RetrieverEvaluation, evaluate
+from .evaluate import RetrieverEvaluation, evaluate, evaluate_embeddings
 from .results import Hit, RankedDocument
 from .retriever import Retriever
+from .saved import evaluate_saved
 from .vectors import rerank_vectors
 
-__all__ = ["Hit", "RankedDocument", "Retriever", "RetrieverEvaluation", "evaluate", "rerank_vectors"]
+__all__ = [
+    "Hit",
+    "RankedDocument",
+    "Retriever",
+    "RetrieverEvaluation",
+    "evaluate",
+    "evaluate_embeddings",
+    "evaluate_saved",
+    "rerank_vectors",
+]

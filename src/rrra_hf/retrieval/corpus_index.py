@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..candidates import DocumentFeatures
 from ..embeddings import texts_fingerprint
+from ..hub.layout import INDEX_META_NAME
 from ..indexes import Index, load_index
 from ..models.files_rrra import read_meta, write_json
 from .documents import SCHEMA, document_texts
 
 VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
-FEATURES_NAME = "features.safetensors"
-META_NAME = "meta.json"
-FILE_NAMES = (VECTORS_NAME, DOCUMENTS_NAME, FEATURES_NAME, META_NAME)
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+# By format version: the entry that says whether there are features, and the name of their file.
+FEATURES = {2: ("evidence", "evidence.safetensors"), 3: ("features", "features.safetensors")}
+FILE_NAMES = [VECTORS_NAME, DOCUMENTS_NAME, INDEX_META_NAME, *(name for _, name in FEATURES.values())]
 
 
 @dataclass(eq=False)
@@ -32,30 +34,30 @@ class CorpusIndex:
         documents: Columns `id`, `title` and `text`.
         encoder: Fingerprint of the model that made the embeddings.
         corpus: Fingerprint of the documents' texts.
-        features: What the adapter needs of each document beside its embedding, if it reads features.
+        features: Features of the documents that the adapter reads; empty if it precomputes none.
     """
 
     index: Index
     documents: pa.Table
     encoder: str
     corpus: str
-    features: DocumentFeatures | None = None
+    features: DocumentFeatures
 
     @cached_property
     def ids(self) -> list[str]:
-        """Document ids, by row."""
+        """Ids of the documents, by row."""
         return self.documents["id"].to_pylist()
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Row of each document id."""
+        """Rows of the documents, by id."""
         return {document_id: row for row, document_id in enumerate(self.ids)}
 
     def document(self, corpus_id: str) -> dict[str, str]:
         """Return a document's `id`, `title` and `text`.
 
         Raises:
-            KeyError: If there is no document of that id.
+            KeyError: If there is no document with that id.
         """
         if corpus_id not in self.row_of:
             raise KeyError(f"No document {corpus_id!r} in the index.")
@@ -66,17 +68,19 @@ class CorpusIndex:
         directory.mkdir()
         self.index.save(directory / VECTORS_NAME)
         pq.write_table(self.documents, directory / DOCUMENTS_NAME)
-        if self.features is not None:
-            self.features.save(directory / FEATURES_NAME)
+        entry, name = FEATURES[FORMAT_VERSION]
+        has_features = self.features.statics.size > 0
+        if has_features:
+            self.features.save(directory / name)
         meta = {
             "format_version": FORMAT_VERSION,
             "documents": len(self.index),
             "dim": self.index.dim,
             "encoder": self.encoder,
             "corpus": self.corpus,
-            "features": self.features is not None,
+            entry: has_features,
         }
-        write_json(directory / META_NAME, meta)
+        write_json(directory / INDEX_META_NAME, meta)
 
     @classmethod
     def load(cls, directory: Path, encoder: str) -> CorpusIndex:
@@ -87,12 +91,13 @@ class CorpusIndex:
             encoder: Fingerprint of the model that is to search it.
 
         Raises:
-            ValueError: If another model made it, or if a file of it is missing, damaged or doesn't belong
-                to the others; the message names the file.
+            ValueError: If another model made it, or a file is missing, damaged or doesn't belong to the
+                others; the message names the file.
         """
-        meta = read_meta(
-            directory / META_NAME, {FORMAT_VERSION}, ("documents", "dim", "encoder", "corpus", "features")
-        )
+        path = directory / INDEX_META_NAME
+        version = read_meta(path, FEATURES, ("format_version",))["format_version"]
+        entry, name = FEATURES[version]
+        meta = read_meta(path, {version}, ("documents", "dim", "encoder", "corpus", entry))
         if meta["encoder"] != encoder:
             raise ValueError(
                 f"{directory} was made by another model (fingerprint {meta['encoder']}, this model has "
@@ -111,13 +116,13 @@ class CorpusIndex:
                 f"{directory / VECTORS_NAME} holds {len(index)} embeddings of dimension {index.dim}, "
                 f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
-        features = DocumentFeatures.load(directory / FEATURES_NAME) if meta["features"] else None
-        if features is not None and len(features.statics) != len(index):
-            raise ValueError(
-                f"{directory / FEATURES_NAME} is of {len(features.statics)} documents, not {len(index)}; "
-                "index the corpus again."
-            )
+        features = _read_features(directory / name, len(index)) if meta[entry] else no_features(len(index))
         return cls(index, documents, encoder, corpus, features)
+
+
+def no_features(documents: int) -> DocumentFeatures:
+    """Return the features of documents for which none are precomputed."""
+    return DocumentFeatures(np.empty((documents, 0), dtype=np.float32))
 
 
 def _read_documents(path: Path) -> pa.Table:
@@ -132,3 +137,13 @@ def _read_vectors(path: Path) -> Index:
         return load_index(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing; index the corpus again.") from error
+
+
+def _read_features(path: Path, documents: int) -> DocumentFeatures:
+    features = DocumentFeatures.load(path)
+    if len(features.statics) != documents:
+        raise ValueError(
+            f"{path} holds features of {len(features.statics)} documents, not {documents}; "
+            "index the corpus again."
+        )
+    return features

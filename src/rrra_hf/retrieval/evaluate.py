@@ -1,27 +1,40 @@
-"""The ranking quality of a retriever, without and with its adapter, and what each part costs."""
+"""Ranking quality of a retriever or of embeddings, without and with an adapter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import NamedTuple
 
+import numpy as np
+from scipy.sparse import csr_array
+
+from ..candidates import DocumentFeatures
 from ..data import Collection
-from ..embeddings import encode, texts_fingerprint
-from ..evaluation import DEFAULT_MEASURES, RankingQuality, named_rankings, ranking_quality
+from ..embeddings import CollectionEmbeddings, encode, texts_fingerprint
+from ..evaluation import (
+    DEFAULT_MEASURES,
+    RankingQuality,
+    named_rankings,
+    ranking_quality,
+    seen_queries,
+    split_by_seen,
+)
+from ..indexes import FlatIndex
+from ..models.adapter_rrra import RetrieverAdapter
 from .corpus_index import CorpusIndex
-from .reranking import rerank
+from .reranking import Reranked, rerank
 from .retriever import Retriever
 
 
 class RetrieverEvaluation(NamedTuple):
-    """What `evaluate` measured.
+    """What `evaluate` returns.
 
     Args:
-        quality: Ranking quality of the search alone, `"encoder"`, and, if the retriever has an adapter,
-            of the same search reranked, `"adapter"`.
-        milliseconds: Wall time a query of `"encode"`, `"search"` and `"rerank"`, in batches.
+        quality: Ranking quality of the search alone, `"encoder"`, and, if the retriever has an adapter, of
+            the same search reranked, `"adapter"`.
+        milliseconds: Wall time per query of `"encode"`, `"search"` and `"rerank"`, in batches.
     """
 
     quality: dict[str, RankingQuality]
@@ -37,18 +50,18 @@ def evaluate(
     batch_size: int = 64,
     show_progress_bar: bool | None = None,
 ) -> RetrieverEvaluation:
-    """Measure a retriever on the judged queries of a collection, before and after reranking.
+    """Measure a retriever on the labelled queries of a collection, before and after reranking.
 
-    The queries are encoded and searched once; both rankings come from the same search. Linear maps of a
-    frozen stage 1 belong to the search, so both have them.
+    The queries are encoded and searched once, so both rankings come from the same search. Linear maps belong
+    to the search: both rankings have them.
 
     Args:
-        retriever: The retriever, with the collection's corpus indexed.
+        retriever: The retriever. It must have indexed the collection's corpus.
         collection: The collection, or a split of it.
-        measures: Names such as `"nDCG@10"`, `"MRR@10"`, `"R@100"`; a cutoff above `depth` retrieves more.
-        depth: Documents to rerank a query.
-        batch_size: Queries a forward pass of the encoder.
-        show_progress_bar: None shows one on a terminal only.
+        measures: Names such as `"nDCG@10"`, `"MRR@10"`, `"R@100"`. A cutoff above `depth` retrieves more.
+        depth: Number of documents to rerank per query.
+        batch_size: Encoder batch size.
+        show_progress_bar: Show a progress bar; by default, only on a terminal.
 
     Raises:
         ValueError: If the retriever's index is of another corpus, no query has a relevant document, or a
@@ -58,7 +71,7 @@ def evaluate(
         raise ValueError(f"depth must be at least 1, got {depth}.")
     corpus = retriever.corpus_index
     _check_same_corpus(corpus, collection)
-    queries = _judged_queries(collection)
+    queries = _labelled_queries(collection)
     milliseconds: dict[str, float] = {}
 
     @contextmanager
@@ -67,7 +80,7 @@ def evaluate(
         yield
         milliseconds[name] = 1000 * (perf_counter() - start) / len(queries)
 
-    # Not from a cache: that would take no time.
+    # Not from a cache, which would take no time.
     with timed("encode"):
         embeddings = encode(
             retriever.encoder,
@@ -78,19 +91,175 @@ def evaluate(
         )
     with timed("search"):
         embeddings = retriever.map_queries(embeddings)
-        cosines, rows = corpus.index.search(embeddings, max(depth, *map(_cutoff, measures)))
+        cosines, rows = corpus.index.search(embeddings, _deepest(depth, measures))
     rankings = {"encoder": rows}
     if retriever.adapter is not None:
         with timed("rerank"):
             words = retriever.count_words(list(queries.values()))
-            rankings["adapter"], _ = rerank(
+            rankings["adapter"] = rerank(
                 retriever.adapter, corpus.index, embeddings, rows, cosines, depth, corpus.features, words
-            )
-    quality = {
-        name: ranking_quality(named_rankings(queries, corpus.ids, ranking), collection.qrels, measures)
-        for name, ranking in rankings.items()
-    }
+            ).rows
+    quality = ranking_qualities(rankings, list(queries), corpus.ids, collection.qrels, measures)
     return RetrieverEvaluation(quality, milliseconds)
+
+
+def evaluate_embeddings(
+    collection: Collection,
+    embeddings: CollectionEmbeddings,
+    adapter: RetrieverAdapter | None = None,
+    *,
+    depth: int = 100,
+    query_words: csr_array | None = None,
+    document_words: csr_array | None = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+) -> dict[str, RankingQuality]:
+    """Measure an encoder, and optionally an adapter, given the embeddings of a collection.
+
+    Args:
+        collection: The collection, or a split of it.
+        embeddings: Its embeddings from the encoder, before the adapter's linear maps.
+        adapter: The adapter.
+        depth: Number of documents to rerank per query.
+        query_words: Counts of the queries' words, if the adapter reads words.
+        document_words: Counts of the documents' words, if the adapter reads words.
+        measures: Names such as `"nDCG@10"`, `"MRR@10"`, `"R@100"`. A cutoff above `depth` retrieves more.
+
+    Returns:
+        Ranking quality of the encoder alone, `"encoder"`; of its search after the adapter's linear maps,
+        `"maps"`, if it has any; and of that search reranked, `"adapter"`.
+
+    Raises:
+        ValueError: If no query has a relevant document, a measure is unknown, or words are missing.
+    """
+    ranked = rank_embeddings(
+        embeddings,
+        adapter,
+        depth=depth,
+        k=_deepest(depth, measures),
+        query_words=query_words,
+        document_words=document_words,
+    )
+    return ranking_qualities(
+        ranked.rankings, collection.query_ids, collection.document_ids, collection.qrels, measures
+    )
+
+
+class GroupedQuality(NamedTuple):
+    """Mean ranking quality by group of queries.
+
+    The groups are `"all"` and, if there are both, `"unseen"` and `"seen"`: queries without and with a
+    relevant document that is labelled for a training query.
+
+    Args:
+        queries: Number of queries, by group.
+        quality: Means of measures, by group and system.
+    """
+
+    queries: dict[str, int]
+    quality: dict[str, dict[str, dict[str, float]]]
+
+
+def group_quality(
+    quality: Mapping[str, RankingQuality], collection: Collection, part: Collection
+) -> GroupedQuality:
+    """Average ranking quality over all queries, and over those that training has seen and hasn't.
+
+    Args:
+        quality: Ranking quality by system, as `evaluate` or `evaluate_embeddings` returns it.
+        collection: The collection with all its splits.
+        part: The split that was measured.
+    """
+    positives = dict(zip(part.query_ids, part.positive_rows, strict=True))
+    labelled = collection.split("train").positive_rows if "train" in collection.splits else []
+    first = next(iter(quality.values()))
+    seen = seen_queries([positives[query_id] for query_id in first.query_ids], labelled)
+    groups = {system: split_by_seen(found.per_query, seen) for system, found in quality.items()}
+    names = ("all", "unseen", "seen") if seen.any() and not seen.all() else ("all",)
+    return GroupedQuality(
+        {name: next(iter(groups.values()))[name].num_queries for name in names},
+        {name: {system: group[name].mean for system, group in groups.items()} for name in names},
+    )
+
+
+class RankedEmbeddings(NamedTuple):
+    """What `rank_embeddings` returns.
+
+    Args:
+        rankings: Rows of documents, best first, `(n, k)`, by system, see `evaluate_embeddings`.
+        rows: Rows that the search found, after the linear maps, `(n, k)`.
+        cosines: Their cosines, `(n, k)`.
+        reranked: The same documents reranked, None without an adapter.
+    """
+
+    rankings: dict[str, np.ndarray]
+    rows: np.ndarray
+    cosines: np.ndarray
+    reranked: Reranked | None
+
+
+def rank_embeddings(
+    embeddings: CollectionEmbeddings,
+    adapter: RetrieverAdapter | None,
+    *,
+    depth: int,
+    k: int,
+    query_words: csr_array | None = None,
+    document_words: csr_array | None = None,
+) -> RankedEmbeddings:
+    """Rank the documents for each query by exact search, without and with an adapter.
+
+    Args:
+        embeddings: Embeddings from the encoder, before the adapter's linear maps.
+        adapter: The adapter, None for the encoder alone.
+        depth: Number of documents to rerank per query.
+        k: Number of documents to retrieve per query.
+        query_words: Counts of the queries' words, if the adapter reads words.
+        document_words: Counts of the documents' words, if the adapter reads words.
+
+    Raises:
+        ValueError: If words are needed and not given.
+    """
+    queries, documents = embeddings.queries, embeddings.documents
+    index, cosines, rows = _search(queries, documents, k)
+    rankings = {"encoder": rows}
+    if adapter is None:
+        return RankedEmbeddings(rankings, rows, cosines, None)
+    if adapter.config.query_map or adapter.config.document_map:
+        queries, documents = adapter.map_queries(queries), adapter.map_documents(documents)
+        index, cosines, rows = _search(queries, documents, k)
+        rankings["maps"] = rows
+    features = DocumentFeatures.of(adapter.reader, [documents], document_words)
+    reranked = rerank(adapter, index, queries, rows, cosines, depth, features, query_words)
+    rankings["adapter"] = reranked.rows
+    return RankedEmbeddings(rankings, rows, cosines, reranked)
+
+
+def _search(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[FlatIndex, np.ndarray, np.ndarray]:
+    index = FlatIndex(documents.shape[1])
+    index.add(documents)
+    return index, *index.search(queries, k)
+
+
+def ranking_qualities(
+    rankings: Mapping[str, np.ndarray],
+    query_ids: Sequence[str],
+    document_ids: Sequence[str],
+    qrels: Mapping[str, Mapping[str, int]],
+    measures: Sequence[str] = DEFAULT_MEASURES,
+) -> dict[str, RankingQuality]:
+    """Return the ranking quality of each system.
+
+    Args:
+        rankings: Rows of documents, best first, `(n, k)`, by system.
+        query_ids: Ids of the queries, `n`.
+        document_ids: Ids of the documents, by row.
+        qrels: Relevant documents and their grades, by query id.
+        measures: Names of measures.
+    """
+    return {
+        system: ranking_quality(named_rankings(query_ids, document_ids, rows), qrels, measures)
+        for system, rows in rankings.items()
+    }
 
 
 def _check_same_corpus(corpus: CorpusIndex, collection: Collection) -> None:
@@ -102,7 +271,7 @@ def _check_same_corpus(corpus: CorpusIndex, collection: Collection) -> None:
         )
 
 
-def _judged_queries(collection: Collection) -> dict[str, str]:
+def _labelled_queries(collection: Collection) -> dict[str, str]:
     """Return the queries that have a relevant document, by id."""
     qrels = collection.qrels
     texts = zip(collection.query_ids, collection.query_texts, strict=True)
@@ -116,6 +285,7 @@ def _judged_queries(collection: Collection) -> dict[str, str]:
     return queries
 
 
-def _cutoff(measure: str) -> int:
-    cutoff = measure.rpartition("@")[2]
-    return int(cutoff) if cutoff.isdigit() else 0
+def _deepest(depth: int, measures: Sequence[str]) -> int:
+    """Return the number of documents to retrieve: `depth`, or the greatest cutoff of a measure."""
+    cutoffs = (measure.rpartition("@")[2] for measure in measures)
+    return max(depth, *(int(cutoff) for cutoff in cutoffs if cutoff.isdigit()), 1)

@@ -1,4 +1,4 @@
-"""The retriever: index a corpus, search it, rerank what was found, save it all in one folder."""
+"""The retriever: indexes a corpus, searches it, reranks what was found, saves it all in one folder."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from sentence_transformers import SentenceTransformer
 
 from ..candidates import DocumentFeatures, count_words
 from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
+from ..hub import push_folder
+from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
 from ..indexes import Index, make_index
 from ..indexes.choose import check_kind
 from ..models.adapter_rrra import CONFIG_NAME, WEIGHTS_NAME, RetrieverAdapter
 from ..models.download_rrra import check_downloads, named_connection_errors
 from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
-from .corpus_index import FILE_NAMES, CorpusIndex
+from .corpus_index import FILE_NAMES, CorpusIndex, no_features
 from .documents import Corpus, document_table, document_texts
-from .reranking import relevance, rerank
+from .reranking import Reranked, relevance, rerank
 from .results import Hit, RankedDocument
 
-INDEX_FOLDER = "index"
-ADAPTER_FOLDER = "adapter"
-# What an earlier model and its index may have left in a folder that a retriever is saved to.
+# Files of an earlier model and its index in the folder that a retriever is saved to.
 OWNED = [
     "model*.safetensors*",
     *(f"{ADAPTER_FOLDER}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)),
     *(f"{INDEX_FOLDER}/{name}" for name in FILE_NAMES),
 ]
-# Embeddings handled at a time: they may be memory-mapped, and a matrix of candidates goes with each.
+# Embeddings handled at a time. They may be memory-mapped, and each query brings a matrix of candidates.
 BLOCK_SIZE = 4096
 
 
 class Retriever:
     """Finds the documents of a corpus that are relevant to a query: search by cosine, then reranking.
 
-    With an `RRRAModel`, also one inside a `SentenceTransformer`, the adapter is the model's. Any other
-    `SentenceTransformer` can be given an adapter that was fitted on its embeddings; if that holds linear
-    maps of a frozen stage 1, the retriever applies them. Without an adapter, nothing is reranked.
+    An `RRRAModel`, also one inside a `SentenceTransformer`, brings its own adapter. To any other
+    `SentenceTransformer` you can give an adapter that was fitted on its embeddings. If that has linear maps,
+    the retriever applies them. Without an adapter, nothing is reranked.
 
     Args:
         encoder: The encoder.
@@ -57,7 +57,8 @@ class Retriever:
         encoder: The encoder, as a `SentenceTransformer`.
 
     Raises:
-        ValueError: If both have an adapter, or the adapter is of another dimension than the encoder.
+        ValueError: If the encoder has an adapter already, or the adapter has another dimension than the
+            encoder.
 
     Example:
         >>> from sentence_transformers.sentence_transformer.modules import BoW
@@ -82,13 +83,13 @@ class Retriever:
 
     @property
     def adapter(self) -> RetrieverAdapter | None:
-        """The adapter that reranks, None if there is none."""
+        """The adapter, None if there is none."""
         model = _inner_model(self.encoder)
         return self._adapter if model is None else model.adapter
 
     @property
     def documents(self) -> pa.Table:
-        """The documents indexed: columns `id`, `title` and `text`."""
+        """The indexed documents: columns `id`, `title` and `text`."""
         return self.corpus_index.documents
 
     def document(self, corpus_id: str) -> dict[str, str]:
@@ -98,14 +99,14 @@ class Retriever:
             corpus_id: Id of the document, as in a hit.
 
         Raises:
-            KeyError: If there is no document of that id.
+            KeyError: If there is no document with that id.
             ValueError: If there is no index.
         """
         return self.corpus_index.document(corpus_id)
 
     @property
     def corpus_index(self) -> CorpusIndex:
-        """The index itself, with the documents and the fingerprints of model and corpus."""
+        """The index, with the documents and the fingerprints of model and corpus."""
         if self._corpus is None:
             raise ValueError("There is no index yet: call index(corpus) first.")
         return self._corpus
@@ -121,17 +122,17 @@ class Retriever:
         kind: str = "auto",
         show_progress_bar: bool | None = None,
     ) -> Retriever:
-        """Encode the documents of a corpus and index them, in place of those indexed before.
+        """Encode and index the documents of a corpus. They replace those that were indexed before.
 
         Args:
             corpus: A `Collection`; a `datasets.Dataset` with columns `id`, `text` and, if there are
                 titles, `title`; a dictionary from id to text or to `{"title": ..., "text": ...}`; or a
                 list of texts, whose ids are their positions, `"0"`, `"1"`, ...
-            cache_dir: Folder of the cache of embeddings, see `encode`.
-            batch_size: Texts a forward pass.
+            cache_dir: Folder of the embedding cache, see `encode`.
+            batch_size: Encoder batch size.
             kind: Kind of index, see `make_index`: `"flat"` is exact, `"auto"` is exact up to 50,000
                 documents and approximate beyond.
-            show_progress_bar: None shows one on a terminal only.
+            show_progress_bar: Show a progress bar; by default, only on a terminal.
 
         Returns:
             The retriever itself.
@@ -152,13 +153,13 @@ class Retriever:
     def _embed_documents(self, texts: list[str], kind: str, **options: Any) -> Index:
         embeddings = encode(self.encoder, texts, task="document", **options)
         index = make_index(embeddings.shape[1], len(embeddings), kind)
-        # All at once, since an approximate index is trained on a sample of what it is given first.
+        # All at once: an approximate index is trained on a sample of what it is given first.
         index.add(self._map_documents(embeddings))
         return index
 
     def _map_documents(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the document embeddings to index: mapped into a file, if the adapter given has a map."""
-        # The maps of an RRRAModel are in its embeddings already.
+        """Return the document embeddings to index. Mapped ones are in a temporary file."""
+        # The embeddings of an RRRAModel are mapped already.
         if self._adapter is None or self._adapter.document_map is None:
             return embeddings
         with tempfile.TemporaryFile() as file:
@@ -168,18 +169,17 @@ class Retriever:
             mapped[block] = self._adapter.map_documents(embeddings[block])
         return mapped
 
-    def _document_features(self, index: Index, texts: list[str]) -> DocumentFeatures | None:
-        head = None if self.adapter is None else self.adapter.features
-        if head is None:
-            return None
+    def _document_features(self, index: Index, texts: list[str]) -> DocumentFeatures:
+        if self.adapter is None:
+            return no_features(len(index))
         blocks = (
             index.reconstruct(np.arange(start, min(start + BLOCK_SIZE, len(index))))
             for start in range(0, len(index), BLOCK_SIZE)
         )
-        return DocumentFeatures.of(head, blocks, self.count_words(texts))
+        return DocumentFeatures.of(self.adapter.reader, blocks, self.count_words(texts))
 
     def count_words(self, texts: Sequence[str]) -> csr_array | None:
-        """Return how often each text has each word piece, if the adapter reads words; None otherwise.
+        """Count the word pieces of each text, if the adapter reads words; return None otherwise.
 
         Args:
             texts: Queries or documents, `n`.
@@ -190,7 +190,7 @@ class Retriever:
         Raises:
             ValueError: If the adapter reads words and the encoder has no tokenizer of transformers.
         """
-        if self.adapter is None or self.adapter.features is None or not self.adapter.features.reads_words:
+        if self.adapter is None or not self.adapter.reads_words:
             return None
         words = count_words(self.encoder, texts)
         if words is None:
@@ -198,13 +198,15 @@ class Retriever:
         return words
 
     def _fingerprint(self) -> str:
-        """Return a fingerprint of everything that decides what is kept of a document in the index."""
+        """Return a fingerprint of everything that decides what the index holds about a document."""
         fingerprint = encoder_fingerprint(self.encoder)
         weights = []
         if self._adapter is not None and self._adapter.document_map is not None:
             weights.append(self._adapter.document_map.weight)
-        if self.adapter is not None and self.adapter.features is not None:
-            weights += self.adapter.features.buffers(recurse=False)
+        if self.adapter is not None:
+            # The features of documents come from the reader's memory, if it has one.
+            buffers = self.adapter.reader.named_buffers()
+            weights += [weight for name, weight in buffers if name.startswith("memory.")]
         if not weights:
             return fingerprint
         digest = hashlib.sha256(fingerprint.encode())
@@ -215,10 +217,13 @@ class Retriever:
     # ---------------------------------------------------------------- searching
 
     def map_queries(self, query_embeddings: np.ndarray) -> np.ndarray:
-        """Return the query embeddings to search with: mapped, if the adapter that was given has a map.
+        """Apply the linear map of the adapter to query embeddings, if the encoder hasn't done so.
 
         Args:
-            query_embeddings: `(n, dim)`, as the encoder makes them.
+            query_embeddings: Embeddings from the encoder, `(n, dim)`.
+
+        Returns:
+            The embeddings to search with, `(n, dim)`.
         """
         if self._adapter is None or self._adapter.query_map is None:
             return query_embeddings
@@ -263,26 +268,26 @@ class Retriever:
     ) -> list[list[Hit]] | dict[str, list[Hit]]:
         """Find the best documents for each query.
 
-        The `max(depth, top_k)` documents of greatest cosine are retrieved, and the first `depth` of them
-        put in the order of their reranking score; equal scores keep the retriever's order.
+        The `max(depth, top_k)` documents with the highest cosines are retrieved, and the first `depth` of
+        them are sorted by their reranking scores. Equal scores keep the retriever's order.
 
         Args:
-            queries: A query, a list of them, or a dictionary from id to query.
-            top_k: Documents to return a query; all if the corpus has fewer.
+            queries: A query, a list of queries, or a dictionary from id to query.
+            top_k: Number of documents to return per query; all if the corpus has fewer.
             rerank: Rerank with the adapter, if there is one.
-            depth: Documents to rerank a query. Hits below it have their cosine as score.
-            probabilities: Give each hit the probability that it is relevant.
-            batch_size: Queries a forward pass of the encoder.
-            show_progress_bar: None shows one on a terminal only.
+            depth: Number of documents to rerank per query. The score of hits below it is their cosine.
+            probabilities: Add the probability that it is relevant to each hit.
+            batch_size: Encoder batch size.
+            show_progress_bar: Show a progress bar; by default, only on a terminal.
 
         Returns:
-            A list of hits, best first, for each query, as `semantic_search` of sentence-transformers
-            returns it: a list of them, of one list for one query. For a dictionary, a dictionary from
-            the query's id to its hits.
+            A list of hits, best first, per query, in the format of `semantic_search` of
+            sentence-transformers. For one query, this is a list with one list of hits. For a dictionary of
+            queries, it is a dictionary from id to hits.
 
         Raises:
-            ValueError: If there is no index, a query is empty or no string, a number is less than 1,
-                probabilities are asked for without an adapter, or the encoder gives NaN.
+            ValueError: If there is no index, a query is empty or not a string, a number is less than 1,
+                `probabilities` is given without an adapter, or the encoder gives NaN.
         """
         self._check_search(top_k, depth, probabilities)
         if isinstance(queries, Mapping):
@@ -316,22 +321,22 @@ class Retriever:
         probabilities: bool = False,
         query_texts: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
-        """Find the best documents for each query, given what the encoder makes of the queries.
+        """Find the best documents for each query, given the queries' embeddings.
 
         Args:
-            query_embeddings: `(n, dim)`, of any length, as `encode(retriever.encoder, queries,
-                task="query")` returns them.
-            top_k: See `search`, as for the others.
+            query_embeddings: Embeddings from `encode(retriever.encoder, queries, task="query")`, of any
+                length, `(n, dim)`.
+            top_k: As in `search`, as are the others.
             rerank: Rerank with the adapter, if there is one.
-            depth: Documents to rerank a query.
-            probabilities: Give each hit the probability that it is relevant.
-            query_texts: The queries themselves, `n`, needed where the adapter reads words.
+            depth: Number of documents to rerank per query.
+            probabilities: Add the probability that it is relevant to each hit.
+            query_texts: The queries, `n`; needed if the adapter reads words.
 
         Returns:
-            A list of hits, best first, for each query.
+            A list of hits, best first, per query.
 
         Raises:
-            ValueError: As in `search`, and if the embeddings are of a wrong shape or not finite.
+            ValueError: As in `search`, and if the embeddings have a wrong shape or are not finite.
         """
         self._check_search(top_k, depth, probabilities)
         embeddings = check_embeddings(query_embeddings, "query_embeddings", self.corpus_index.index.dim)
@@ -344,56 +349,57 @@ class Retriever:
             block = slice(start, start + BLOCK_SIZE)
             words = None if query_texts is None else self.count_words(query_texts[block])
             queries = self.map_queries(embeddings[block])
-            hits += self._search_block(queries, words, top_k, depth, rerank, probabilities)
-        return hits
-
-    def _search_block(
-        self,
-        queries: np.ndarray,
-        words: csr_array | None,
-        top_k: int,
-        depth: int,
-        rerank: bool,
-        probabilities: bool,
-    ) -> list[list[Hit]]:
-        corpus = self.corpus_index
-        # Features of a document is read beside that of the others that were found.
-        found = max(top_k, depth) if rerank or probabilities else top_k
-        rows, scores = self._ranked(
-            corpus.index, corpus.features, queries, words, found, depth if rerank else 0
-        )
-        hits: list[list[Hit]] = [
-            [
-                {"corpus_id": corpus.ids[row], "score": score}
-                for row, score in zip(found_rows, found_scores, strict=True)
-            ]
-            for found_rows, found_scores in zip(
-                rows[:, :top_k].tolist(), scores[:, :top_k].tolist(), strict=True
+            # The adapter compares a document with the others that were found.
+            found = max(top_k, depth) if rerank or probabilities else top_k
+            ranked = self._ranked(
+                self.corpus_index.index,
+                self.corpus_index.features,
+                queries,
+                words,
+                found,
+                depth if rerank else 0,
+                probabilities,
             )
-        ]
-        if probabilities:
-            assert self.adapter is not None
-            judged = rows if corpus.features is not None else rows[:, :top_k]
-            relevant = relevance(self.adapter, corpus.index, queries, judged, corpus.features, words)
-            for query_hits, values in zip(hits, relevant[:, :top_k].tolist(), strict=True):
-                for hit, probability in zip(query_hits, values, strict=True):
-                    hit["probability"] = probability
+            hits += self._hits(ranked, top_k, probabilities)
         return hits
 
     def _ranked(
         self,
         index: Index,
-        features: DocumentFeatures | None,
+        features: DocumentFeatures,
         queries: np.ndarray,
         words: csr_array | None,
         k: int,
         depth: int,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and scores of the `k` nearest documents, the first `depth` of them reranked."""
+        probabilities: bool = False,
+    ) -> Reranked:
+        """Return the `k` nearest documents, the first `depth` of them reranked.
+
+        The probabilities are of all of them with `probabilities`, of the reranked ones otherwise.
+        """
         cosines, rows = index.search(queries, k)
-        if self.adapter is None or depth == 0:
-            return rows, cosines
-        return rerank(self.adapter, index, queries, rows, cosines, depth, features, words)
+        ranked = Reranked(rows, cosines, np.empty((len(rows), 0), dtype=np.float32))
+        if self.adapter is None:
+            return ranked
+        if depth > 0:
+            ranked = rerank(self.adapter, index, queries, rows, cosines, depth, features, words)
+        if probabilities and ranked.probabilities.shape != rows.shape:
+            found = relevance(self.adapter, index, queries, ranked.rows, features, words)
+            ranked = ranked._replace(probabilities=found)
+        return ranked
+
+    def _hits(self, ranked: Reranked, top_k: int, probabilities: bool) -> list[list[Hit]]:
+        ids = self.corpus_index.ids
+        rows, scores, relevant = (values[:, :top_k].tolist() for values in ranked)
+        hits: list[list[Hit]] = [
+            [{"corpus_id": ids[row], "score": score} for row, score in zip(*columns, strict=True)]
+            for columns in zip(rows, scores, strict=True)
+        ]
+        if probabilities:
+            for query_hits, values in zip(hits, relevant, strict=True):
+                for hit, probability in zip(query_hits, values, strict=True):
+                    hit["probability"] = probability
+        return hits
 
     def _check_search(self, top_k: int, depth: int, probabilities: bool) -> None:
         for name, number in (("top_k", top_k), ("depth", depth)):
@@ -411,21 +417,21 @@ class Retriever:
         return_documents: bool = False,
         batch_size: int = 64,
     ) -> list[RankedDocument]:
-        """Rank documents for a query, as `CrossEncoder.rank` does; the index is not used.
+        """Rank documents for a query, with the signature of `CrossEncoder.rank`. The index is not used.
 
         Args:
             query: The query.
             documents: The documents' texts.
-            top_k: Documents to return, None for all.
-            return_documents: Give each its text.
-            batch_size: Documents a forward pass of the encoder.
+            top_k: Number of documents to return; all by default.
+            return_documents: Return the documents' texts too.
+            batch_size: Encoder batch size.
 
         Returns:
-            `corpus_id` (the position in `documents`), `score` and, if asked for, `text` of each document,
-            best first.
+            `corpus_id` (the position in `documents`), `score` and, with `return_documents`, `text` of each
+            document, best first.
 
         Raises:
-            ValueError: If the query or a document is empty or no string, or `top_k` is less than 1.
+            ValueError: If the query or a document is empty or not a string, or `top_k` is less than 1.
         """
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}.")
@@ -435,13 +441,13 @@ class Retriever:
         texts = document_texts(document_table(documents))
         index = self._embed_documents(texts, "flat", batch_size=batch_size, show_progress_bar=False)
         embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
-        rows, scores = self._ranked(
+        rows, scores, _ = self._ranked(
             index,
             self._document_features(index, texts),
             self.map_queries(embedding),
             self.count_words([query]),
-            len(index),
-            len(index),
+            k=len(index),
+            depth=len(index),
         )
         ranked: list[RankedDocument] = [
             {"corpus_id": row, "score": score}
@@ -454,41 +460,60 @@ class Retriever:
 
     # ---------------------------------------------------------------- saving and loading
 
-    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(
+        self, directory: str | os.PathLike[str], *, form: str = "full", with_index: bool = True
+    ) -> None:
         """Write encoder, adapter and index to a folder, complete or not at all.
 
-        The folder is the encoder's, as `SentenceTransformer` writes it (and `RRRAModel` and `AutoModel`
-        open it, if it is an `RRRAModel`'s), with two subfolders: `adapter/` if the adapter is not the
-        encoder's own, and `index/` if a corpus was indexed. A `SentenceTransformer` opened from the
-        folder doesn't apply the linear maps of an adapter in `adapter/`; a retriever does.
+        The folder is the encoder's, as `SentenceTransformer` writes it; `RRRAModel` and `AutoModel` open it
+        too if the encoder is an `RRRAModel`. It has two subfolders: `adapter/` if the adapter is not the
+        encoder's own, and `index/` if a corpus was indexed. A `SentenceTransformer` opened from the folder
+        doesn't apply the linear maps of an adapter in `adapter/`; a retriever does.
 
         Args:
-            directory: Made if it isn't there; a model and an index in it are replaced.
+            directory: The folder; it is made if it doesn't exist. A model and an index in it are replaced.
+            form: `"full"`; for an `RRRAModel` also `"lora"` or `"merged"`, see its `save_pretrained`.
+            with_index: Write the index, if there is one.
 
         Raises:
             NotADirectoryError: If there is a file of that name.
-            ValueError: If the encoder was changed after the corpus was indexed.
+            ValueError: If the encoder was changed after the corpus was indexed, or the retriever can't be
+                saved in this form.
         """
         target = Path(directory)
         if target.is_file():
             raise NotADirectoryError(f"directory must be a folder, {target} is a file.")
-        if self._corpus is not None and self._corpus.encoder != self._fingerprint():
-            raise ValueError(
-                f"The model was changed after the corpus was indexed (fingerprint {self._corpus.encoder}, "
-                f"now {self._fingerprint()}); index the corpus again before saving."
-            )
-        # Without its index a folder is still a model; with another model's it would be neither.
+        corpus = self._corpus if with_index else None
+        if corpus is not None:
+            self._check_index(corpus, form)
+        # Without its index a folder is still a model. With the index of another model it would be neither.
         last = [CONFIG_NAME, INDEX_FOLDER]
         with write_aside(target, owned=OWNED, keep_others=True, last=last) as new:
             self.encoder.save_pretrained(str(new), create_model_card=False)
+            if form != "full":
+                model = RRRAModel.from_sentence_transformer(self.encoder)
+                # As sentence-transformers calls it, which keeps the settings that it wrote.
+                model.save_pretrained(new, form=form, safe_serialization=True)
             if self._adapter is not None:
                 self._adapter.save_pretrained(new / ADAPTER_FOLDER)
-            if self._corpus is not None:
-                self._corpus.save(new / INDEX_FOLDER)
+            if corpus is not None:
+                corpus.save(new / INDEX_FOLDER)
+
+    def _check_index(self, corpus: CorpusIndex, form: str) -> None:
+        if form == "merged":
+            raise ValueError(
+                "with_index can't go with form='merged': merged weights make slightly different embeddings. "
+                "Save the merged model without an index, load it, and index the corpus with it."
+            )
+        if corpus.encoder != self._fingerprint():
+            raise ValueError(
+                f"The model was changed after the corpus was indexed (fingerprint {corpus.encoder}, "
+                f"now {self._fingerprint()}); index the corpus again before saving."
+            )
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Retriever:
-        """Load a retriever, or any model that `SentenceTransformer` loads, which then has no index yet.
+        """Load a retriever, or any model that `SentenceTransformer` loads as a retriever without an index.
 
         Args:
             name_or_path: Folder or Hub repository.
@@ -498,8 +523,8 @@ class Retriever:
         Raises:
             OSError: If there is no such model.
             ValueError: If the index was made by another model, or a file is missing, damaged or doesn't
-                belong to the others; the message names it. A download of adapter or index that isn't what
-                the Hub declares is removed from the cache.
+                belong to the others; the message names it. A download with other contents than the Hub
+                declares is removed from the cache.
         """
         name = os.fspath(name_or_path)
         try:
@@ -531,37 +556,35 @@ class Retriever:
         token: str | bool | None = None,
         commit_message: str = "Upload retriever",
     ) -> CommitInfo:
-        """Upload the folder that `save_pretrained` writes, and a model card, in one commit.
+        """Upload the folder that `save_pretrained` writes, with a model card, in one commit.
 
-        Call it again if the upload breaks off: files that arrived are not sent again.
+        If the upload breaks off, call it again: files that arrived are not sent again.
 
         Args:
-            repo_id: `namespace/name`; made if it isn't there.
+            repo_id: `namespace/name`; the repository is made if it doesn't exist.
             form: `"full"`; for an `RRRAModel` also `"lora"` or `"merged"`, see its `save_pretrained`.
             with_index: Upload the index too. It holds the documents' texts: mind who may read them.
-            private: Make a new repository private; refuse one that is public.
-            revision: Branch to commit to; made from `main` if it isn't there.
+            private: Make a new repository private, and refuse one that is public.
+            revision: Branch to commit to; it is made from `main` if it doesn't exist.
             create_pr: Open a pull request instead of committing.
             token: Hub token.
             commit_message: Message of the commit.
 
         Returns:
-            The commit's address, a string, with `oid` and `pr_url`.
+            The commit's address, a string, with the attributes `oid` and `pr_url`.
 
         Raises:
             PermissionError: If the token doesn't allow it.
             ConnectionError: If the upload broke off; nothing was committed.
-            ValueError: If the retriever can't be saved, or not in this form; if `with_index` is given and
-                there is no index; or if `private` was asked for and the repository is public.
+            FileNotFoundError: If `with_index` is given and there is no index.
+            ValueError: If the retriever can't be saved, or not in this form, or `private` is given and the
+                repository is public.
         """
-        from ..hub import push_folder
-
         with tempfile.TemporaryDirectory() as temporary:
-            self.save_pretrained(temporary)
+            self.save_pretrained(temporary, form=form, with_index=with_index)
             return push_folder(
                 temporary,
                 repo_id,
-                form=form,
                 with_index=with_index,
                 private=private,
                 revision=revision,
@@ -572,7 +595,7 @@ class Retriever:
 
 
 def _inner_model(encoder: SentenceTransformer) -> RRRAModel | None:
-    """Return the `RRRAModel` inside an encoder, None if it is another model."""
+    """Return the `RRRAModel` inside an encoder, None if the encoder is another model."""
     inner = getattr(encoder[0], "model", None)
     return inner if isinstance(inner, RRRAModel) else None
 
@@ -586,7 +609,7 @@ def _check_queries(texts: list[str], names: Iterable[object]) -> None:
 
 
 def _download(repo_id: str, options: dict[str, Any]) -> Path:
-    """Download what a repository has beside its encoder, and check it."""
+    """Download and check the adapter and the index of a repository."""
     names = {"revision": "revision", "token": "token", "cache_folder": "cache_dir"}
     hub = {theirs: options[ours] for ours, theirs in names.items() if ours in options}
     hub["allow_patterns"] = [f"{ADAPTER_FOLDER}/*", f"{INDEX_FOLDER}/**"]

@@ -1,0 +1,52 @@
+"""The reliability plot of a model card."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any
+
+import numpy as np
+
+from .saved import SavedFolder, read_evaluations
+
+logger = logging.getLogger(__name__)
+
+
+def reliability_plot(saved: SavedFolder) -> bytes | None:
+    """Draw the reliability plot of a saved folder as a PNG.
+
+    It shows the last evaluation, or the development queries if the folder was never evaluated.
+
+    Returns:
+        The file's bytes, equal for equal figures; None if the folder records no figures, or matplotlib isn't
+        installed.
+    """
+    bins = _bins(saved)
+    if bins is None:
+        return None
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        logger.info("The reliability plot is left out: it needs matplotlib.")
+        return None
+    probability, share, pairs = (np.array(bins[name]) for name in ("probability", "share", "pairs"))
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    spread = 1.96 * np.sqrt(share * (1 - share) / pairs)
+    axes.errorbar(probability, share, yerr=spread, marker="o", markersize=4, capsize=2, linewidth=1)
+    axes.set_xlabel("the adapter's probability")
+    axes.set_ylabel("share labelled relevant")
+    file = io.BytesIO()
+    # Without the name and version of the software, equal plots are equal files.
+    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _bins(saved: SavedFolder) -> dict[str, Any] | None:
+    measured = [figures for figures in read_evaluations(saved.path) if "calibration" in figures]
+    calibration = measured[-1]["calibration"] if measured else saved.fit.get("development", {})
+    return calibration.get("reliability")

@@ -1,0 +1,155 @@
+"""What a saved folder records about the model in it, read from its JSON files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.constants import CONFIG_NAME
+
+from .layout import ADAPTER_FOLDER, EVALUATION_NAME, INDEX_FOLDER, INDEX_META_NAME
+
+KINDS = {"rrra": "model", "rrra_adapter": "adapter"}
+# A config.json leaves out settings that have their default.
+MODEL_DEFAULTS = {"pooling": "mean", "normalize": True}
+ADAPTER_DEFAULTS = {"tau": 0.05, "lambda_": 0.0}
+RESIDUAL_DEFAULTS = {"kind": "residual", "hidden_size": 384, "scoring": "log_odds"}
+
+
+@dataclass(frozen=True)
+class SavedFolder:
+    """A saved folder and what it records.
+
+    Args:
+        path: The folder.
+        kind: `"model"`, `"adapter"`, or `"retriever"` if its encoder isn't an `RRRAModel`.
+        config: Configuration of the `RRRAModel`, empty for other kinds.
+        adapter: Configuration of the adapter, None if there is no adapter.
+        documents: Number of documents in its index, None if there is no index.
+    """
+
+    path: Path
+    kind: str
+    config: dict[str, Any]
+    adapter: dict[str, Any] | None
+    documents: int | None
+
+    @property
+    def fit(self) -> dict[str, Any]:
+        """What was recorded when the adapter was fitted."""
+        return (self.adapter or {}).get("fit") or {}
+
+    @property
+    def reader(self) -> dict[str, Any]:
+        """Kind and sizes of the adapter's reader."""
+        adapter = self.adapter or {}
+        if "reader" in adapter:
+            found = adapter["reader"]
+        elif adapter.get("evidence"):  # format version 1
+            found = {**adapter["evidence"], "kind": "features"}
+        else:
+            found = {name: adapter[name] for name in RESIDUAL_DEFAULTS if name in adapter}
+        return {**RESIDUAL_DEFAULTS, **found}
+
+    @property
+    def maps(self) -> str | None:
+        """The sides that have a linear map, None if neither has one."""
+        adapter = self.adapter or {}
+        if adapter.get("document_map"):
+            return "both sides"
+        return "the query side" if adapter.get("query_map") else None
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the features that the adapter reads."""
+        return list(self.reader.get("names", []))
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the adapter reads words."""
+        return bool(self.reader.get("vocabulary"))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the adapter's weights hold training queries."""
+        return bool(self.reader.get("queries"))
+
+    @property
+    def base_model(self) -> str | None:
+        """Name of the encoder that the model was made from."""
+        return self.config.get("base_model_name")
+
+    @property
+    def trained(self) -> str | None:
+        """How the encoder was trained: `"lora"` or `"full"`, None if it wasn't or nothing is recorded."""
+        mode = self.fit.get("training", {}).get("arguments", {}).get("mode")
+        return "lora" if self.config.get("lora") else mode
+
+
+def read_saved(path: Path) -> SavedFolder:
+    """Read what a saved folder records. The weights are not read.
+
+    Args:
+        path: Folder of an `RRRAModel`, a `RetrieverAdapter` or a `Retriever`.
+
+    Raises:
+        ValueError: If the folder holds none of these, or a file in it is damaged.
+    """
+    config = _read_if_there(path / CONFIG_NAME)
+    meta = _read_if_there(path / INDEX_FOLDER / INDEX_META_NAME)
+    beside = _read_if_there(path / ADAPTER_FOLDER / CONFIG_NAME)
+    kind = KINDS.get(config.get("model_type", ""))
+    if kind is None and (beside or meta):
+        kind, config, adapter = "retriever", {}, beside
+    elif kind == "adapter":
+        config, adapter = {}, config
+    elif kind == "model":
+        adapter = config.get("adapter") or {}
+    else:
+        raise ValueError(f"{path} holds no RRRAModel, RetrieverAdapter or Retriever.")
+    if adapter or kind != "retriever":
+        _check_adapter(adapter, path)
+    return SavedFolder(
+        path,
+        kind,
+        {**MODEL_DEFAULTS, **config},
+        {**ADAPTER_DEFAULTS, **adapter} if adapter else None,
+        meta.get("documents"),
+    )
+
+
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """Return the figures that `evaluate_saved` wrote to a folder, an empty list if it wrote none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = path / EVALUATION_NAME
+    return read_json(path) if path.exists() else []
+
+
+def read_json(path: Path) -> Any:
+    """Return the contents of a JSON file.
+
+    Raises:
+        ValueError: If it is damaged; the message names it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _check_adapter(adapter: dict[str, Any], path: Path) -> None:
+    dim = adapter.get("embedding_dim")
+    if not isinstance(dim, int) or dim < 1:
+        raise ValueError(
+            f"The adapter's configuration in {path} is damaged: embedding_dim must be at least 1, "
+            f"got {dim!r}."
+        )

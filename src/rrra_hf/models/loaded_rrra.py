@@ -1,0 +1,59 @@
+"""Checks of a loaded model: it is complete, or it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .configuration_rrra import RRRAConfig
+
+# Names that a message lists.
+SHOWN = 5
+
+
+def check_model_type(name: str, hub: dict[str, Any]) -> None:
+    """Refuse a folder or repository that holds another kind of model.
+
+    Raises:
+        ValueError: If its config is not an `RRRAConfig`.
+    """
+    values, _ = RRRAConfig.get_config_dict(name, **hub)
+    if values.get("model_type") != RRRAConfig.model_type:
+        raise ValueError(
+            f"{name} holds a model of type {values.get('model_type')!r}, not an RRRAModel; "
+            "make one with RRRAModel.from_encoder."
+        )
+
+
+def check_loaded(name: str, info: dict[str, Any], lora: bool) -> None:
+    """Refuse a checkpoint that doesn't hold exactly the weights of its config.
+
+    Args:
+        name: Folder or repository.
+        info: The loading info of transformers.
+        lora: Whether the config says LoRA.
+
+    Raises:
+        ValueError: If weights are missing, unexpected or of another shape.
+    """
+    # An unused pooler may be missing: no embedding depends on it.
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("encoder.pooler."))
+    unexpected = sorted(info["unexpected_keys"])
+    mismatched = sorted(key for key, *_ in info["mismatched_keys"])
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    problems = [f"{len(keys)} {what} ({some(keys)})" for what, keys in found.items() if keys]
+    if problems:
+        hint = ""
+        if lora and any("lora_" in key for key in missing):
+            hint = " The config says LoRA, but the checkpoint lacks LoRA weights."
+        raise ValueError(f"{name} doesn't fit its config: weights {', '.join(problems)}.{hint}")
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of a list, for a message.
+
+    Example:
+        >>> some(["a", "b"]), some(list("abcdef"))
+        ('a, b', 'a, b, c, d, e, ...')
+    """
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
