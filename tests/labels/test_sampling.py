@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rrra_hf.candidates import CandidatePool
-from rrra_hf.labels import draw_negatives, drop_above_positive, rrra_strategy, rrra_weights
+from rrra_hf.labels import draw, draw_negatives, drop_above_positive, rrra_strategy, rrra_weights
 
 NAN = float("nan")
 
@@ -36,54 +36,24 @@ def test_weights_by_hand() -> None:
     assert_array_equal(rrra_weights(p), [[1.0, 0.5, 0.0, 0.0]])
     assert_array_equal(rrra_weights(p, gamma=2.0), [[1.0, 0.25, 0.0, 0.0]])
     assert_array_equal(rrra_weights(p, gamma=0.0), [[1.0, 1.0, 1.0, 0.0]])
-    # exp(0.5 * (cos - 0.9) / 0.05): 1, exp(-1), exp(-2)
-    scores = np.array([[0.9, 0.8, 0.7, -np.inf]])
-    expected = [[1.0, 0.5 * np.exp(-1), 0.0, 0.0]]
-    assert_allclose(rrra_weights(p, hardness=0.5, scores=scores), expected, rtol=1e-6)
-
-
-def test_great_hardness_does_not_overflow() -> None:
-    weights = rrra_weights(
-        np.zeros((2, 2)), hardness=1e6, scores=np.array([[1.0, -1.0], [-1.0, -1.0]]), tau=1e-3
-    )
-    assert_array_equal(weights, [[1.0, 0.0], [1.0, 1.0]])
 
 
 def test_rows_without_candidates_weigh_nothing() -> None:
     nothing = np.full((1, 2), NAN)
-    assert_array_equal(rrra_weights(nothing, hardness=1.0, scores=np.full((1, 2), -np.inf)), [[0.0, 0.0]])
+    assert_array_equal(rrra_weights(nothing), [[0.0, 0.0]])
 
 
-@given(
-    st.lists(st.floats(0, 1), min_size=2, max_size=8),
-    st.floats(0, 20),
-    st.floats(0, 20),
-    st.floats(0.01, 1),
-)
-def test_weights_lie_in_the_unit_interval_and_fall_with_probability(
-    p: list[float], gamma: float, hardness: float, tau: float
-) -> None:
-    probabilities = np.sort(np.array([p]))
-    same_cosines = np.full(probabilities.shape, 0.3)
-    weights = rrra_weights(probabilities, gamma=gamma, hardness=hardness, scores=same_cosines, tau=tau)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.floats(0, 20))
+def test_weights_lie_in_the_unit_interval_and_fall_with_probability(p: list[float], gamma: float) -> None:
+    weights = rrra_weights(np.sort(np.array([p])), gamma)
     assert ((weights >= 0) & (weights <= 1)).all()
     assert (np.diff(weights) <= 0).all()
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"gamma": -1.0}, "gamma must be .* at least 0, got -1.0"),
-        ({"hardness": NAN}, "hardness must be .* at least 0, got nan"),
-        ({"tau": 0.0}, "tau must be positive, got 0.0"),
-        ({"hardness": 1.0}, r"hardness needs scores of shape \(1, 2\), got none"),
-        ({"hardness": 1.0, "scores": np.zeros((1, 3))}, r"got shape \(1, 3\)"),
-        ({"hardness": 1.0, "scores": np.array([[0.0, np.inf]])}, "scores must be finite"),
-    ],
-)
-def test_illegal_settings_are_refused(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        rrra_weights(np.zeros((1, 2)), **settings)
+@pytest.mark.parametrize("gamma", [-1.0, NAN, float("inf")])
+def test_illegal_exponents_are_refused(gamma: float) -> None:
+    with pytest.raises(ValueError, match=f"gamma must be a number of at least 0, got {gamma}"):
+        rrra_weights(np.zeros((1, 2)), gamma)
 
 
 def test_illegal_probabilities_are_refused() -> None:
@@ -93,12 +63,10 @@ def test_illegal_probabilities_are_refused() -> None:
         rrra_weights(np.zeros(2))
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99), st.sampled_from(["uniform", "sample"]))
-def test_draws_are_distinct_candidates_where_there_are_enough(
-    k: int, count: int, seed: int, mode: str
-) -> None:
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
+def test_draws_are_distinct_candidates_where_there_are_enough(k: int, count: int, seed: int) -> None:
     pool = make_pool([[0.5] * k + [NAN], [0.1] * k + [0.3]])
-    rows, weights = draw_negatives(pool, count, rng=np.random.default_rng(seed), mode=mode)
+    rows, weights = draw_negatives(pool, count, rng=np.random.default_rng(seed))
     assert rows.shape == weights.shape == (2, count)
     for drawn, candidates in zip(rows, pool.candidates, strict=True):
         present = candidates[candidates >= 0]
@@ -119,38 +87,24 @@ def test_uniform_draws_are_uniform_whatever_the_weights() -> None:
     assert_allclose(np.bincount(rows[:, 0]) / 30_000, np.full(3, 1 / 3), atol=0.01)
 
 
-def test_sampled_draws_are_in_proportion_to_the_weight_and_weigh_one() -> None:
-    pool = make_pool([[0.0, 0.5, 1.0]], scores=[[0.5, 0.5, 0.9]])
-    rows, weights = draw_negatives(
-        pool, 1, rng=np.random.default_rng(0), query_rows=np.zeros(30_000, dtype=int), mode="sample"
-    )
-    assert_allclose(np.bincount(rows[:, 0], minlength=3) / 30_000, [2 / 3, 1 / 3, 0], atol=0.01)
-    assert (weights == 1).all()
+def test_draws_are_in_proportion_to_the_weights() -> None:
+    weights = np.array([[1.0, 0.5, 0.0]])
+    places = draw(weights, 1, rng=np.random.default_rng(0), query_rows=np.zeros(30_000, dtype=int))
+    assert_allclose(np.bincount(places[:, 0], minlength=3) / 30_000, [2 / 3, 1 / 3, 0], atol=0.01)
 
 
-def test_sampled_draws_never_take_what_weighs_nothing() -> None:
-    pool = make_pool([[0.2, 1.0, 1.0]])
-    rows, _ = draw_negatives(pool, 3, rng=np.random.default_rng(0), mode="sample")
-    assert rows.tolist() == [[0, 0, 0]]
+def test_what_weighs_nothing_is_never_drawn() -> None:
+    assert draw(np.array([[0.8, 0.0, 0.0]]), 3, rng=np.random.default_rng(0)).tolist() == [[0, 0, 0]]
 
 
 def test_too_few_candidates_are_drawn_in_proportion_with_replacement() -> None:
-    pool = make_pool([[0.25, 0.75, NAN]])
-    rows, _ = draw_negatives(pool, 20_000, rng=np.random.default_rng(0), mode="sample")
-    assert_allclose(np.bincount(rows[0], minlength=2) / 20_000, [0.75, 0.25], atol=0.02)
+    places = draw(np.array([[0.75, 0.25, 0.0]]), 20_000, rng=np.random.default_rng(0))
+    assert_allclose(np.bincount(places[0], minlength=2) / 20_000, [0.75, 0.25], atol=0.02)
 
 
 def test_certain_false_negatives_are_drawn_uniformly_but_weigh_nothing() -> None:
     _, weights = draw_negatives(make_pool([[1.0, 1.0]]), 2, rng=np.random.default_rng(0))
     assert weights.tolist() == [[0.0, 0.0]]
-
-
-def test_hardness_prefers_the_high_ranking() -> None:
-    pool = make_pool([[0.0, 0.0]], scores=[[0.9, 0.1]])
-    rows, _ = draw_negatives(
-        pool, 1, rng=np.random.default_rng(0), mode="sample", hardness=2.0, query_rows=np.zeros(50, dtype=int)
-    )
-    assert (rows == 0).all()
 
 
 def test_queries_may_be_chosen_and_repeat() -> None:
@@ -172,12 +126,12 @@ def test_illegal_draws_are_refused() -> None:
     with pytest.raises(ValueError, match="1 of 2 have none, the first is 'q1'"):
         draw_negatives(pool, 1, rng=rng)
     with pytest.raises(ValueError, match="the first is 'q0'"):
-        draw_negatives(make_pool([[1.0]]), 1, rng=rng, mode="sample")
-    with pytest.raises(ValueError, match="mode must be one of uniform, sample, got 'best'"):
-        draw_negatives(pool, 1, rng=rng, mode="best")
+        draw_negatives(make_pool([[NAN], [0.5]]), 1, rng=rng)
+    with pytest.raises(ValueError, match="the first is row 0"):
+        draw(np.zeros((1, 2)), 1, rng=rng)
     with pytest.raises(ValueError, match="num_negatives must be at least 1, got 0"):
         draw_negatives(pool, 0, rng=rng)
-    with pytest.raises(ValueError, match="pool has no probability"):
+    with pytest.raises(ValueError, match="pool must have probabilities"):
         draw_negatives(replace(pool, probability=None), 1, rng=rng)
 
 
@@ -204,13 +158,12 @@ def test_what_outscores_the_positive_weighs_nothing() -> None:
     chances, weights = rrra_strategy(changed)
     assert_array_equal(chances, [[1, 1, 1], [1, 0, 0]])
     assert_array_equal(weights, [[0.0, 0.75, 1.0], [0.0, 0.0, 0.0]])
-    assert_array_equal(rrra_strategy(changed, mode="sample")[0], weights)
 
 
 @pytest.mark.parametrize(
     ("probability", "positive_scores", "message"),
     [
-        (None, [0.5, 0.5], "pool has no probability"),
+        (None, [0.5, 0.5], "pool must have probabilities"),
         ([[0.0] * 3] * 2, [0.5], r"positive_scores must have shape \(2,\)"),
         ([[0.0] * 3] * 2, [0.5, np.nan], "positive_scores must be finite"),
     ],

@@ -21,7 +21,9 @@ from rrra_hf import RRRAModel
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.losses import CachedRRRALoss, RRRALoss
 from rrra_hf.losses.duplicates import text_ids
-from rrra_hf.losses.weights import adapter_logits
+from rrra_hf.losses.weights import adapter_log_odds
+from rrra_hf.models.adapter_rrra import RetrieverAdapter
+from rrra_hf.models.configuration_rrra import AdapterConfig
 
 BATCH, NEGATIVES, DIM, SCALE = 4, 2, 32, 20.0
 TEXTS = [
@@ -36,6 +38,7 @@ TEXTS = [
 def model(tiny_bert: Path) -> SentenceTransformer:
     """An encoder with an adapter that isn't at its start, without dropout."""
     made = RRRAModel.from_encoder(tiny_bert)
+    made.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, reader={"kind": "residual"}))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in made.adapter.parameters():
@@ -100,27 +103,6 @@ def test_a_pool_weighs_as_the_dataset_with_its_weights(gamma: float) -> None:
     torch.testing.assert_close(value_of(RRRALoss(None, pool=make_pool(), gamma=gamma), pool_rows()), expected)
 
 
-def test_a_pool_weighs_the_documents_of_others_if_asked_to() -> None:
-    terms = masses()
-    for column in range(NEGATIVES):
-        for i in range(BATCH):
-            terms[i, (column + 1) * BATCH + i] *= 1 - pool_probabilities()[i, column]
-        # Query 1's negatives are candidates of query 0.
-        terms[0, (column + 1) * BATCH + 1] *= (0.1, 0.0)[column]
-    loss = RRRALoss(None, pool=make_pool(), weigh_in_batch=True)
-    torch.testing.assert_close(value_of(loss, pool_rows()), loss_of(terms))
-
-
-def test_hardness_favours_the_nearest_hard_negative() -> None:
-    queries, _, *negatives = (e.detach() for e in make_embeddings())
-    cosines = torch.stack([F.cosine_similarity(queries, negative) for negative in negatives], dim=1)
-    factor = (0.5 * SCALE * (cosines - cosines.amax(dim=1, keepdim=True))).exp()
-    expected = value_of(RRRALoss(None), (1 - pool_probabilities()) * factor)
-    torch.testing.assert_close(
-        value_of(RRRALoss(None, pool=make_pool(), hardness=0.5), pool_rows()), expected
-    )
-
-
 def test_labelled_documents_of_others_are_masked() -> None:
     # Document 6 is query 2's own positive in the batch, and labelled for query 0, too.
     pool = make_pool(positives=[np.array([0, 6]), np.array([3]), np.array([6]), np.array([9])])
@@ -135,6 +117,11 @@ def test_labelled_documents_of_others_are_masked() -> None:
     torch.testing.assert_close(value_of(unmasked, pool_rows()), whole)
 
 
+def test_a_loss_without_a_pool_refuses_one() -> None:
+    with pytest.raises(ValueError, match="made without a pool"):
+        RRRALoss(None).pool = make_pool()
+
+
 def test_another_pool_can_be_set() -> None:
     loss = RRRALoss(None, pool=make_pool())
     before = value_of(loss, pool_rows())
@@ -147,8 +134,8 @@ def test_another_pool_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, "needs labels that are whole numbers.*got none"),
-        (torch.ones(BATCH, NEGATIVES), r"whole numbers.*got torch.float32 of shape \(4, 2\)"),
+        (None, "needs integer labels.*got none"),
+        (torch.ones(BATCH, NEGATIVES), r"integer labels.*got torch.float32 of shape \(4, 2\)"),
         (pool_rows()[:, :3], r"pool's rows of query, positive and negatives, \(4, 4\), got shape \(4, 3\)"),
         (pool_rows() + 4, "4 queries and 12 documents, got 8 others, the first is 4"),
         (pool_rows() - 1, "4 queries and 12 documents, got 2 others, the first is -1"),
@@ -168,7 +155,7 @@ def test_a_pool_without_any_candidate_weighs_nothing() -> None:
 
 
 def test_a_pool_without_probabilities_is_refused() -> None:
-    with pytest.raises(ValueError, match="no probability"):
+    with pytest.raises(ValueError, match="pool must have probabilities"):
         RRRALoss(None, pool=make_pool(probability=None))
 
 
@@ -189,55 +176,40 @@ def own_probabilities(model: SentenceTransformer) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-@pytest.mark.parametrize("detach_weights", [True, False])
-def test_live_weights_are_those_of_the_adapter(model: SentenceTransformer, detach_weights: bool) -> None:
+def test_weights_of_the_adapter_are_of_its_probabilities(model: SentenceTransformer) -> None:
     weights = (1 - own_probabilities(model)) ** 2
     assert weights.std() > 0.01
-    loss = RRRALoss(model, live=True, gamma=2.0, detach_weights=detach_weights)
+    loss = RRRALoss(model, weights="adapter", gamma=2.0)
     torch.testing.assert_close(value_of(loss, None), value_of(RRRALoss(model), weights))
 
 
-def test_live_weights_of_the_documents_of_others(model: SentenceTransformer) -> None:
-    terms = masses() * (1 - adapter_probabilities(model))
-    terms.diagonal().copy_(masses().diagonal())
-    torch.testing.assert_close(
-        value_of(RRRALoss(model, live=True, weigh_in_batch=True), None), loss_of(terms)
-    )
+def test_a_pool_may_label_and_the_adapter_weigh(model: SentenceTransformer) -> None:
+    # Document 6 is query 2's own positive in the batch, and labelled for query 0, too.
+    pool = make_pool(positives=[np.array([0, 6]), np.array([3]), np.array([6]), np.array([9])])
+    terms = masses()
+    for column in range(NEGATIVES):
+        for i in range(BATCH):
+            terms[i, (column + 1) * BATCH + i] *= 1 - own_probabilities(model)[i, column]
+    terms[0, 2] = 0
+    loss = RRRALoss(model, pool=pool, weights="adapter")
+    torch.testing.assert_close(value_of(loss, pool_rows()), loss_of(terms))
 
 
-def test_weights_of_pairs_hold_from_document_to_query(model: SentenceTransformer) -> None:
-    queries, *columns = (e.detach() for e in make_embeddings())
-    backward = (cos_sim(columns[0], queries) * SCALE).exp()
-    backward *= 1 - adapter_probabilities(model)[:, :BATCH].T
-    backward.diagonal().copy_(masses().diagonal())
-    forward = masses() * (1 - adapter_probabilities(model))
-    forward.diagonal().copy_(masses().diagonal())
-    loss = RRRALoss(
-        model,
-        live=True,
-        weigh_in_batch=True,
-        directions=SYMMETRIC,
-        partition_mode="per_direction",
-    )
-    expected = (loss_of(forward) + loss_of(backward)) / 2
-    torch.testing.assert_close(value_of(loss, None), expected)
-
-
-@pytest.mark.parametrize("detach_weights", [True, False])
-def test_only_joint_weights_train_the_adapter(model: SentenceTransformer, detach_weights: bool) -> None:
-    value_of(RRRALoss(model, live=True, detach_weights=detach_weights), None).backward()
+@pytest.mark.parametrize("adapter_weight", [0.0, 0.5])
+def test_only_its_own_loss_trains_the_adapter(model: SentenceTransformer, adapter_weight: float) -> None:
+    value_of(RRRALoss(model, weights="adapter", adapter_weight=adapter_weight), None).backward()
     gradients = [p.grad for p in RRRAModel.from_sentence_transformer(model).adapter.parameters()]
     reached = any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
-    assert reached != detach_weights
+    assert reached == (adapter_weight > 0)
 
 
 def test_an_adapter_that_is_certain_leaves_everything_finite(model: SentenceTransformer) -> None:
     adapter = RRRAModel.from_sentence_transformer(model).adapter
     for bias in (-1e4, 1e4):
         with torch.no_grad():
-            adapter.readout.bias.fill_(bias)
+            adapter.reader.readout.bias.fill_(bias)
         embeddings = make_embeddings()
-        loss = RRRALoss(model, live=True, gamma=3.0, weigh_in_batch=True, detach_weights=False)
+        loss = RRRALoss(model, weights="adapter", gamma=3.0, adapter_weight=0.5)
         value = loss.compute_loss_from_embeddings(embeddings, None)
         value.backward()
         assert value.isfinite()
@@ -248,33 +220,32 @@ def test_the_adapters_own_loss_is_added(model: SentenceTransformer) -> None:
     queries, *columns = (e.detach() for e in make_embeddings())
     adapter = RRRAModel.from_sentence_transformer(model).adapter
     documents = [torch.stack([*columns[0], *(column[i] for column in columns[1:])]) for i in range(BATCH)]
-    logits = adapter(queries[:, None], torch.stack(documents)).logits
+    logits = adapter(queries[:, None], torch.stack(documents))
     adapters = F.cross_entropy(logits, torch.arange(BATCH))
     expected = value_of(RRRALoss(model), None) + 0.25 * adapters
     loss = value_of(RRRALoss(model, adapter_weight=0.25), None)
     torch.testing.assert_close(loss, expected)
     loss.backward()
-    assert all(p.grad is not None for p in adapter.readout.parameters())
+    assert all(p.grad is not None for p in adapter.reader.readout.parameters())
 
 
 def test_under_bfloat16_the_adapter_keeps_its_precision(model: SentenceTransformer) -> None:
     adapter = RRRAModel.from_sentence_transformer(model).adapter
     queries, documents = torch.randn(3, 1, DIM).bfloat16(), torch.randn(1, 5, DIM).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = adapter_logits(adapter, queries, documents)
-    assert torch.equal(logits, adapter(queries.float(), documents.float()).logits)
+        log_odds = adapter_log_odds(adapter, queries, documents)
+    assert torch.equal(log_odds, adapter(queries.float(), documents.float()))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": -1.0, "live": True}, "gamma must be a number of at least 0, got -1.0"),
-        ({"hardness": float("nan"), "live": True}, "hardness must be a number of at least 0, got nan"),
+        ({"gamma": -1.0, "weights": "adapter"}, "gamma must be a number of at least 0, got -1.0"),
+        ({"gamma": float("nan")}, "gamma must be a number of at least 0, got nan"),
         ({"adapter_weight": -0.5}, "adapter_weight must be a number of at least 0, got -0.5"),
-        ({"gamma": 2.0}, "gamma needs weights from a pool or live ones"),
-        ({"hardness": 2.0}, "hardness needs weights from a pool or live ones"),
-        ({"weigh_in_batch": True}, "weigh_in_batch needs weights from a pool or live ones"),
-        ({"detach_weights": False}, "detach_weights=False needs live=True"),
+        ({"gamma": 2.0}, "gamma needs weights='pool' or 'adapter', got 2.0 with weights='dataset'"),
+        ({"weights": "pool"}, "weights must be 'dataset' or 'adapter' without a pool, got 'pool'"),
+        ({"weights": "dataset", "pool": make_pool()}, "'pool' or 'adapter' with a pool, got 'dataset'"),
         ({"directions": ("doc_to_query",)}, "'query_to_doc' direction is required"),
         ({"directions": ALL, "partition_mode": "per_direction"}, "partition_mode='per_direction'"),
         ({"hardness_mode": "all"}, "hardness_mode must be one of"),
@@ -288,7 +259,7 @@ def test_illegal_settings_are_refused(
         loss(model, **options)
 
 
-@pytest.mark.parametrize("options", [{"live": True}, {"adapter_weight": 0.1}])
+@pytest.mark.parametrize("options", [{"weights": "adapter"}, {"adapter_weight": 0.1}])
 def test_an_encoder_without_an_adapter_is_refused(tiny_bert: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="model must hold an RRRAModel"):
         RRRALoss(SentenceTransformer(str(tiny_bert), device="cpu"), **options)
@@ -296,14 +267,14 @@ def test_an_encoder_without_an_adapter_is_refused(tiny_bert: Path, options: dict
 
 def test_a_frozen_adapter_cannot_be_trained(model: SentenceTransformer) -> None:
     RRRAModel.from_sentence_transformer(model).adapter.requires_grad_(False)
-    RRRALoss(model, live=True)
-    with pytest.raises(ValueError, match="this one is frozen"):
+    RRRALoss(model, weights="adapter")
+    with pytest.raises(ValueError, match="which is frozen"):
         RRRALoss(model, adapter_weight=0.1)
 
 
-def test_live_weights_and_weights_of_the_dataset_exclude_each_other(model: SentenceTransformer) -> None:
+def test_weights_of_the_adapter_and_of_the_dataset_exclude_each_other(model: SentenceTransformer) -> None:
     with pytest.raises(ValueError, match="remove the dataset's column of labels"):
-        value_of(RRRALoss(model, live=True), torch.ones(BATCH, NEGATIVES))
+        value_of(RRRALoss(model, weights="adapter"), torch.ones(BATCH, NEGATIVES))
 
 
 # -------------------------------------------------------------------- known positives by their text
@@ -392,19 +363,15 @@ def test_what_is_no_text_has_no_ids() -> None:
 SOURCES: list[dict[str, Any]] = [
     {},
     {"directions": ALL},
-    {"live": True, "gamma": 2.0, "hardness": 0.3},
-    {"live": True, "weigh_in_batch": True, "detach_weights": False, "adapter_weight": 0.5},
+    {"weights": "adapter", "gamma": 2.0},
+    {"weights": "adapter", "adapter_weight": 0.5},
     {
         "adapter_weight": 0.5,
         "directions": SYMMETRIC,
         "partition_mode": "per_direction",
     },
-    {
-        "pool": make_pool(),
-        "weigh_in_batch": True,
-        "hardness": 0.2,
-        "directions": SYMMETRIC,
-    },
+    {"pool": make_pool(), "gamma": 2.0, "directions": SYMMETRIC},
+    {"pool": make_pool(), "weights": "adapter", "adapter_weight": 0.5},
 ]
 
 
@@ -454,7 +421,7 @@ def test_in_matryoshka_each_dimension_is_weighted(
 
 
 @pytest.mark.parametrize("make", [RRRALoss, CachedRRRALoss])
-@pytest.mark.parametrize("options", [{"live": True}, {"adapter_weight": 0.1}])
+@pytest.mark.parametrize("options", [{"weights": "adapter"}, {"adapter_weight": 0.1}])
 def test_in_matryoshka_an_adapter_is_refused(
     model: SentenceTransformer, make: Any, options: dict[str, Any]
 ) -> None:

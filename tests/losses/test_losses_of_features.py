@@ -15,10 +15,10 @@ from rrra_hf.losses import CachedRRRALoss, RRRALoss
 
 
 @pytest.mark.parametrize("loss", [RRRALoss, CachedRRRALoss])
-def test_losses_that_ask_the_adapter_refuse_evidence(loss: type, feature_model: RRRAModel) -> None:
+def test_losses_that_ask_the_adapter_refuse_features(loss: type, feature_model: RRRAModel) -> None:
     encoder = feature_model.to_sentence_transformer()
-    for options in ({"live": True}, {"adapter_weight": 0.5}):
-        with pytest.raises(ValueError, match="need a residual adapter, this one reads features"):
+    for options in ({"weights": "adapter"}, {"adapter_weight": 0.5}):
+        with pytest.raises(ValueError, match="need a residual adapter, as ResidualFitArguments fits it"):
             loss(encoder, **options)
 
 

@@ -1,8 +1,8 @@
-"""What the probability of relevance says about labels."""
+"""What the probability of relevance says about labels: weights and draws of negatives."""
 
-from .above_positive import best_positive_scores, drop_above_positive
-from .draws import draw
-from .weights import draw_negatives, rrra_strategy, rrra_weights
+from .draws import draw, draw_negatives
+from .drop_above_positive import best_positive_scores, drop_above_positive
+from .weights import rrra_strategy, rrra_weights
 
 __all__ = [
     "best_positive_scores",

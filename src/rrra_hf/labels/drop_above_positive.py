@@ -1,29 +1,25 @@
-"""Set candidates aside that the encoder prefers to every labelled document of the query."""
+"""Give candidates no weight that the encoder scores above the query's positives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..candidates import CandidatePool
 from ..evaluation.checks import check_positive_scores, check_positives, check_scores
-
-if TYPE_CHECKING:
-    from ..candidates import CandidatePool
 
 
 def drop_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> CandidatePool:
     """Return the pool with probability 1 for candidates that score above the query's best positive.
 
-    As negatives of the query they weigh nothing then, and in a loss with this pool not even those that were
-    drawn for another query: what outscores the positive pulls hardest on the encoder, and is often relevant.
+    As negatives of the query, such candidates then weigh 0. A candidate that outscores the positive has the
+    largest gradient of all negatives, and is often relevant.
 
     Args:
         pool: Candidates with their false-negative probabilities, `n` queries.
-        positive_scores: Score of each query's best positive, `(n,)`; see
-            `rrra_hf.evaluation.best_positive_scores`.
+        positive_scores: Score of each query's best positive, `(n,)`; see `best_positive_scores`.
 
     Returns:
         A copy of the pool.
@@ -35,7 +31,6 @@ def drop_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> Can
         Masking by a guide, here the encoder that mined the pool: GISTEmbed, arXiv 2402.16829.
 
     Example:
-        >>> from rrra_hf.candidates import CandidatePool
         >>> pool = CandidatePool(
         ...     query_ids=["q"], document_ids=["a", "b", "c"], positives=[np.array([0])],
         ...     candidates=np.array([[1, 2]]), scores=np.array([[0.75, 0.25]]),
@@ -45,7 +40,7 @@ def drop_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> Can
         [[1.0, 0.25]]
     """
     if pool.probability is None:
-        raise ValueError("pool has no probability; cross_fit gives it one.")
+        raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
     scores = check_scores(pool.scores)
     above = scores > check_positive_scores(positive_scores, scores)
     return replace(pool, probability=np.where(above, 1.0, pool.probability))
@@ -54,7 +49,7 @@ def drop_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> Can
 def best_positive_scores(
     queries: np.ndarray, documents: np.ndarray, positives: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return `s(q,p)` of each query's labelled positive; of several, the greatest.
+    """Return each query's greatest score among its labelled positives.
 
     Args:
         queries: Embeddings of the queries, `(n, dim)`.

@@ -1,4 +1,4 @@
-"""Losses that know which negatives are probably relevant, and others' to compare them with."""
+"""Contrastive losses in which each hard negative has a weight."""
 
 from .cached_rrra import CachedRRRALoss
 from .rrra import RRRALoss

@@ -19,60 +19,55 @@ from .rrra import CITATION, RowLabels, RRRALoss
 
 
 class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
-    """`RRRALoss` with gradient caching: memory depends on the mini-batch, negatives on the batch.
+    """`RRRALoss` with gradient caching: memory depends on the mini-batch, not on the batch.
 
-    The batch is embedded without gradients in mini-batches, the loss and its gradients with respect
-    to the embeddings are computed, then each mini-batch is embedded again and those gradients are
-    passed on. The loss is that of `RRRALoss`: with `s` the scaled similarities of a query, `+` its
-    positive, `w_j` the weights of its own hard negatives and `i` running over the other documents of
-    the batch::
+    The batch is embedded in mini-batches without gradients, the loss and its gradients with respect to the
+    embeddings are computed, then each mini-batch is embedded again and those gradients are passed on. The
+    loss is that of `RRRALoss`: with `s` the scaled similarities of a query, `+` its positive, `w_j` the
+    weights of its own hard negatives and `i` running over the other documents of the batch::
 
-        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i w_i exp(s_i)) )
+        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i exp(s_i)) )
 
     Args:
-        model: The encoder; for live weights and for `adapter_weight` one that holds an `RRRAModel`.
+        model: The encoder, as in `RRRALoss`.
         scale: Similarities are multiplied by it; 1 / temperature.
         similarity_fct: Similarity of `(n, dim)` and `(m, dim)`, `(n, m)`: cosine by default.
-        mini_batch_size: Texts embedded at once, and rows of the score matrix held at once.
-        mini_batch_num_tokens: If given, texts are embedded in mini-batches of about so many tokens
-            instead.
-        gather_across_devices: Take the documents of all devices as negatives.
+        mini_batch_size: Number of texts that are embedded at once, and of rows of the score matrix in memory
+            at once.
+        mini_batch_num_tokens: If given, texts are embedded in mini-batches of about so many tokens instead.
+        gather_across_devices: Use the documents of all devices as negatives.
         directions: As in `RRRALoss`.
         partition_mode: As in `RRRALoss`.
-        show_progress_bar: Show the progress through the mini-batches.
+        show_progress_bar: Show a progress bar of the mini-batches.
         hardness_mode: As in `RRRALoss`.
         hardness_strength: As in `RRRALoss`.
-        settings: `pool`, `live`, `gamma`, `hardness`, `detach_weights`, `weigh_in_batch`,
-            `mask_known_positives`, `adapter_weight`, as in `RRRALoss`.
+        settings: `pool`, `weights`, `gamma`, `mask_known_positives` and `adapter_weight`, as in `RRRALoss`.
 
     Requirements:
         1. (query, positive, negative_1, ..., negative_n) n-tuples.
-        2. A column of labels named `scores` (or `score`, `label`, `labels`): the n weights, of a query's
-           own negatives in their order; or with `pool`, 2 + n rows. Without it, all weigh 1.
-        3. A large `per_device_train_batch_size` and a `mini_batch_size` that fits into memory.
+        2. Labels as in `RRRALoss`.
+        3. A large `per_device_train_batch_size`, and a `mini_batch_size` that fits into memory.
 
     Inputs:
-        +------------------------------------------------+------------------------------------+
-        | Inputs                                         | Labels                             |
-        +================================================+====================================+
-        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0         |
-        +------------------------------------------------+------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows            |
-        +------------------------------------------------+------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | none: all weights 1, or live       |
-        +------------------------------------------------+------------------------------------+
-        | (query, positive)                              | none, or with `pool`: 2 rows       |
-        +------------------------------------------------+------------------------------------+
+        +------------------------------------------------+-----------------------------------------+
+        | Inputs                                         | Labels                                  |
+        +================================================+=========================================+
+        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0              |
+        +------------------------------------------------+-----------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows                 |
+        +------------------------------------------------+-----------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | none: weights 1, or those of an adapter |
+        +------------------------------------------------+-----------------------------------------+
+        | (query, positive)                              | none, or with `pool`: 2 rows            |
+        +------------------------------------------------+-----------------------------------------+
 
     Recommendations:
-        - `Resampler` feeds a trainer with negatives drawn from a cross-fitted pool and their weights.
-        - With `weigh_in_batch=True` and live weights the adapter reads `mini_batch_size` times all
-          documents of the batch at once: that, too, must fit into memory.
+        - Use `Resampler` to draw negatives with their weights from a cross-fitted pool.
 
     Relations:
-        - `RRRALoss` is the same loss, faster, with the whole batch in memory.
-        - `CachedMultipleNegativesRankingLoss` is this loss with all weights 1 and nothing masked (equal
-          to the last bit).
+        - `RRRALoss` is the same loss with the whole batch in memory, and faster.
+        - `CachedMultipleNegativesRankingLoss` is this loss with all weights 1 and nothing masked; the values
+          are equal to the last bit.
 
     Raises:
         ValueError: As in `RRRALoss`.
@@ -124,7 +119,7 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
             mini_batch_num_tokens=mini_batch_num_tokens,
             show_progress_bar=show_progress_bar,
         )
-        # As in the parent, the wrapped loss owns and checks the settings.
+        # The wrapped loss owns and checks the settings.
         self.loss = RRRALoss(
             model,
             scale,
@@ -139,11 +134,11 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
 
     @property
     def pool(self) -> CandidatePool | None:
-        """The pool whose rows are the labels; set another one of the same documents at any time."""
+        """The pool whose rows are the labels; you can replace it by another one of the same documents."""
         return self.loss.pool
 
     @pool.setter
-    def pool(self, pool: CandidatePool | None) -> None:
+    def pool(self, pool: CandidatePool) -> None:
         self.loss.pool = pool
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
@@ -157,14 +152,16 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
         known = self.loss.row_labels(labels, columns)
         if not (torch.is_grad_enabled() and self.loss.trains_adapter):
             return super().forward(columns, known)  # type: ignore[arg-type]
+        # The parent computes the gradients of the embeddings in its forward pass. Those of the adapter are
+        # collected in a copy, and reach the adapter in the backward pass, scaled as the loss is.
         adapter = self.loss.adapter
-        stand_in = copy.deepcopy(adapter)
-        stand_in.zero_grad()
-        loss = super().forward(columns, known._replace(adapter=stand_in))  # type: ignore[arg-type]
-        # The backward pass of a new node comes before the parent's, which replays the mini-batches and,
-        # on several devices, ends with the exchange of all gradients.
+        copied = copy.deepcopy(adapter)
+        copied.zero_grad()
+        loss = super().forward(columns, known._replace(adapter=copied))  # type: ignore[arg-type]
+        # The hook of this new node runs before the parent's backward pass, which embeds the mini-batches
+        # again and, on several devices, ends with the exchange of all gradients.
         loss = loss * 1.0
-        loss.register_hook(lambda gradient: _pass_on(stand_in, adapter, gradient))
+        loss.register_hook(lambda gradient: _pass_on(copied, adapter, gradient))
         return loss
 
     def calculate_loss(
@@ -179,8 +176,8 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
         Args:
             reps: Queries, positives, and each column of negatives, each as mini-batches
                 `(mini_batch, dim)`.
-            labels: As given to `forward`, or what `RRRALoss.row_labels` made of them.
-            with_backward: Pass gradients back to `reps` while computing; the loss comes detached.
+            labels: As given to `forward`, or the result of `RRRALoss.row_labels`.
+            with_backward: Compute gradients of `reps`, too; the loss is then detached.
         """
         labels = labels if isinstance(labels, RowLabels) else self.loss.row_labels(labels)
         batch = self.loss.gathered([torch.cat(mini_batches) for mini_batches in reps], labels)
@@ -207,9 +204,9 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
         return CITATION + super().citation
 
 
-def _pass_on(stand_in: RetrieverAdapter, adapter: RetrieverAdapter, gradient: Tensor) -> None:
-    """Add the gradients that a stand-in collected to the adapter's, times the gradient of the loss."""
-    for collected, parameter in zip(stand_in.parameters(), adapter.parameters(), strict=True):
+def _pass_on(copied: RetrieverAdapter, adapter: RetrieverAdapter, gradient: Tensor) -> None:
+    """Add the gradients of the copy, times the gradient of the loss, to those of the adapter."""
+    for collected, parameter in zip(copied.parameters(), adapter.parameters(), strict=True):
         if parameter.requires_grad and collected.grad is not None:
             scaled = collected.grad * gradient
             parameter.grad = scaled if parameter.grad is None else parameter.grad + scaled

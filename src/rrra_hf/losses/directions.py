@@ -1,4 +1,4 @@
-"""The similarities that take part in the softmax, direction by direction, as the parents have them."""
+"""The scaled similarities of each direction, as in `MultipleNegativesRankingLoss`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def direction_logits(loss: MultipleNegativesRankingLoss, batch: InBatch, own: Te
 
     Returns:
         For `"query_to_doc"` and `"doc_to_doc"` `(rows, documents)`, for `"query_to_query"` and
-        `"doc_to_query"` `(rows, queries)`. A text is -inf to itself and to others of its row, but for
-        queries and their own documents.
+        `"doc_to_query"` `(rows, queries)`. In `"query_to_query"` and `"doc_to_doc"` a text is -inf to itself
+        and to the other texts of its row.
     """
     queries, positives = batch.queries[own], batch.documents[own]
     similarity = loss.similarity_fct
@@ -43,7 +43,7 @@ def direction_logits(loss: MultipleNegativesRankingLoss, batch: InBatch, own: Te
 
 
 def _penalised(hardness_mode: str, batch: InBatch, own: Tensor) -> Tensor:
-    """Return which pairs of queries and documents have the hardness term, `(rows, documents)`."""
+    """Return to which pairs of queries and documents the hardness term is added, `(rows, documents)`."""
     is_own = batch.is_own(own)
     if hardness_mode == "in_batch_negatives":
         return ~is_own

@@ -1,4 +1,4 @@
-"""Which texts of a batch are the same, and which documents of others are therefore no negatives."""
+"""Which texts of a batch are equal, and which documents are therefore not negatives of a query."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ TOKEN, POSITION, MIX = -7046029254386353131, -4658895280553007687, -772359229311
 
 
 def text_ids(columns: Sequence[dict[str, Any]]) -> Tensor | None:
-    """Return an id for each text that is equal for equal texts, from the texts' tokens.
+    """Return an id for each text, a hash of its tokens without padding: equal texts have equal ids.
 
-    Padding doesn't count. Texts that are equal up to the length at which they are cut have equal
-    embeddings, and equal ids.
+    Texts that are equal up to the length at which they are cut have equal embeddings, and also equal ids.
 
     Args:
         columns: Tokenized texts of each column: `input_ids` and `attention_mask`, `(batch, length)`, or
             flattened, with `cu_seq_lens_q`.
 
     Returns:
-        Hashes, `(batch, columns)` int64; None if a column is no tokenized text.
+        Hashes, `(batch, columns)` int64; None if a column isn't tokenized text.
 
     Example:
         >>> padded = {"input_ids": torch.tensor([[5, 6, 0], [5, 6, 7]]),
@@ -57,22 +56,22 @@ def _hashes(features: dict[str, Any]) -> Tensor | None:
 
 
 def _mix(tokens: Tensor, positions: Tensor) -> Tensor:
-    """Return a well-mixed number for each token at its place; sums of them tell texts apart."""
+    """Return a hash of each token and its position; the hash of a text is their sum."""
     mixed = (tokens.long() + 1) * TOKEN + (positions + 1) * POSITION
     mixed = (mixed ^ (mixed >> 30)) * MIX
     return mixed ^ (mixed >> 27)
 
 
 def known_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Tensor:
-    """Return which documents, beside its own positive, are known to be relevant to each query.
+    """Return which documents are known to be relevant to each query, except its own positive.
 
-    Known are the positives of the query in this row and in others, all their copies, and what the pool
-    labels.
+    Known are copies of the query's positive, the positives of the same query in other rows, and the
+    documents that the pool labels for it.
 
     Args:
         batch: The batch.
         own: Rows, `(rows,)`.
-        pairs: The pool whose rows the ids are, if there is one.
+        pairs: The pool, if the ids are its rows.
 
     Returns:
         `(rows, documents)` bool.
@@ -87,9 +86,9 @@ def known_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Ten
 
 
 def copies_of_negatives(batch: InBatch, own: Tensor) -> Tensor:
-    """Return which documents of others are copies of each query's own hard negatives.
+    """Return which documents of other rows are copies of each query's own hard negatives.
 
-    A pair has one weight, which its own negative carries: a copy would count in full.
+    Such a copy would count with weight 1, whatever the weight of the query's own negative.
 
     Args:
         batch: The batch.
@@ -106,12 +105,12 @@ def copies_of_negatives(batch: InBatch, own: Tensor) -> Tensor:
 
 
 def queries_of_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Tensor:
-    """Return to which queries of others each row's own positive is known to be relevant.
+    """Return to which queries of other rows each row's own positive is known to be relevant.
 
     Args:
         batch: The batch.
         own: Rows, `(rows,)`.
-        pairs: The pool whose rows the ids are, if there is one.
+        pairs: The pool, if the ids are its rows.
 
     Returns:
         `(rows, queries)` bool.

@@ -1,4 +1,4 @@
-"""A batch's queries against all documents of the batch, on one device or several."""
+"""The embeddings of a batch, gathered from all devices if asked for."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 class InBatch(NamedTuple):
-    """The texts of a batch, of all devices where they are gathered.
+    """The embeddings of a batch, or of the batches of all devices.
 
-    With `world` rows in all devices' batches together, the document of row `i` in column `j` is at
-    `j * world + i`; positives are column 0.
+    With `world` rows on all devices together, the document of row `i` in column `j` is at `j * world + i`;
+    positives are column 0.
 
     Args:
         queries: `(world, dim)`.
         documents: `((1 + n) * world, dim)`, column by column.
-        query_ids: Equal for equal queries, `(world,)`.
-        document_ids: Equal for equal documents, `((1 + n) * world,)`.
-        own: Where this device's rows are among all rows, `(batch,)`.
+        query_ids: Ids of the queries, `(world,)`; equal queries have equal ids.
+        document_ids: Ids of the documents, `((1 + n) * world,)`.
+        own: Places of this device's rows among all rows, `(batch,)`.
     """
 
     queries: Tensor
@@ -32,16 +32,16 @@ class InBatch(NamedTuple):
 
     @property
     def world(self) -> int:
-        """Rows of all devices together."""
+        """Number of rows on all devices together."""
         return len(self.queries)
 
     @property
     def num_negatives(self) -> int:
-        """Hard negatives of each query."""
+        """Number of hard negatives per query."""
         return len(self.documents) // self.world - 1
 
     def negative_places(self, own: Tensor) -> Tensor:
-        """Return where the hard negatives of the given rows are among the documents, `(rows, n)`."""
+        """Return the places of the given rows' hard negatives among the documents, `(rows, n)`."""
         columns = torch.arange(1, self.num_negatives + 1, device=own.device)
         return own[:, None] + columns * self.world
 
@@ -56,8 +56,8 @@ def gather_batch(embeddings: list[Tensor], gather_across_devices: bool, ids: Ten
 
     Args:
         embeddings: Queries, positives, and each column of negatives, all `(batch, dim)`.
-        gather_across_devices: Take the texts of all devices.
-        ids: Ids of each column's texts, `(batch, 2 + n)`; all texts differ if not given.
+        gather_across_devices: Take the embeddings of all devices.
+        ids: Ids of each column's texts, `(batch, 2 + n)`; if not given, each text has an id of its own.
 
     Raises:
         ValueError: If the devices have batches of different sizes.
@@ -91,7 +91,7 @@ def _check_sizes(queries: Tensor) -> None:
 
 
 def in_batch_logits(loss: MultipleNegativesRankingLoss, embeddings: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the scaled similarities of each query and all documents, and where its positive is.
+    """Return the scaled similarities of each query and all documents, and the place of its positive.
 
     Args:
         loss: Its `similarity_fct`, `scale` and `gather_across_devices` are used.

@@ -1,4 +1,4 @@
-"""What a candidate pool knows of any query and document of a batch, by their rows."""
+"""Labels and weights of (query, document) pairs, looked up in a candidate pool by their rows."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from ..candidates import CandidatePool
 
-# Greater than every pair's key: a pool may be without any candidate.
+# Greater than the key of every pair. It keeps the table of candidates from being empty.
 NO_PAIR = np.iinfo(np.int64).max
 
 
 class PoolPairs(nn.Module):
-    """The labelled pairs and the resampling weights of a pool, on the loss's device.
+    """Labelled pairs and resampling weights of a pool, as tensors that move with the loss.
 
     Args:
         pool: Candidates with their false-negative probabilities.
-        gamma: Of the weights, `(1 - p) ** gamma`.
+        gamma: Exponent of the weights, `(1 - p) ** gamma`.
 
     Raises:
         ValueError: If the pool has no probabilities.
@@ -42,7 +42,7 @@ class PoolPairs(nn.Module):
     def __init__(self, pool: CandidatePool, gamma: float):
         super().__init__()
         if pool.probability is None:
-            raise ValueError("pool has no probability; cross_fit gives it one.")
+            raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
         self.pool = pool
         self.num_documents = len(pool.document_ids)
         rows = np.arange(len(pool))
@@ -53,7 +53,7 @@ class PoolPairs(nn.Module):
         order = np.argsort(candidates)
         with np.errstate(divide="ignore"):
             logs = np.log((1.0 - pool.probability[query, place][order]) ** gamma)
-        # Not persistent: they are the pool's, and no weights.
+        # Not persistent: they belong to the pool and are no part of a model's state.
         for name, values in (
             ("labelled_keys", np.sort(labelled)),
             ("candidate_keys", np.append(candidates[order], NO_PAIR)),
@@ -71,13 +71,13 @@ class PoolPairs(nn.Module):
             labels: Rows of each query and its documents, `(batch, 1 + documents)`.
 
         Raises:
-            ValueError: If they are missing, no whole numbers, or beyond the pool's queries or documents.
+            ValueError: If they are missing, not integers, or beyond the pool's queries or documents.
         """
         if labels is None or labels.is_floating_point() or labels.ndim != 2:
             given = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
             raise ValueError(
-                "A loss with a pool needs labels that are whole numbers, the pool's rows of query, positive "
-                f"and negatives, (batch, 2 + n), got {given}."
+                "A loss with a pool needs integer labels, the pool's rows of query, positive and negatives, "
+                f"(batch, 2 + n), got {given}."
             )
         beyond = (labels < 0) | (labels >= self.num_documents)
         beyond[:, 0] = (labels[:, 0] < 0) | (labels[:, 0] >= len(self.pool))
@@ -89,11 +89,11 @@ class PoolPairs(nn.Module):
         return labels
 
     def labelled(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """Return which pairs are labelled relevant; rows of the two are broadcast to each other."""
+        """Return which pairs are labelled relevant; the two are broadcast against each other."""
         return self._find(self.labelled_keys, queries * self.num_documents + documents)[1]
 
     def log_weights(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """Return the logarithm of each pair's weight, 0 of those that are no candidates."""
+        """Return the logarithm of each pair's weight; 0 if the document is not a candidate of the query."""
         place, found = self._find(self.candidate_keys, queries * self.num_documents + documents)
         return torch.where(found, self.logs[place], 0.0)
 

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..candidates import CandidatePool
-from ..labels.weights import check_settings
+from ..labels.weights import check_gamma
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.modeling_rrra import RRRAModel
 from .directions import direction_logits
 from .duplicates import copies_of_negatives, known_positives, queries_of_positives, text_ids
 from .in_batch import InBatch, gather_batch
 from .pool_pairs import PoolPairs
-from .weights import adapter_logits, check_weights, log_hardness, log_weights
+from .weights import adapter_log_odds, check_weights, log_weights
 
 CITATION = """
 @misc{rrra2025,
@@ -34,12 +34,12 @@ CITATION = """
 
 
 class RowLabels(NamedTuple):
-    """What is known of a batch beside its embeddings.
+    """What is known about a batch besides its embeddings.
 
     Args:
-        weights: Weights of the hard negatives, `(batch, n)`; None if the dataset gave none.
+        weights: Weights of the hard negatives, `(batch, n)`; None if the dataset has none.
         ids: Ids of query, positive and hard negatives, `(batch, 2 + n)`; None if unknown.
-        adapter: Stands for the model's adapter.
+        adapter: Used instead of the model's adapter.
     """
 
     weights: Tensor | None = None
@@ -48,86 +48,86 @@ class RowLabels(NamedTuple):
 
 
 class RRRALoss(MultipleNegativesRankingLoss):
-    """In-batch softmax in which each query's own hard negatives count as much as their weights say.
+    """In-batch softmax loss in which each query's own hard negatives have weights.
 
     With `s` the scaled similarities of a query, `+` its positive, `w_j` the weights of its own hard
     negatives and `i` running over the other documents of the batch::
 
-        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i w_i exp(s_i)) )
+        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i exp(s_i)) )
 
-    A negative of weight 1 counts as in `MultipleNegativesRankingLoss`, one of weight 0 is as good as
-    removed, one of weight 2 counts as if it were there twice. The weights `w_j` come from
+    A negative of weight 1 counts as in `MultipleNegativesRankingLoss`. One of weight 0 counts as if it were
+    removed, and one of weight 2 as if it were there twice. The weights come from one of these:
 
-    * the dataset: a column of weights, which is the default;
-    * a `pool`: `w_j = (1 - p_j) ** gamma`, with the pool's false-negative probabilities;
-    * the model's adapter, as it is at this step, with `live=True`: the same with its probabilities.
+    * `weights="dataset"`: a column of the dataset. This is the default.
+    * `weights="pool"`: `w_j = (1 - p_j) ** gamma`, with the false-negative probabilities of a `pool`. This is
+      the default if you give a pool.
+    * `weights="adapter"`: `w_j = (1 - p_j) ** gamma`, with the probabilities that the model's adapter gives
+      at this step. No gradient flows through them.
 
-    The others of the batch, `w_i`, weigh 1, or with `weigh_in_batch` what pool or adapter say. Among
-    them, what is known to be no negative is masked (`mask_known_positives`): copies of the query's
-    own documents, the positives of the same query in other rows, and the pool's labelled positives.
+    Documents of other rows that are known not to be negatives are masked (`mask_known_positives`): copies of
+    the query's own documents, positives of the same query in other rows, and the pool's labelled positives.
 
     Args:
-        model: The encoder; for live weights and for `adapter_weight` one that holds an `RRRAModel`.
+        model: The encoder. `weights="adapter"` and `adapter_weight` need one that holds an `RRRAModel` with a
+            residual adapter, as `ResidualFitArguments` fits it.
         scale: Similarities are multiplied by it; 1 / temperature.
         similarity_fct: Similarity of `(n, dim)` and `(m, dim)`, `(n, m)`: cosine by default.
-        gather_across_devices: Take the documents of all devices as negatives.
-        directions: As in `MultipleNegativesRankingLoss`. A weight is that of a (query, document) pair
-            and holds in `"query_to_doc"` and `"doc_to_query"`; masks hold in all directions.
+        gather_across_devices: Use the documents of all devices as negatives.
+        directions: As in `MultipleNegativesRankingLoss`. Weights apply in `"query_to_doc"`, masks in all
+            directions.
         partition_mode: As in `MultipleNegativesRankingLoss`.
-        hardness_mode: As in `MultipleNegativesRankingLoss`: a term added to logits, beside the weights.
+        hardness_mode: As in `MultipleNegativesRankingLoss`: a term that is added to logits, like the weights.
         hardness_strength: As in `MultipleNegativesRankingLoss`.
-        pool: Candidates with false-negative probabilities. The dataset's labels are then whole numbers,
-            the rows of query, positive and negatives in the pool.
-        live: Take the weights from the model's adapter.
-        gamma: How much a probable false negative loses, see `rrra_weights`; not for weights from the dataset.
-        hardness: How much a similar hard negative gains, see `rrra_weights`; with the cosines as they are
-            at this step, over the query's own hard negatives.
-        detach_weights: Take live weights as constants. Otherwise the loss trains the adapter through
-            them, and there is nothing but `adapter_weight` to keep it from calling everything relevant.
-        weigh_in_batch: Weigh the documents of other rows, too.
-        mask_known_positives: Mask what is known to be no negative, by rows of the pool, or else by a hash of
-            the text; never by similarity.
-        adapter_weight: Weight of the adapter's own loss, which is added: the softmax of the adapter's
-            log-odds of the positive against the hard negatives and the positives of the batch.
+        pool: Candidates with false-negative probabilities. The dataset's labels must then be integers, the
+            rows of query, positive and negatives in the pool.
+        weights: `"dataset"`, `"pool"` or `"adapter"`, see above.
+        gamma: Exponent of the weights of a pool or adapter, see `rrra_weights`.
+        mask_known_positives: Mask documents that are known not to be negatives. Equal texts are found by the
+            rows of the pool, or else by a hash of the text.
+        adapter_weight: If above 0, the adapter is trained too: its own loss is added with this weight. That
+            loss is the cross-entropy of its log-odds, of the positive against the query's hard negatives and
+            the positives of the batch.
 
     Requirements:
         1. (query, positive, negative_1, ..., negative_n) n-tuples.
-        2. A column of labels named `scores` (or `score`, `label`, `labels`): the n weights, of a query's
-           own negatives in their order; or with `pool`, 2 + n rows. Without it, all weigh 1.
+        2. With `weights="dataset"` a column of labels named `scores` (or `score`, `label`, `labels`) with
+           the n weights of the query's own negatives; without that column, all weigh 1. With a pool, a
+           column of 2 + n rows.
 
     Inputs:
-        +------------------------------------------------+------------------------------------+
-        | Inputs                                         | Labels                             |
-        +================================================+====================================+
-        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0         |
-        +------------------------------------------------+------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows            |
-        +------------------------------------------------+------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | none: all weights 1, or live       |
-        +------------------------------------------------+------------------------------------+
-        | (query, positive)                              | none, or with `pool`: 2 rows       |
-        +------------------------------------------------+------------------------------------+
+        +------------------------------------------------+-----------------------------------------+
+        | Inputs                                         | Labels                                  |
+        +================================================+=========================================+
+        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0              |
+        +------------------------------------------------+-----------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows                 |
+        +------------------------------------------------+-----------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | none: weights 1, or those of an adapter |
+        +------------------------------------------------+-----------------------------------------+
+        | (query, positive)                              | none, or with `pool`: 2 rows            |
+        +------------------------------------------------+-----------------------------------------+
 
     Recommendations:
-        - `Resampler` feeds a trainer with negatives drawn from a cross-fitted pool and their weights.
-        - A head that was fitted on the very queries that it now weighs is too sure of itself: prefer
-          the dataset's weights from a cross-fitted pool, or refresh them with `Refresh`.
-        - Freeze the adapter (`requires_grad_(False)`) where no gradient of this loss trains it.
+        - Use `Resampler` to draw negatives with their weights from a cross-fitted pool.
+        - An adapter is overconfident on queries that it was fitted on. Prefer the weights of a cross-fitted
+          pool, and recompute them while training with `Refresh`.
+        - Freeze the adapter (`requires_grad_(False)`) if `adapter_weight` is 0, so that no optimizer state
+          is kept for it.
 
     Relations:
         - `CachedRRRALoss` is this loss in mini-batches, for batches that don't fit into memory.
-        - `MultipleNegativesRankingLoss` is this loss with all weights 1 and nothing masked (equal to
-          the last bit).
-        - In `MatryoshkaLoss`, weights from the dataset and from a pool work; live weights and
-          `adapter_weight` are refused, as the adapter reads whole embeddings.
+        - `MultipleNegativesRankingLoss` is this loss with all weights 1 and nothing masked; the values are
+          equal to the last bit.
+        - In `MatryoshkaLoss`, weights from the dataset or a pool work. `weights="adapter"` and
+          `adapter_weight` raise an error, as the adapter reads whole embeddings.
 
     Raises:
-        ValueError: If a setting is not legal, an adapter is needed and the model has none, or the pool has
-            no probabilities; in use, if labels are of another shape, or weights negative or not finite.
+        ValueError: If a setting is not legal, the pool has no probabilities, or a residual adapter is needed
+            and the model has none; in use, if labels have another shape or a weight isn't legal.
 
     Source:
-        Resampling scores of RRRA, arXiv 2508.11670, as log-weights in the softmax denominator; the
-        joint loss of its stage 3.
+        Resampling scores of RRRA, arXiv 2508.11670, as log-weights in the softmax denominator; the joint
+        loss of its stage 3.
 
     Example:
         ::
@@ -162,11 +162,8 @@ class RRRALoss(MultipleNegativesRankingLoss):
         hardness_strength: float = 0.0,
         *,
         pool: CandidatePool | None = None,
-        live: bool = False,
+        weights: str | None = None,
         gamma: float = 1.0,
-        hardness: float = 0.0,
-        detach_weights: bool = True,
-        weigh_in_batch: bool = False,
         mask_known_positives: bool = True,
         adapter_weight: float = 0.0,
     ) -> None:
@@ -180,53 +177,51 @@ class RRRALoss(MultipleNegativesRankingLoss):
             hardness_mode=hardness_mode,  # type: ignore[arg-type]
             hardness_strength=hardness_strength,
         )
-        check_settings(gamma, hardness, tau=1 / scale)
+        check_gamma(gamma)
         if not 0 <= adapter_weight < float("inf"):
             raise ValueError(f"adapter_weight must be a number of at least 0, got {adapter_weight}.")
-        if pool is None and not live:
-            unused = {"gamma": gamma != 1.0, "hardness": hardness != 0.0, "weigh_in_batch": weigh_in_batch}
-            for name in (name for name, given in unused.items() if given):
-                raise ValueError(
-                    f"{name} needs weights from a pool or live ones; the dataset's hold as they are."
-                )
-        if not (live or detach_weights):
-            raise ValueError("detach_weights=False needs live=True: other weights are constants.")
-        self.live = live
+        legal = ("dataset" if pool is None else "pool", "adapter")
+        self.weights = legal[0] if weights is None else weights
+        if self.weights not in legal:
+            given = "without a pool" if pool is None else "with a pool"
+            raise ValueError(f"weights must be {legal[0]!r} or 'adapter' {given}, got {weights!r}.")
+        if self.weights == "dataset" and gamma != 1.0:
+            raise ValueError(f"gamma needs weights='pool' or 'adapter', got {gamma} with weights='dataset'.")
         self.gamma = gamma
-        self.hardness = hardness
-        self.detach_weights = detach_weights
-        self.weigh_in_batch = weigh_in_batch
         self.mask_known_positives = mask_known_positives
         self.adapter_weight = adapter_weight
-        self.pairs: PoolPairs | None = None
-        self.pool = pool
-        if live or adapter_weight:
-            if self.adapter.features is not None:
-                raise ValueError(
-                    "live weights and adapter_weight need a residual adapter, this one reads features of "
-                    "candidates; give a pool with its probabilities instead."
-                )
-            trainable = any(parameter.requires_grad for parameter in self.adapter.parameters())
-            if self.trains_adapter and not trainable:
-                raise ValueError(
-                    "adapter_weight and detach_weights=False train the adapter, this one is frozen: call "
-                    "requires_grad_(True) on it."
-                )
+        self.pairs = None if pool is None else PoolPairs(pool, gamma)
+        if self.weights == "adapter" or self.trains_adapter:
+            self._check_adapter()
+
+    def _check_adapter(self) -> None:
+        if not self.adapter.reads_pairs:
+            raise ValueError(
+                "weights='adapter' and adapter_weight need a residual adapter, as ResidualFitArguments fits "
+                "it. The model's adapter compares the candidates of a query; give a pool with its "
+                "probabilities instead."
+            )
+        trainable = any(parameter.requires_grad for parameter in self.adapter.parameters())
+        if self.trains_adapter and not trainable:
+            raise ValueError(
+                "adapter_weight trains the model's adapter, which is frozen: call requires_grad_(True) on it."
+            )
 
     @property
     def pool(self) -> CandidatePool | None:
-        """The pool whose rows are the labels; set another one of the same documents at any time."""
+        """The pool whose rows are the labels; you can replace it by another one of the same documents."""
         return None if self.pairs is None else self.pairs.pool
 
     @pool.setter
-    def pool(self, pool: CandidatePool | None) -> None:
-        device = None if self.pairs is None else self.pairs.labelled_keys.device
-        self.pairs = None if pool is None else PoolPairs(pool, self.gamma).to(device)
+    def pool(self, pool: CandidatePool) -> None:
+        if self.pairs is None:
+            raise ValueError("The loss was made without a pool: make it with pool=...")
+        self.pairs = PoolPairs(pool, self.gamma).to(self.pairs.labelled_keys.device)
 
     @property
     def adapter(self) -> RetrieverAdapter:
         """The adapter of the model."""
-        # A trainer puts wrappers for several devices or compilation around the model.
+        # A trainer wraps the model for several devices, or to compile it.
         model = self.model
         while not isinstance(model, SentenceTransformer):
             model = model.module if hasattr(model, "module") else model._orig_mod
@@ -235,9 +230,9 @@ class RRRALoss(MultipleNegativesRankingLoss):
     @property
     def trains_adapter(self) -> bool:
         """Whether gradients of this loss reach the adapter."""
-        return self.adapter_weight > 0 or not self.detach_weights
+        return self.adapter_weight > 0
 
-    # ---------------------------------------------------------------- of a batch
+    # ---------------------------------------------------------------- the loss of a batch
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
         """Return the loss of a batch.
@@ -250,19 +245,19 @@ class RRRALoss(MultipleNegativesRankingLoss):
         return super().forward(columns, self.row_labels(labels, columns))  # type: ignore[arg-type]
 
     def row_labels(self, labels: Tensor | None, columns: list[dict[str, Tensor]] | None = None) -> RowLabels:
-        """Return what labels and texts say of a batch.
+        """Return what labels and texts say about a batch.
 
         Args:
             labels: As given to `forward`.
-            columns: Tokenized texts of each column; without them, equal texts are not known.
+            columns: Tokenized texts of each column; without them, equal texts aren't found.
 
         Raises:
-            ValueError: If labels don't fit.
+            ValueError: If labels are given that the weights don't allow, or needed and not given.
         """
         if self.pairs is not None:
             return RowLabels(ids=self.pairs.checked_rows(labels))
-        if self.live and labels is not None:
-            raise ValueError("live weights come from the adapter: remove the dataset's column of labels.")
+        if self.weights == "adapter" and labels is not None:
+            raise ValueError("weights='adapter' takes no labels: remove the dataset's column of labels.")
         ids = text_ids(columns) if columns is not None and self.mask_known_positives else None
         return RowLabels(labels, ids)
 
@@ -273,18 +268,18 @@ class RRRALoss(MultipleNegativesRankingLoss):
 
         Args:
             embeddings: Queries, positives, and each column of negatives, all `(batch, dim)`.
-            labels: As given to `forward`, or what `row_labels` made of them.
+            labels: As given to `forward`, or the result of `row_labels`.
         """
         labels = labels if isinstance(labels, RowLabels) else self.row_labels(labels)
         batch = self.gathered(embeddings, labels)
         return self.row_losses(batch, batch.own, labels).mean()
 
     def gathered(self, embeddings: list[Tensor], labels: RowLabels) -> InBatch:
-        """Return the batch, of all devices if they are gathered.
+        """Return the batch, gathered from all devices if `gather_across_devices` is set.
 
         Args:
             embeddings: Queries, positives, and each column of negatives, all `(batch, dim)`.
-            labels: What is known of the batch.
+            labels: What is known about the batch.
 
         Raises:
             ValueError: If labels and embeddings don't fit together.
@@ -307,15 +302,19 @@ class RRRALoss(MultipleNegativesRankingLoss):
         Args:
             batch: The batch.
             own: Places of the rows in the batch, `(rows,)`.
-            labels: What is known of the whole batch.
+            labels: What is known about the whole batch.
 
         Returns:
             `(rows,)`.
         """
-        known = known_positives(batch, own, self.pairs) if self.mask_known_positives else None
+        masks = self.mask_known_positives and labels.ids is not None
+        known = known_positives(batch, own, self.pairs) if masks else None
         logits = direction_logits(self, batch, own)
-        for direction, values in self._log_weights(batch, own, labels).items():
-            logits[direction] = logits[direction] + values.to(logits[direction])
+        log_w = self._log_weights(batch, own, labels)
+        if log_w is not None:
+            forward = logits["query_to_doc"]
+            spread = torch.zeros_like(forward).scatter(1, batch.negative_places(own), log_w.to(forward))
+            logits["query_to_doc"] = forward + spread
         for direction, mask in self._masks(batch, own, known).items():
             logits[direction] = logits[direction].masked_fill(mask, -torch.inf)
         positive = logits["query_to_doc"].gather(1, own[:, None]).squeeze(1)
@@ -324,47 +323,25 @@ class RRRALoss(MultipleNegativesRankingLoss):
         else:
             log_z = torch.stack([values.logsumexp(dim=1) for values in logits.values()]).mean(dim=0)
         losses = -(positive - log_z)
-        if self.adapter_weight:
+        if self.trains_adapter:
             losses = losses + self.adapter_weight * self._adapter_losses(batch, own, known, labels)
         return losses
 
-    # ---------------------------------------------------------------- weights and masks
-
-    def _log_weights(self, batch: InBatch, own: Tensor, labels: RowLabels) -> dict[str, Tensor]:
-        """Return the log-weights of queries and documents, `(rows, documents)` and `(rows, queries)`."""
-        if labels.weights is not None:
-            return {"query_to_doc": _spread(batch, own, log_weights(labels.weights[own - batch.own[0]]))}
-        if not self.live and self.pairs is None:
-            return {}
-        queries, places = own[:, None], batch.negative_places(own)
-        made: dict[str, Tensor] = {}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach_weights):
-            negatives, others = self._pair_log_weights(batch, queries, places, labels), None
-            if self.hardness and batch.num_negatives:
-                cosines = self.similarity_fct(batch.queries[own], batch.documents).gather(1, places)
-                negatives = negatives + log_hardness(cosines, self.hardness * self.scale)
-            if self.weigh_in_batch:
-                everything = torch.arange(len(batch.documents), device=own.device)[None]
-                others = self._pair_log_weights(batch, queries, everything, labels)
-            made["query_to_doc"] = _spread(batch, own, negatives, others)
-            if self.weigh_in_batch and "doc_to_query" in self.directions:
-                weights = self._pair_log_weights(batch, everything[:, : batch.world], own[:, None], labels)
-                made["doc_to_query"] = weights.scatter(1, own[:, None], 0.0)
-        return made
-
-    def _pair_log_weights(
-        self, batch: InBatch, queries: Tensor, documents: Tensor, labels: RowLabels
-    ) -> Tensor:
-        """Return `gamma * log(1 - p)` of queries and documents at places that are broadcast to each other."""
-        if self.pairs is not None and not self.live:
-            return self.pairs.log_weights(batch.query_ids[queries], batch.document_ids[documents])
-        adapter = labels.adapter or self.adapter
-        logits = adapter_logits(adapter, batch.queries[queries], batch.documents[documents])
-        # log(1 - sigmoid(x)), exact for probabilities near 1.
-        return -self.gamma * F.softplus(logits)
+    def _log_weights(self, batch: InBatch, own: Tensor, labels: RowLabels) -> Tensor | None:
+        """Return the log-weights of each row's own hard negatives, `(rows, n)`; None if all weigh 1."""
+        places = batch.negative_places(own)
+        if self.weights == "adapter":
+            adapter = labels.adapter or self.adapter
+            with torch.no_grad():
+                log_odds = adapter_log_odds(adapter, batch.queries[own][:, None], batch.documents[places])
+            # log((1 - sigmoid(x)) ** gamma), exact for probabilities near 1.
+            return -self.gamma * F.softplus(log_odds)
+        if self.pairs is not None:
+            return self.pairs.log_weights(batch.query_ids[own][:, None], batch.document_ids[places])
+        return None if labels.weights is None else log_weights(labels.weights[own - batch.own[0]])
 
     def _masks(self, batch: InBatch, own: Tensor, known: Tensor | None) -> dict[str, Tensor]:
-        """Return what is known to be no negative in each direction, `(rows, ...)` each."""
+        """Return which texts are known not to be negatives, in each direction, `(rows, ...)` each."""
         if known is None:
             return {}
         no_negatives = known | copies_of_negatives(batch, own)
@@ -381,8 +358,8 @@ class RRRALoss(MultipleNegativesRankingLoss):
         adapter = labels.adapter or self.adapter
         logits = torch.cat(
             [
-                adapter_logits(adapter, queries, batch.documents[None, : batch.world]),
-                adapter_logits(adapter, queries, batch.documents[places]),
+                adapter_log_odds(adapter, queries, batch.documents[None, : batch.world]),
+                adapter_log_odds(adapter, queries, batch.documents[places]),
             ],
             dim=1,
         )
@@ -395,36 +372,10 @@ class RRRALoss(MultipleNegativesRankingLoss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings, for the model card."""
-        weights = "adapter" if self.live else "dataset" if self.pool is None else "pool"
-        names = (
-            "gamma",
-            "hardness",
-            "detach_weights",
-            "weigh_in_batch",
-            "mask_known_positives",
-            "adapter_weight",
-        )
-        return {
-            **super().get_config_dict(),
-            "weights": weights,
-            **{name: getattr(self, name) for name in names},
-        }
+        names = ("weights", "gamma", "mask_known_positives", "adapter_weight")
+        return {**super().get_config_dict(), **{name: getattr(self, name) for name in names}}
 
     @property
     def citation(self) -> str:
         """BibTeX entry, for the model card."""
         return CITATION
-
-
-def _spread(batch: InBatch, own: Tensor, negatives: Tensor, others: Tensor | None = None) -> Tensor:
-    """Return log-weights of all documents from those of each row's hard negatives, `(rows, documents)`.
-
-    Args:
-        batch: The batch.
-        own: Rows, `(rows,)`.
-        negatives: `(rows, n)`.
-        others: What the documents of other rows weigh, `(rows, documents)`; 0 if not given.
-    """
-    if others is None:
-        others = negatives.new_zeros(len(own), len(batch.documents))
-    return others.scatter(1, batch.negative_places(own), negatives).scatter(1, own[:, None], 0.0)

@@ -9,11 +9,11 @@ from ..models.adapter_rrra import RetrieverAdapter
 
 
 def check_weights(labels: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse labels that are no weights.
+    """Raise a ValueError unless labels are weights of each query's own negatives, in their order.
 
     Args:
-        labels: Weights of each query's own negatives, in their order.
-        shape: What they must have, `(batch, num_negatives)`.
+        labels: The weights.
+        shape: The shape that they must have, `(batch, num_negatives)`.
 
     Raises:
         ValueError: If they have another shape, or one is negative or not finite.
@@ -33,16 +33,16 @@ def check_weights(labels: Tensor, shape: tuple[int, int]) -> None:
 
 def log_weights(weights: Tensor) -> Tensor:
     """Return the logarithms of the weights, -inf for 0, with finite gradients everywhere."""
-    # log(0) is kept out of the graph: its gradient would be NaN were the weights learnt.
+    # log(0) would have a gradient of NaN, should the weights be learnt.
     logs = torch.where(weights > 0, weights.float(), 1.0).log()
     return torch.where(weights > 0, logs, -torch.inf)
 
 
-def adapter_logits(adapter: RetrieverAdapter, queries: Tensor, documents: Tensor) -> Tensor:
-    """Return the adapter's log-odds of relevance, in the adapter's own precision.
+def adapter_log_odds(adapter: RetrieverAdapter, queries: Tensor, documents: Tensor) -> Tensor:
+    """Return the adapter's log-odds of relevance of pairs, computed in the adapter's own precision.
 
     Args:
-        adapter: The adapter.
+        adapter: An adapter that reads pairs.
         queries: `(..., dim)`.
         documents: `(..., dim)`, broadcast against the queries.
 
@@ -50,24 +50,14 @@ def adapter_logits(adapter: RetrieverAdapter, queries: Tensor, documents: Tensor
         `(...)`.
 
     Raises:
-        ValueError: If the embeddings are not of the adapter's dimension.
+        ValueError: If the embeddings don't have the adapter's dimension.
     """
-    weight, dim = adapter.readout.weight, adapter.config.embedding_dim
+    dim = adapter.config.embedding_dim
     if queries.shape[-1] != dim:
         raise ValueError(
-            f"The adapter reads embeddings of dimension {dim}, got {queries.shape[-1]}: live weights and "
-            "adapter_weight don't work with embeddings that are cut, as in MatryoshkaLoss."
+            f"The adapter reads embeddings of dimension {dim}, got {queries.shape[-1]}: weights='adapter' "
+            "and adapter_weight don't work with truncated embeddings, as in MatryoshkaLoss."
         )
+    dtype = next(adapter.parameters()).dtype
     with torch.autocast(queries.device.type, enabled=False):
-        return adapter(queries.to(weight.dtype), documents.to(weight.dtype)).logits
-
-
-def log_hardness(cosines: Tensor, slope: float) -> Tensor:
-    """Return the logarithm of `exp(slope * cos)` over its greatest value in the row.
-
-    Args:
-        cosines: Similarities of each query's hard negatives, `(rows, n)`.
-        slope: Hardness over temperature.
-    """
-    cosines = cosines.detach()
-    return slope * (cosines - cosines.amax(dim=1, keepdim=True))
+        return adapter(queries.to(dtype), documents.to(dtype))

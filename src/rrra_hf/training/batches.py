@@ -1,4 +1,4 @@
-"""Sharing each batch equally between processes, in the same order after an interruption."""
+"""Batches that several processes share, in the same order after an interruption."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class EqualShares(BatchSampler):
-    """Batches cut into one equal share for each process, which accelerate then deals out in turn.
+    """Cut each batch into one equal share per process, which accelerate then deals out in turn.
 
-    So several processes train on the very batches of a single one, in which the sampler kept duplicates
-    apart. Dealing out whole batches would put duplicates side by side, and would give the last batch to some
-    of the processes only, which then wait for the others in vain.
+    Several processes thus train on the same batches as a single one, in which the sampler kept duplicates
+    apart. If whole batches were dealt out, duplicates could meet in one step. The last batch would also go to
+    some of the processes only, and these would wait for the others forever.
 
     Args:
         batches: The sampler of the batches.
-        processes: Number of shares. What makes no equal shares is left out; a batch with less than one row
-            a process is repeated, so that the number of steps doesn't depend on the number of processes.
+        processes: Number of shares. Rows that are left over are dropped. A batch with fewer rows than
+            processes is repeated, so that the number of steps doesn't depend on the number of processes.
 
     Example:
         >>> list(EqualShares([[5, 3, 1, 0], [2, 4, 6], [7]], processes=2))
@@ -40,16 +40,16 @@ class EqualShares(BatchSampler):
         return len(self.batches) * self.processes
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the sampler draw the order of another epoch."""
+        """Set the epoch, which decides the order."""
         self.batches.set_epoch(epoch)
 
 
 class ShuffleByEpoch(TrainerCallback):
-    """Tell the batch sampler its epoch, also where a trainer of several processes forgets to.
+    """Set the epoch of the batch sampler, so that a resumed run sees batches in the right order.
 
-    Continuing from a checkpoint, transformers 5 sets the epoch of a sampler at most one wrapper deep; in
-    several processes it is two deep, and the epoch would be drawn in the order of the first one. In a plain
-    `SentenceTransformerTrainer` this callback makes a resumed run equal one that wasn't interrupted.
+    transformers 5 sets the epoch of a sampler that is wrapped once. With several processes it is wrapped
+    twice, and a run that resumes from a checkpoint would see the order of the first epoch. Add this callback
+    to a `SentenceTransformerTrainer`, and a resumed run equals one that wasn't interrupted.
     """
 
     def on_epoch_begin(

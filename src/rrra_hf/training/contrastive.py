@@ -1,4 +1,4 @@
-"""Training an encoder by contrast, in a plain `SentenceTransformerTrainer`, with checkpoints."""
+"""Contrastive training of an encoder with a `SentenceTransformerTrainer`, resumed from its checkpoints."""
 
 from __future__ import annotations
 
@@ -53,57 +53,56 @@ def train_contrastive(
     callbacks: Sequence[TrainerCallback] = (),
     processes: Processes | None = None,
 ) -> list[dict[str, float]]:
-    """Train the encoder in place, from the newest complete checkpoint if there is one.
+    """Train the encoder in place, starting from the newest complete checkpoint if there is one.
 
-    Each batch is shared equally by the processes, see `EqualShares`.
+    The processes share each batch equally, see `EqualShares`.
 
     Args:
-        model: The model; its adapter stays as it is.
-        encoder: The `SentenceTransformer` around it.
+        model: The model. Its adapter isn't trained.
+        encoder: The `SentenceTransformer` around the model.
         loss: Loss of the encoder.
         dataset: Columns `query`, `positive`, any negatives, and labels.
         checkpoints: Folder of the checkpoints.
         arguments: Settings.
-        stage: 1 or 3.
-        epochs: Passes over the dataset.
-        max_steps: Steps, whatever `epochs` says.
+        stage: 1 or 3, for the progress bar.
+        epochs: Number of passes over the dataset.
+        max_steps: Number of steps; overrides `epochs`.
         callbacks: Further callbacks of the trainer.
-        processes: Those that train together; all of them call this function.
+        processes: The processes that train together; all of them call this function.
 
     Returns:
-        The history of the whole training: for each step its `loss`, `learning_rate` and `grad_norm`.
+        The history of the whole training: `step`, `loss`, `learning_rate` and `grad_norm` of each step.
 
     Raises:
-        FloatingPointError: If a loss is not finite; the last checkpoint is the state before its step.
+        FloatingPointError: If a loss is not finite, see `StopOnNonFiniteLoss`.
     """
     processes = processes or Processes()
     model.adapter.requires_grad_(False)
     if arguments.gradient_checkpointing:
-        # Not by the trainer, whose option has another name in each release of transformers.
+        # Not through the trainer, whose option has another name in each release of transformers.
         model.gradient_checkpointing_enable({"use_reentrant": False})
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
         max_steps=max_steps or -1,
         per_device_train_batch_size=arguments.batch_size // processes.count,
-        learning_rate=arguments.peak_learning_rate(stage),
+        learning_rate=arguments.peak_learning_rate,
         warmup_steps=0.1,
-        weight_decay=arguments.weight_decay,
         bf16=arguments.bf16,
         fp16=arguments.fp16,
-        # Said outright, or else bf16 on a machine without an accelerator is refused.
+        # Explicit, because bf16 is refused on a machine without an accelerator otherwise.
         use_cpu=get_device_name() == "cpu",
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         prompts=_prompts(model, dataset),
         save_strategy="steps",
         save_steps=arguments.save_steps,
         save_total_limit=2,
-        # Every step, so that a history that was interrupted is that of a run that wasn't.
+        # Every step, so that the history of a resumed run equals that of an uninterrupted one.
         logging_steps=1,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
-        # In several processes sentence-transformers warns and sets it; equal shares make it needless.
+        # sentence-transformers warns and sets it with several processes. With equal shares it drops nothing.
         dataloader_drop_last=processes.count > 1,
         report_to="none",
         seed=arguments.seed,
@@ -114,12 +113,12 @@ def train_contrastive(
         train_dataset=dataset,
         loss=loss,
         callbacks=[
-            StopOnNonFiniteLoss(loss),
             ShuffleByEpoch(),
             *callbacks,
             _ProgressBar(f"Stage {stage}", hidden=not processes.is_main),
         ],
     )
+    trainer.add_callback(StopOnNonFiniteLoss(trainer))
     trainer.remove_callback(PrinterCallback)
     checkpoint = processes.on_main(lambda: newest_complete_checkpoint(checkpoints, processes.count))
     if checkpoint is not None:
@@ -131,18 +130,18 @@ def train_contrastive(
 
 
 def newest_complete_checkpoint(folder: Path, processes: int = 1) -> Path | None:
-    """Return the last checkpoint that was written to its end, and delete those that were not.
+    """Return the last checkpoint that is complete, and delete those that aren't.
 
     Args:
         folder: Folder with sub-folders `checkpoint-<step>`.
-        processes: How many processes trained together.
+        processes: Number of processes that train together.
     """
     complete = []
     for checkpoint in folder.glob("checkpoint-*"):
         if _is_complete(checkpoint, processes):
             complete.append(checkpoint)
         else:
-            logger.warning("%s was not written to its end and is deleted.", checkpoint)
+            logger.warning("%s is incomplete and is deleted.", checkpoint)
             shutil.rmtree(checkpoint)
     return max(complete, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
 
@@ -153,14 +152,14 @@ def _is_complete(checkpoint: Path, processes: int) -> bool:
     except (OSError, ValueError):
         return False
     random = ["rng_state.pth"] if processes == 1 else [f"rng_state_{i}.pth" for i in range(processes)]
-    # The others write theirs at their own pace; a zip archive has its table of contents at its end.
+    # The other processes may be slower. A zip archive has its table of contents at its end.
     return all(any(checkpoint.glob(name)) for name in (*CHECKPOINT_FILES, random[0])) and all(
         zipfile.is_zipfile(checkpoint / name) for name in random[1:]
     )
 
 
 def _prompts(model: RRRAModel, dataset: Dataset) -> dict[str, str] | None:
-    """Return the prompt of each column that has one."""
+    """Return the prompts of the columns of texts."""
     config = model.config
     prompts = {
         name: config.query_prompt if name == "query" else config.document_prompt
@@ -176,9 +175,9 @@ def _entry(log: dict[str, Any]) -> dict[str, float]:
 
 @contextmanager
 def progress_bars_on_terminals_only(processes: Processes) -> Iterator[None]:
-    """Silence transformers' progress bars of reading and writing weights where nobody watches."""
-    watched = processes.is_main and sys.stderr.isatty()
-    silence = transformers_logging.is_progress_bar_enabled() and not watched
+    """Hide transformers' progress bars of reading and writing weights, unless stderr is a terminal."""
+    shown = processes.is_main and sys.stderr.isatty()
+    silence = transformers_logging.is_progress_bar_enabled() and not shown
     if silence:
         transformers_logging.disable_progress_bar()
     try:
@@ -189,30 +188,30 @@ def progress_bars_on_terminals_only(processes: Processes) -> Iterator[None]:
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """A trainer that shares batches between processes.
+    """A trainer whose processes share batches.
 
-    It collects nothing for a model card: the model is saved by its own means.
+    It writes no model card, because `RRRAModel` saves the model.
     """
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Add no callback."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save in the main process only: transformers 5 asks all of them to write the same files."""
+        """Save in the main process only. In transformers 5, all processes write the same files."""
         if self.args.should_save:
             super()._save(output_dir, state_dict)
 
     def get_batch_sampler(
         self, dataset: Dataset, batch_size: int, drop_last: bool, *args: Any, **kwargs: Any
     ) -> Any:
-        """Return a sampler of the batches, cut into the shares of the processes."""
+        """Return the batch sampler; with several processes, each batch is cut into equal shares."""
         processes = self.args.world_size
         batches = super().get_batch_sampler(dataset, batch_size * processes, False, *args, **kwargs)
         return batches if processes == 1 else EqualShares(batches, processes)
 
 
 class _ProgressBar(TrainerCallback):
-    """A progress bar on a terminal only; the trainer's own prints each log."""
+    """A progress bar, on a terminal only. The trainer's own bar would print every log."""
 
     def __init__(self, description: str, *, hidden: bool):
         self.description = description
@@ -226,7 +225,7 @@ class _ProgressBar(TrainerCallback):
             initial=state.global_step,
             desc=self.description,
             unit="step",
-            # None: where there is no terminal.
+            # With None, tqdm hides the bar where there is no terminal.
             disable=self.hidden or None,
         )
 

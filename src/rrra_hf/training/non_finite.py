@@ -1,4 +1,4 @@
-"""Stopping a training at the first loss that is not a finite number, before it spoils the weights."""
+"""Stopping a training at the first loss that is not a finite number, before it reaches the weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
+from sentence_transformers import SentenceTransformerTrainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -21,7 +22,7 @@ MAX_CHARACTERS = 60
 class _MicroBatch(NamedTuple):
     """What one forward pass of the loss leaves behind.
 
-    The flag stays on the device until the step is over: reading it here would keep a GPU waiting.
+    The flag stays on the device until the step is over: reading it earlier would make a GPU wait.
     """
 
     loss: nn.Module
@@ -33,24 +34,25 @@ class _MicroBatch(NamedTuple):
 class StopOnNonFiniteLoss(TrainerCallback):
     """Stop the training at the first loss that is NaN or infinite.
 
-    The step of that loss is not taken. The trainer saves a checkpoint of the state before it, so that a
-    training that resumes there meets the same batch again; then `FloatingPointError` names the step, the
-    checkpoint and the queries of the batch. Gradients that overflow under a loss that is finite are left to
-    the gradient scaler, for which they are part of fp16 training.
+    The step of that loss is not taken. The trainer saves a checkpoint of the state before it, from which the
+    training can be resumed and meets the same batch again. Then `FloatingPointError` names the step, the
+    checkpoint and the queries of the batch. If gradients overflow although the loss is finite, nothing
+    happens: that is a normal part of fp16 training, which the gradient scaler handles.
 
-    In several processes all stop together, and the message names the batch of each process whose loss was
-    not finite.
+    With several processes, all of them stop together, and the message names the batch of each process whose
+    loss was not finite.
 
     Args:
-        loss: The loss given to the trainer, or the dictionary of losses.
+        trainer: The trainer, whose losses are watched and which saves the checkpoint. Add the callback to
+            the trainer once that is made.
 
     Requirements:
-        1. A trainer that calls the optimizer itself: with DeepSpeed, whose backward pass takes the step,
-           the run stops one step late.
+        1. A trainer that calls the optimizer itself. With DeepSpeed, whose backward pass takes the step, the
+           run stops one step late.
 
     Relations:
-        - `logging_nan_inf_filter`, on by default in transformers, keeps such losses out of the log and trains
-          on.
+        - `logging_nan_inf_filter`, on by default in transformers, keeps such losses out of the log and
+          continues the training.
 
     Raises:
         FloatingPointError: From `trainer.train()`.
@@ -60,28 +62,24 @@ class StopOnNonFiniteLoss(TrainerCallback):
 
             from rrra_hf.training import StopOnNonFiniteLoss
 
-            loss = MultipleNegativesRankingLoss(model)
-            trainer = SentenceTransformerTrainer(
-                model=model, train_dataset=dataset, loss=loss, callbacks=[StopOnNonFiniteLoss(loss)]
-            )
+            trainer = SentenceTransformerTrainer(model=model, train_dataset=dataset, loss=loss)
+            trainer.add_callback(StopOnNonFiniteLoss(trainer))
+            trainer.train()
     """
 
-    def __init__(self, loss: nn.Module | Mapping[str, nn.Module]):
-        self.losses = list(loss.values()) if isinstance(loss, Mapping) else [loss]
+    def __init__(self, trainer: SentenceTransformerTrainer):
+        self.trainer = trainer
         self.micro_batches: list[_MicroBatch] = []
-        self.found = False
-        self.epoch = 0.0
         self.hooks: list[RemovableHandle] = []
-        self.held: list[tuple[Any, Any]] = []
-
-    # ---------------------------------------------------------------- watching
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look at what the loss takes and returns from now on."""
+        """Begin to watch the inputs and outputs of the losses."""
         self._forget()
-        self.hooks = [loss.register_forward_hook(self._watch) for loss in self.losses]
+        loss = self.trainer.loss
+        losses = loss.values() if isinstance(loss, Mapping) else [loss]
+        self.hooks = [loss.register_forward_hook(self._watch) for loss in losses]
 
     def _watch(self, loss: nn.Module, inputs: tuple[Any, ...], output: Tensor | dict[str, Tensor]) -> None:
         # Evaluation takes no gradients.
@@ -95,45 +93,21 @@ class StopOnNonFiniteLoss(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep optimizer and scheduler from a step whose loss was not finite in any process."""
+        """Save a checkpoint and stop, if the loss was not finite in any process."""
         flags = [batch.non_finite for batch in self.micro_batches]
         found = torch.stack(flags).any() if flags else torch.zeros((), dtype=torch.bool, device=args.device)
         if args.world_size > 1:
             found = found.to(args.device, torch.int32)
             torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-        self.found = bool(found)
-        if not self.found:
-            self.micro_batches.clear()
-            return
-        self.epoch = state.epoch or 0.0
-        # Without gradients most optimizers do nothing, but gradient scalers object and schedulers go on.
-        for stepping in (kwargs["optimizer"], kwargs["lr_scheduler"]):
-            self.held.append((stepping, vars(stepping).get("step")))
-            stepping.step = lambda *args, **kwargs: None
+        if found:
+            self._stop(args, state, kwargs.get("processing_class"))
+        self.micro_batches.clear()
 
-    # ---------------------------------------------------------------- stopping
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Let the trainer save the state before the step."""
-        if not self.found:
-            return
-        self._let_step()
-        state.global_step -= 1
-        state.epoch = self.epoch
-        control.should_save = control.should_training_stop = True
-        control.should_log = control.should_evaluate = False
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """End the run once the checkpoint is there."""
-        if not self.found:
-            return
-        tokenizer = kwargs.get("processing_class")
+    def _stop(self, args: TrainingArguments, state: TrainerState, tokenizer: Any) -> None:
+        # The trainer has no public method that saves all that is needed to resume.
+        self.trainer._save_checkpoint(self.trainer.model, trial=None)
         own = [query_names(*batch, tokenizer) for batch in self._bad_batches()]
-        # Also keeps a process from ending the run while the main one still writes the checkpoint.
+        # This also keeps a process from ending the run while the main one still writes the checkpoint.
         batches = gather_object([(args.process_index, names) for names in own])
         self._forget()
         raise FloatingPointError(_message(args, state, batches))
@@ -141,41 +115,30 @@ class StopOnNonFiniteLoss(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look no longer."""
+        """Stop watching."""
         self._forget()
 
     def _bad_batches(self) -> list[tuple[nn.Module, Mapping[str, Any], Tensor | None]]:
         return [(loss, queries, labels) for loss, bad, queries, labels in self.micro_batches if bad]
 
-    def _let_step(self) -> None:
-        for stepping, own in self.held:
-            # Mostly a method of the class; what the instance has of its own, a scheduler would save.
-            if own is None:
-                del stepping.step
-            else:
-                stepping.step = own
-        self.held.clear()
-
     def _forget(self) -> None:
-        self._let_step()
         for hook in self.hooks:
             hook.remove()
         self.hooks.clear()
         self.micro_batches.clear()
-        self.found = False
 
 
 def query_names(
     loss: nn.Module, features: Mapping[str, Any], labels: Tensor | None, tokenizer: Any
 ) -> list[str]:
-    """Return the ids of a batch's queries, or their texts where the loss knows no ids.
+    """Return the ids of a batch's queries, or their texts if the loss knows no ids.
 
     Args:
-        loss: With a `CandidatePool` as its attribute `pool`, or that of a loss within it, the ids of
-            integer labels are known.
-        features: What the tokenizer made of the queries.
-        labels: Integers `(batch, 2 + n)`: rows of query, positive and negatives in the pool; or others.
-        tokenizer: Decodes the queries without ids, cut to 60 characters.
+        loss: If the loss, or one within it, has a `CandidatePool` as its attribute `pool`, integer labels are
+            rows of that pool.
+        features: The tokenized queries.
+        labels: Integers `(batch, 2 + n)`, rows of query, positive and negatives in the pool; or other labels.
+        tokenizer: Decodes the queries without ids; their texts are cut to 60 characters.
     """
     pools = (getattr(module, "pool", None) for module in loss.modules())
     pool = next((pool for pool in pools if isinstance(pool, CandidatePool)), None)

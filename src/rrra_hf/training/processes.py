@@ -1,4 +1,4 @@
-"""The processes of one launch: what only the main one does, while the others wait."""
+"""The processes of one launch, of which the main one does some work while the others wait."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sentence_transformers.util import get_device_name
 
 T = TypeVar("T")
 
-# The main process mines, fits and encodes for hours; torch takes a wait of 10 or 30 minutes for a hang.
+# The main process may mine, fit and encode for hours. torch's own timeouts are 10 or 30 minutes.
 PATIENCE = timedelta(days=7)
 
 
 class Processes:
-    """All processes of a launch, as one of them sees them.
+    """The processes of a launch, as seen by one of them.
 
     Args:
-        count: How many there are.
-        index: Which one this is; 0 is the main process.
-        group: What they wait in, needed if there are several.
+        count: Number of processes.
+        index: Number of this process; 0 is the main process.
+        group: torch's process group in which they wait; needed if there are several.
 
     Example:
         >>> Processes().on_main(lambda: 6 * 7)
@@ -42,13 +42,14 @@ class Processes:
         return self.index == 0
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Let the main process work while the others wait, and return its result in all of them.
+        """Run a function in the main process while the others wait, and return its result in all of them.
 
         Args:
-            work: Called in the main process alone; what it returns is pickled and sent to the others.
+            work: The function; its result is pickled and sent to the other processes.
 
         Raises:
-            RuntimeError: In the other processes, if the work failed; in the main one the error itself.
+            RuntimeError: In the other processes, if the function failed; the main process raises the error
+                itself.
         """
         if self.count == 1:
             return work()
@@ -71,13 +72,13 @@ class Processes:
 
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
-    """Join the processes that `accelerate launch` or `torchrun` started; a single one if none did."""
+    """Yield the processes that `accelerate launch` or `torchrun` started, or a single one."""
     cpu = get_device_name() == "cpu" or bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
     state = PartialState(cpu=cpu)
     if state.num_processes == 1:
         yield Processes()
         return
-    # A group of its own, whatever made the default one: that keeps the short timeout of training steps.
+    # A group of its own has a timeout of its own; the default group keeps that of training steps.
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     try:
         yield Processes(state.num_processes, state.process_index, group)

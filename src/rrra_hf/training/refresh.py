@@ -1,96 +1,99 @@
-"""Candidates, probabilities and adapter that follow the encoder while it is trained."""
+"""Candidates and probabilities that follow the encoder while it is trained."""
 
 from __future__ import annotations
 
 import logging
 import os
-import random
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from accelerate.utils import extract_model_from_parallel
 from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..candidates import CandidatePool, LabelledQueries, mine_collection
-from ..candidates.reading import candidate_probabilities
+from ..candidates import CandidatePool, LabelledQueries, candidate_probabilities, mine_collection
 from ..data import Collection
-from ..embeddings import CollectionEmbeddings, embed_collection, encode
-from ..fitting import FitArguments, cross_fit, fit_adapter
+from ..embeddings import embed_collection, encode
+from ..fitting import (
+    AnyFitArguments,
+    FitArguments,
+    ResidualFitArguments,
+    cross_fit,
+    fit_adapter,
+    words_to_read,
+)
 from ..labels import best_positive_scores, drop_above_positive
 from ..losses import CachedRRRALoss, RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
-from ..models.configuration_rrra import AdapterConfig
 from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
 from .processes import joined_processes
+from .refit import check_adapter, take_over
+from .refresh_folders import RefreshFolders
 from .resampler import Resampler, sorted_rows
+from .undisturbed import undisturbed
 
 logger = logging.getLogger(__name__)
 
 PROBABILITIES = ("held_out", "cross_fit")
-# What decides the shapes of the weights, and what is fitted beside them.
-SIZES = ("embedding_dim", "hidden_size", "linear_skip", "num_classes", "query_map", "document_map")
-FITTED = ("scoring", "tau", "lambda_", "temperature", "fit")
 
 
 class Refresh(TrainerCallback):
-    """Mine and weigh the negatives anew with the encoder as it stands, every n steps or epochs.
+    """Mine candidates again with the present encoder, every n steps or epochs.
 
-    Queries and documents are encoded, candidates mined, their false-negative probabilities estimated, and
-    the resampler (and a loss that has the pool) goes on with the new pool. The model's own adapter is
-    refitted in place: an optimizer that holds its weights keeps holding them. The trainer's random numbers
-    are left as they were. At the last step there is no refresh, as nothing is drawn any more; to fit the
-    adapter on the final encoder, see `fit_model`.
+    Queries and documents are encoded, candidates are mined, and their false-negative probabilities are
+    estimated. The resampler, and a loss that has the pool, continue with the new pool. There is no refresh
+    after the last step, as no negatives are drawn any more. To fit the model's adapter on the final encoder,
+    see `fit_model`.
 
-    Encoding and fitting are done by the main process; the others wait for it and read what it wrote, so that
-    `output_dir` must be one folder for all. Every process needs the whole model (one process, or DDP).
+    The main process encodes and fits while the others wait; they read what it wrote, so `output_dir` must be
+    one folder for all. Every process needs the whole model (one process, or DDP). The random numbers of the
+    training aren't affected.
 
-    Each refresh is written to `output_dir/step-<n>/`; the folder belongs to one run. A run that is resumed
-    from a checkpoint, on as many processes, goes on with the pool and the negatives that it had there, and
-    ends like one that was not interrupted. Refreshes that no checkpoint in the trainer's folder goes back
-    to are deleted.
+    Each refresh is written to `output_dir/step-<n>/`, and the folder belongs to one run. If a run is resumed
+    from a checkpoint, with as many processes, it continues with the pool and the negatives that it had there,
+    and ends like a run that wasn't interrupted. Refreshes that no checkpoint in the trainer's folder needs
+    are deleted.
 
-    A data loader reads a batch or more ahead, always the same number, and a pair keeps the negatives
-    with which it was read until the epoch ends: the new pool comes into effect that much later.
+    A new pool takes effect a little later: a data loader reads one or more batches ahead (always the same
+    number), and a pair that was already read keeps its negatives until the epoch ends.
 
     Args:
-        resampler: The resampler that feeds the trainer, which must be among its callbacks, too.
+        resampler: The resampler of the training set. Add it to the callbacks of the trainer, too.
         output_dir: Folder of the refreshes.
-        every_steps: Refresh after every so many steps.
-        every_epochs: Refresh after every so many epochs; give one of the two.
-        development: Development queries (a split of the resampler's collection), which the encoder is not
-            trained on. `"held_out"` needs at least two; for `"cross_fit"`, if there are none, a part of the
-            training queries is held out of each fit.
-        probabilities: `"held_out"`: candidates are judged by a head fitted on the development queries, to
-            whose embeddings the encoder was not fitted, as it was to those of the training queries.
-            `"cross_fit"`: by heads fitted on the other training queries, see `cross_fit`.
-        drop_above_positive: Set aside, too, candidates that the encoder scores above the query's best labelled
-            document, see `drop_above_positive`.
-        refit_adapter: Refit the model's adapter: with the head of the development queries, or with
-            `"cross_fit"` by one fitted on all training queries.
-        arguments: Settings of the fits, without linear maps, which are for a frozen encoder.
-        folds: Folds of `"cross_fit"`.
-        batch_size: Texts a forward pass when encoding.
-        loss: A loss that looks weights up in a pool: it is given the new one, too.
+        every_steps: Number of steps between refreshes.
+        every_epochs: Number of epochs between refreshes; give one of the two.
+        development: Development queries (a split of the resampler's collection), on which the encoder isn't
+            trained. `"held_out"` needs at least two. Without them, `"cross_fit"` holds out a part of the
+            training queries of each fit.
+        probabilities: `"held_out"`: an adapter is fitted on the development queries. The encoder was trained
+            on the embeddings of the training queries, but not on theirs. `"cross_fit"`: adapters are fitted
+            on the other training queries, see `cross_fit`.
+        drop_above_positive: Give no weight to candidates that the encoder scores above the query's best
+            labelled document, see `drop_above_positive`.
+        refit_adapter: Replace the weights of the model's adapter, in place: by those of the adapter fitted on
+            the development queries, or with `"cross_fit"` on all training queries. This is for a loss that
+            uses the adapter, and needs `ResidualFitArguments`.
+        arguments: Settings of the fits, with `maps="none"`, as maps are for an encoder that stays as it is;
+            `FitArguments(maps="none")` by default.
+        folds: Number of folds of `"cross_fit"`.
+        batch_size: Encoder batch size.
+        loss: A loss that has a pool. It is given each new pool.
 
     Raises:
-        ValueError: If an argument is not legal, or the pool's positives are not those of the collection;
-            when training begins, if the model has no adapter of the sizes that are fitted, or if steps are
-            counted and the data loader has workers, which would hear of a new pool in the next epoch only.
-        FileNotFoundError: When a run is resumed whose refreshes are not in `output_dir`.
+        ValueError: If an argument is not legal, or the pool's positives are not those of the collection. When
+            training begins, also if the model has no adapter of the sizes that are fitted, or if steps are
+            counted and the data loader has workers, which would see a new pool in the next epoch only.
+        FileNotFoundError: If a run is resumed whose refreshes are not in `output_dir`.
 
     Source:
-        The moving encoder: RRRA, arXiv 2508.11670, stage 3; mining anew while training: ANCE,
+        The moving encoder: RRRA, arXiv 2508.11670, stage 3; mining again while training: ANCE,
         arXiv 2007.00808.
 
     Example:
@@ -119,18 +122,14 @@ class Refresh(TrainerCallback):
         development: Collection | None = None,
         probabilities: str = "held_out",
         drop_above_positive: bool = False,
-        refit_adapter: bool = True,
-        arguments: FitArguments | None = None,
+        refit_adapter: bool = False,
+        arguments: AnyFitArguments | None = None,
         folds: int = 5,
         batch_size: int = 64,
         loss: RRRALoss | CachedRRRALoss | None = None,
     ):
-        arguments = arguments or FitArguments()
-        if (every_steps is None) == (every_epochs is None):
-            raise ValueError("Give either every_steps or every_epochs, and not both.")
-        for name, value in (("every_steps", every_steps), ("every_epochs", every_epochs)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+        arguments = arguments or FitArguments(maps="none")
+        _check_intervals(every_steps, every_epochs)
         if probabilities not in PROBABILITIES:
             raise ValueError(
                 f"probabilities must be one of {', '.join(PROBABILITIES)}, got {probabilities!r}."
@@ -143,19 +142,19 @@ class Refresh(TrainerCallback):
             )
         if development is not None:
             _check_development(development, resampler.collection)
-        if arguments.stage1 != "none":
-            raise ValueError(f"arguments.stage1 must be 'none' in a Refresh, got {arguments.stage1!r}.")
-        if refit_adapter and arguments.features:
+        if arguments.maps != "none":
+            raise ValueError(f"arguments.maps must be 'none' in a Refresh, got {arguments.maps!r}.")
+        if refit_adapter and not isinstance(arguments, ResidualFitArguments):
             raise ValueError(
-                "arguments.features must be empty where refit_adapter is true: the adapter trained on is a "
-                "residual one."
+                "refit_adapter needs arguments=ResidualFitArguments(...): an adapter that reads features "
+                "can't be replaced in place."
             )
         if loss is not None and loss.pool is None:
             raise ValueError("loss must have a pool to be given a new one: make it with pool=...")
         if sorted_rows(resampler.collection.positive_rows) != sorted_rows(resampler.pool.positives):
             raise ValueError("resampler must have a pool with the positives of its collection.")
         self.resampler = resampler
-        self.output_dir = Path(output_dir)
+        self.folders = RefreshFolders(Path(output_dir))
         self.every_steps = every_steps
         self.every_epochs = every_epochs
         self.development = development
@@ -174,33 +173,41 @@ class Refresh(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Check what is to be refreshed, and of a resumed run take up the last refresh."""
+        """Check the settings, and load the last refresh of a resumed run."""
         if self.every_steps is not None and args.dataloader_num_workers > 0:
             raise ValueError(
-                "every_steps needs dataloader_num_workers=0: workers would go on with the former pool until "
-                "the epoch ends. Use every_epochs."
+                "every_steps needs dataloader_num_workers=0: workers would continue with the former pool "
+                "until the epoch ends. Use every_epochs."
             )
         encoder = extract_model_from_parallel(kwargs["model"])
         if self.refit_adapter:
-            self._check_adapter(encoder)
+            assert isinstance(self.arguments, ResidualFitArguments)
+            check_adapter(encoder, self.arguments)
         self._next_epoch = int(state.epoch)
         self._is_amid_epoch = state.epoch > self._next_epoch
         with joined_processes() as processes:
-            processes.on_main(lambda: self._delete_later(state.global_step))
-        if steps := self._steps():
+            processes.on_main(lambda: self.folders.delete_after(state.global_step))
+        if steps := self.folders.steps():
             self._load(encoder, steps[-1], is_now=steps[-1] == state.global_step)
-            if self._draws(steps[-1]).exists():
-                self.resampler.load_draws(self._draws(steps[-1]))
-        elif self._have_been_refreshes(state):
+            if self.folders.draws(steps[-1]).exists():
+                self.resampler.load_draws(self.folders.draws(steps[-1]))
+        elif self._has_refreshed(state):
             raise FileNotFoundError(
-                f"{self.output_dir} has no refresh of the run that is resumed at step {state.global_step}, "
-                "which goes on from its last one."
+                f"{self.folders.path} has no refresh of the run that is resumed at step {state.global_step}, "
+                "which continues from its last one."
             )
+
+    def _has_refreshed(self, state: TrainerState) -> bool:
+        """Return whether the run that is resumed had a refresh before this checkpoint."""
+        if self.every_steps is not None:
+            return state.global_step >= self.every_steps
+        assert self.every_epochs is not None
+        return state.epoch > self.every_epochs
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refresh between epochs; not at their end, where a checkpoint has been saved already."""
+        """Refresh between epochs. At the end of an epoch, a checkpoint would have been saved already."""
         epoch, is_amid = self._next_epoch, self._is_amid_epoch
         self._next_epoch, self._is_amid_epoch = epoch + 1, False
         if self.every_epochs is not None and not is_amid and epoch and epoch % self.every_epochs == 0:
@@ -218,34 +225,27 @@ class Refresh(TrainerCallback):
     # ---------------------------------------------------------------- what
 
     def _refresh(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
-        """Make the refresh of this step, unless it was made before an interruption, and take it up."""
+        """Make the refresh of this step, unless it was made before an interruption, and load it."""
         encoder = extract_model_from_parallel(model)
         step = state.global_step
-        with _random_numbers_kept():
+        with undisturbed(encoder):
             with joined_processes() as processes:
                 processes.on_main(lambda: self._make(encoder, step))
-            self.resampler.save_draws(self._draws(step))
+            self.resampler.save_draws(self.folders.draws(step))
             self._load(encoder, step, is_now=True)
         # A checkpoint of this step needs the draws of every process.
         PartialState().wait_for_everyone()
         if PartialState().is_main_process:
-            self._delete_unneeded(Path(str(args.output_dir)))
+            self.folders.delete_unneeded(Path(str(args.output_dir)))
 
     def _make(self, encoder: SentenceTransformer, step: int) -> None:
-        """Write the pool and the adapter for the encoder as it stands, complete or not at all."""
-        if self._folder(step).exists():
+        """Write the pool and the adapter of the present encoder."""
+        if self.folders.folder(step).exists():
             return
         began = time.perf_counter()
         before = self.resampler.pool
-        with _evaluated(encoder):
-            embeddings = embed_collection(self.resampler.collection, encoder, batch_size=self.batch_size)
-            pool = mine_collection(self.resampler.collection, embeddings, before.depth)
-            development = self._development(encoder)
-            pool, adapter = self._judged(pool, embeddings, development)
-        if self.drop_above_positive:
-            positive_scores = best_positive_scores(embeddings.queries, embeddings.documents, pool.positives)
-            pool = drop_above_positive(pool, positive_scores)
-        with write_aside(self._folder(step)) as temporary:
+        pool, adapter = self._estimated(encoder)
+        with write_aside(self.folders.folder(step)) as temporary:
             pool.save(temporary / "pool")
             if adapter is not None:
                 adapter.save_pretrained(temporary / "adapter")
@@ -258,97 +258,67 @@ class Refresh(TrainerCallback):
             np.nanmean(np.asarray(pool.probability)),
         )
 
-    def _development(self, encoder: SentenceTransformer) -> LabelledQueries | None:
-        if self.development is None:
-            return None
-        queries = encode(encoder, self.development.query_texts, task="query", batch_size=self.batch_size)
-        return LabelledQueries(queries, self.development.positive_rows)
-
-    def _judged(
-        self, pool: CandidatePool, embeddings: CollectionEmbeddings, development: LabelledQueries | None
-    ) -> tuple[CandidatePool, RetrieverAdapter | None]:
-        """Return the pool with false-negative probabilities, and the adapter for the model."""
+    def _estimated(self, encoder: SentenceTransformer) -> tuple[CandidatePool, RetrieverAdapter | None]:
+        """Return candidates with their probabilities, and the adapter for the model if it is refitted."""
+        collection, count = self.resampler.collection, partial(words_to_read, self.arguments, encoder)
+        embeddings = embed_collection(collection, encoder, batch_size=self.batch_size)
         queries, documents, _ = embeddings
+        query_words, document_words = count(collection.query_texts), count(collection.document_texts)
+        pool = mine_collection(collection, embeddings, self.resampler.pool.depth)
+        development = self._development(encoder)
+        fit: dict[str, Any] = {"arguments": self.arguments, "document_words": document_words}
         if self.probabilities == "held_out":
             assert development is not None
             adapter = fit_adapter(
-                development.embeddings, documents, development.positives, arguments=self.arguments
+                development.embeddings,
+                documents,
+                development.positives,
+                query_words=development.words,
+                **fit,
             )
-            probability = candidate_probabilities(adapter, queries, pool.candidates, documents)
-            judged = replace(pool, probability=probability)
-            return judged, adapter if self.refit_adapter else None
-        fit: dict[str, Any] = {"development": development, "arguments": self.arguments}
-        judged = cross_fit(pool, queries, documents, folds=self.folds, **fit)
-        if not self.refit_adapter:
-            return judged, None
-        return judged, fit_adapter(queries, documents, pool=pool, **fit)
+            probability = candidate_probabilities(
+                adapter, queries, pool.candidates, documents, query_words, document_words
+            )
+            pool = replace(pool, probability=probability)
+        else:
+            fit.update(development=development, query_words=query_words)
+            pool = cross_fit(pool, queries, documents, folds=self.folds, **fit)
+            if self.refit_adapter:
+                adapter = fit_adapter(queries, documents, pool=pool, **fit)
+        if self.drop_above_positive:
+            pool = drop_above_positive(pool, best_positive_scores(queries, documents, pool.positives))
+        return pool, adapter if self.refit_adapter else None
+
+    def _development(self, encoder: SentenceTransformer) -> LabelledQueries | None:
+        if self.development is None:
+            return None
+        texts = self.development.query_texts
+        return LabelledQueries(
+            encode(encoder, texts, task="query", batch_size=self.batch_size),
+            self.development.positive_rows,
+            words_to_read(self.arguments, encoder, texts),
+        )
 
     def _load(self, encoder: SentenceTransformer, step: int, is_now: bool) -> None:
-        """Take up a refresh; of a former one not the adapter's weights, which were trained on since.
+        """Load a refresh.
 
-        A trainer brings those back from a checkpoint, but not the adapter's settings.
+        The adapter's weights are loaded only if the refresh is of the present step. Otherwise they were
+        trained since, and the trainer has loaded them from the checkpoint, though not the adapter's settings.
         """
-        self.resampler.pool = CandidatePool.load(self._folder(step) / "pool")
+        self.resampler.pool = CandidatePool.load(self.folders.pool(step))
         if self.loss is not None:
             self.loss.pool = self.resampler.pool
         if self.refit_adapter:
-            fitted = RetrieverAdapter.from_pretrained(self._folder(step) / "adapter")
-            adapter = RRRAModel.from_sentence_transformer(encoder).adapter
-            if is_now:
-                adapter.load_state_dict(fitted.state_dict())
-            for name in FITTED:
-                setattr(adapter.config, name, getattr(fitted.config, name))
+            fitted = RetrieverAdapter.from_pretrained(self.folders.adapter(step))
+            take_over(RRRAModel.from_sentence_transformer(encoder).adapter, fitted, weights=is_now)
 
-    # ---------------------------------------------------------------- folders
 
-    def _folder(self, step: int) -> Path:
-        return self.output_dir / f"step-{step}"
-
-    def _draws(self, step: int) -> Path:
-        return self._folder(step) / f"draws-{PartialState().process_index}.safetensors"
-
-    def _steps(self) -> list[int]:
-        """Return the steps of the refreshes that are there, in order."""
-        return _numbered(self.output_dir, "step-")
-
-    def _have_been_refreshes(self, state: TrainerState) -> bool:
-        """Return whether a checkpoint comes from a run that has refreshed before."""
-        if self.every_steps is not None:
-            return state.global_step >= self.every_steps
-        assert self.every_epochs is not None
-        return state.epoch > self.every_epochs
-
-    def _delete_later(self, step: int) -> None:
-        """Delete the refreshes after a step, which are made again, and what a killed process left."""
-        unwanted = [self._folder(number) for number in self._steps() if number > step]
-        for folder in [*unwanted, *self.output_dir.glob(".step-*")]:
-            shutil.rmtree(folder)
-
-    def _delete_unneeded(self, checkpoints: Path) -> None:
-        """Delete the refreshes that neither a checkpoint nor the training goes back to."""
-        steps = self._steps()
-        needed = {steps[-1]}
-        for checkpoint in _numbered(checkpoints, "checkpoint-"):
-            needed |= set([step for step in steps if step <= checkpoint][-1:])
-        for step in set(steps) - needed:
-            shutil.rmtree(self._folder(step))
-
-    def _check_adapter(self, encoder: SentenceTransformer) -> None:
-        if not isinstance(getattr(encoder[0], "model", None), RRRAModel):
-            raise ValueError("The model has no adapter to refit: give refit_adapter=False.")
-        has = RRRAModel.from_sentence_transformer(encoder).adapter.config
-        fitted = AdapterConfig(
-            embedding_dim=has.embedding_dim,
-            hidden_size=self.arguments.hidden_size,
-            linear_skip=self.arguments.linear_skip,
-            num_classes=4 if self.arguments.objective == "four_class" else 1,
-        )
-        for name in SIZES:
-            if getattr(has, name) != getattr(fitted, name):
-                raise ValueError(
-                    f"The model's adapter has {name}={getattr(has, name)}, with these arguments one with "
-                    f"{name}={getattr(fitted, name)} is fitted; make them equal or give refit_adapter=False."
-                )
+def _check_intervals(every_steps: int | None, every_epochs: int | None) -> None:
+    if (every_steps is None) == (every_epochs is None):
+        raise ValueError("Give either every_steps or every_epochs, and not both.")
+    for name, value in (("every_steps", every_steps), ("every_epochs", every_epochs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
 def _check_development(development: Collection, collection: Collection) -> None:
@@ -366,39 +336,10 @@ def _check_development(development: Collection, collection: Collection) -> None:
         )
 
 
-def _numbered(folder: Path, prefix: str) -> list[int]:
-    numbers = [path.name.removeprefix(prefix) for path in folder.glob(f"{prefix}*")]
-    return sorted(int(number) for number in numbers if number.isdigit())
-
-
 def _changed(before: CandidatePool, after: CandidatePool) -> float:
-    """Return the share of the candidates that were none of their query's before."""
+    """Return the share of the candidates that their query didn't have before."""
     keys = []
     for pool in (before, after):
         queries, places = np.nonzero(pool.candidates >= 0)
         keys.append(queries * len(pool.document_ids) + pool.candidates[queries, places])
     return float(np.mean(np.isin(keys[1], keys[0], invert=True)))
-
-
-@contextmanager
-def _random_numbers_kept() -> Iterator[None]:
-    """Put the global random number generators back to where they were."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-
-
-@contextmanager
-def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and back to its own."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

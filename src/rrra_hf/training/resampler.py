@@ -1,4 +1,4 @@
-"""Negatives drawn when a row is read: a dataset that is another in each epoch and never written anew."""
+"""A training set whose negatives are drawn when a row is read, anew in each epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..labels import draw, rrra_strategy
 from ..models.files_rrra import write_aside
 
 Strategy = Callable[[CandidatePool], tuple[np.ndarray, np.ndarray | None]]
-"""Pool to chances `(n, k)` of being drawn, and weights `(n, k)`, or None where all weigh 1."""
+"""From a pool to chances `(n, k)` of being drawn, and weights `(n, k)`, or None if all weigh 1."""
 
 LABEL_COLUMNS = {"weights": "scores", "rows": "labels", None: None}
 
@@ -29,26 +29,26 @@ LABEL_COLUMNS = {"weights": "scores", "rows": "labels", None: None}
 class Resampler(TrainerCallback):
     """A training set of (query, positive) pairs whose negatives are drawn anew in each epoch.
 
-    `dataset` has a row for every labelled pair. Its texts are looked up, and its negatives drawn, when the
-    row is read. A draw depends on nothing but seed, epoch, pair and pool: not on the order of reading, the
-    number of processes, or the workers of a data loader; and a resumed run sees what it would have seen.
-    The resampler must be among the trainer's callbacks, for that is how it knows the epoch.
+    `dataset` has a row for every labelled pair. Texts are looked up and negatives are drawn when a row is
+    read. A draw depends only on seed, epoch, pair and pool. It doesn't depend on the order of reading, the
+    number of processes, or the workers of a data loader, and a resumed run draws the same negatives. Add the
+    resampler to the callbacks of the trainer, because that is how it knows the epoch.
 
-    Pairs of queries without a candidate that can be drawn are left out. Where a query has none any more
-    in a later pool, documents drawn uniformly fill the columns, and weigh 0.
+    Pairs of queries without a candidate that can be drawn are left out. If a query has none in a later pool,
+    its columns are filled with random documents of weight 0.
 
     Args:
-        collection: Texts of the pool's queries and documents, in the same order: what was mined.
-        pool: Candidates; with false-negative probabilities, if the strategy asks for them.
-        num_negatives: Negatives a pair.
-        strategy: Takes the pool, and returns chances of any scale, `(n, k)`, 0 for what must not be drawn,
-            and weights `(n, k)`, or None where all weigh 1.
-        labels: `"weights"`: the dataset has the negatives' weights in a column `scores`; `"rows"`: it has
-            the rows of query, positive and negatives in the pool in a column `labels`; None: neither.
-        seed: Seed of the draws.
+        collection: The collection that the pool was mined from, with the same queries and documents.
+        pool: Candidates; with false-negative probabilities, if the strategy needs them.
+        num_negatives: Negatives per pair.
+        strategy: A function that takes the pool. It returns chances of being drawn on any scale, `(n, k)`, 0
+            for candidates that must not be drawn, and weights `(n, k)`, or None if all weigh 1.
+        labels: `"weights"`: the dataset has a column `scores` with the weights of the negatives; `"rows"`: a
+            column `labels` with the pool's rows of query, positive and negatives; None: neither.
+        seed: Random seed.
 
     Raises:
-        ValueError: If collection and pool disagree, an argument is not legal, or no query has a candidate
+        ValueError: If collection and pool don't match, an argument is not legal, or no query has a candidate
             that can be drawn.
 
     Example:
@@ -63,9 +63,9 @@ class Resampler(TrainerCallback):
                 callbacks=[resampler],
             )
 
-        Other settings, and other strategies::
+        With other settings, and with another strategy::
 
-            Resampler(collection, pool, strategy=partial(rrra_strategy, gamma=2.0, mode="sample"))
+            Resampler(collection, pool, strategy=partial(rrra_strategy, gamma=2.0))
             Resampler(collection, pool, strategy=lambda pool: (top_k_weights(pool.scores, top_k=20), None))
     """
 
@@ -97,10 +97,10 @@ class Resampler(TrainerCallback):
         self._places = {name: place for place, name in enumerate(["query", *documents])}
         self._label_column = LABEL_COLUMNS[labels]
         columns = [*self._places, *([self._label_column] if self._label_column else [])]
-        # A column may be read alone: each holds the number of the pair. Datasets pickles the transform for
-        # a fingerprint; that is before anything large is in here.
+        # Each column holds the number of the pair, because a column may be read alone. datasets pickles the
+        # transform for a fingerprint, so it is set before this object holds anything large.
         numbers = np.arange(len(pairs))
-        self.dataset = Dataset.from_dict(dict.fromkeys(columns, numbers)).with_transform(self._look_up)
+        self.dataset = Dataset.from_dict(dict.fromkeys(columns, numbers)).with_transform(_LookUp(self))
 
         self.collection = collection
         self.num_negatives = num_negatives
@@ -115,17 +115,13 @@ class Resampler(TrainerCallback):
         self._epoch = self._next_epoch = 0
         self._loaded: dict[str, np.ndarray] | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Resampler:
-        """Return this very resampler: a copy of the dataset must learn of epochs, too."""
-        return self
-
     # ---------------------------------------------------------------- pool and epoch
 
     @property
     def pool(self) -> CandidatePool:
-        """The pool that is drawn from; set another one of the same queries, positives and documents.
+        """The pool that is drawn from; you can replace it by one of the same queries, positives, documents.
 
-        A pair that was read in this epoch keeps its negatives until the next.
+        A pair that was already read in this epoch keeps its negatives until the next epoch.
         """
         return self._pool
 
@@ -140,7 +136,7 @@ class Resampler(TrainerCallback):
 
     @property
     def epoch(self) -> int:
-        """The epoch, which a trainer sets; setting it begins an epoch, with new negatives for every pair."""
+        """The epoch. The trainer sets it; then every pair gets new negatives."""
         return self._epoch
 
     @epoch.setter
@@ -151,24 +147,24 @@ class Resampler(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Refuse a data loader that would not see new epochs."""
+        """Refuse settings with which the trainer would not see the negatives of new epochs."""
         if args.dataloader_num_workers > 0 and args.dataloader_persistent_workers:
             raise ValueError(
-                "dataloader_persistent_workers must be False with a Resampler: such workers never hear of a "
-                "new epoch and repeat the negatives of the first."
+                "dataloader_persistent_workers must be False with a Resampler: such workers aren't told "
+                "about new epochs and repeat the negatives of the first."
             )
         if getattr(args, "batch_sampler", None) == BatchSamplers.NO_DUPLICATES_HASHED:
             raise ValueError(
                 "batch_sampler must not be 'no_duplicates_hashed' with a Resampler: it hashes the negatives "
                 "of the first epoch for all. Use 'no_duplicates'."
             )
-        # Counted from here on: where an epoch ended early, the trainer's own number is no whole one.
+        # Counted from here on. The trainer's own number isn't an integer if an epoch ended early.
         self._next_epoch = int(state.epoch)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin the epoch, or take up one that was interrupted."""
+        """Begin the epoch, or continue one that was interrupted."""
         self.epoch = self._next_epoch
         self._next_epoch += 1
         loaded, self._loaded = self._loaded, None
@@ -180,7 +176,7 @@ class Resampler(TrainerCallback):
     def save_draws(self, path: str | os.PathLike[str]) -> None:
         """Write the negatives of the pairs that were read in this epoch, as safetensors.
 
-        Only where the pool changes in the middle of an epoch do they depend on more than pool and epoch.
+        A resumed run needs them if the pool changed in the middle of the epoch.
         """
         pairs = np.flatnonzero(self._drawn)
         content = {
@@ -193,7 +189,7 @@ class Resampler(TrainerCallback):
             save_file(content, temporary)
 
     def load_draws(self, path: str | os.PathLike[str]) -> None:
-        """Read what `save_draws` wrote; it holds from the next `on_epoch_begin` on, if that is its epoch."""
+        """Read what `save_draws` wrote. It is used at the next `on_epoch_begin`, if that is its epoch."""
         self._loaded = load_file(path)
 
     def _keep(self, pairs: np.ndarray, negatives: np.ndarray, weights: np.ndarray) -> None:
@@ -204,7 +200,7 @@ class Resampler(TrainerCallback):
         """Return the rows of a pair's negatives and their weights, `(num_negatives,)` each."""
         query = self._pairs[pair, 0]
         chances = self._chances[query : query + 1]
-        # Each pair has a stretch of its own in the one sequence of an epoch.
+        # The counter gives each pair a part of its own of the epoch's sequence of random numbers.
         rng = Generator(Philox(key=self.seed, counter=[0, 0, pair, self._epoch]))
         if not chances.any():
             rows = rng.integers(len(self._documents), size=self.num_negatives)
@@ -213,8 +209,8 @@ class Resampler(TrainerCallback):
         weights = np.ones(self.num_negatives) if self._weights is None else self._weights[query, places]
         return self._pool.candidates[query, places], weights
 
-    def _look_up(self, batch: dict[str, Sequence[int]]) -> dict[str, list[Any]]:
-        """Return texts and labels for a dataset's rows, which hold the numbers of pairs."""
+    def look_up(self, batch: dict[str, Sequence[int]]) -> dict[str, list[Any]]:
+        """Return texts and labels for rows of the dataset, which hold the numbers of pairs."""
         pairs = np.asarray(next(iter(batch.values())), dtype=np.int64)
         if batch.keys() - {"query", "positive"}:
             for pair in pairs[~self._drawn[pairs]]:
@@ -230,8 +226,26 @@ class Resampler(TrainerCallback):
         return columns
 
 
+class _LookUp:
+    """The transform of the dataset. Its copies share one resampler.
+
+    datasets deep-copies the transform for every dataset that it derives from another. The no-duplicates
+    sampler of sentence-transformers, for example, derives one without labels. All of them must see the same
+    epoch and the same negatives.
+    """
+
+    def __init__(self, resampler: Resampler):
+        self.resampler = resampler
+
+    def __call__(self, batch: dict[str, Sequence[int]]) -> dict[str, list[Any]]:
+        return self.resampler.look_up(batch)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _LookUp:
+        return _LookUp(self.resampler)
+
+
 def _applied(strategy: Strategy, pool: CandidatePool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return what a strategy says of a pool, checked."""
+    """Return the chances and weights of a pool's candidates, checked."""
     chances, weights = strategy(pool)
     chances = np.asarray(chances)
     for name, values in (("chances", chances), ("weights", weights)):
@@ -248,7 +262,7 @@ def _applied(strategy: Strategy, pool: CandidatePool) -> tuple[np.ndarray, np.nd
 
 
 def _check_same(name: str, given: Sequence[Any], expected: Sequence[Any], whose: str) -> None:
-    """Refuse a pool of other ids or positives."""
+    """Raise a ValueError that names the first difference, if there is one."""
     if given == expected:
         return
     if len(given) != len(expected):

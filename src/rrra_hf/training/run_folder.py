@@ -1,4 +1,4 @@
-"""The folder of a training run: its settings, its results, and what an interrupted run left in it."""
+"""The folder of a training run: its settings, its results, and the leftovers of an interrupted run."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ logger = logging.getLogger(__name__)
 
 ARGUMENTS_NAME = "arguments.json"
 RESULTS_NAME = "results.json"
-# Temporary files and folders of these places, left by a killed process, have names with a leading dot.
+# In these folders, what a killed process left behind has a name with a leading dot.
 WORKPLACES = ("stage1", "stage2", "stage3", "final", "embeddings")
 
 
 class RunFolder:
-    """A folder that belongs to one set of settings; opened with others it refuses.
+    """A folder that belongs to a training run with certain settings.
 
     Args:
-        path: Made if it isn't there.
+        path: The folder; made if it doesn't exist.
         settings: Everything that decides the results, as a JSON object.
-        processes: The main one reads and writes, for all.
+        processes: The processes of the run; the main one reads and writes.
 
     Raises:
-        ValueError: If the folder belongs to other settings, or holds something else.
+        ValueError: If the folder belongs to a run with other settings, or holds other files.
         NotADirectoryError: If there is a file of that name.
 
     Example:
@@ -61,8 +61,8 @@ class RunFolder:
             self._check_settings(settings)
         elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise ValueError(
-                f"{self.path} is no training run's folder (no {ARGUMENTS_NAME}) and not empty; "
-                "choose another output_dir."
+                f"{self.path} isn't empty and has no {ARGUMENTS_NAME} of a training run; choose another "
+                "output_dir."
             )
         else:
             write_json(self.path / ARGUMENTS_NAME, settings)
@@ -72,12 +72,12 @@ class RunFolder:
         differing = differences(read_json(self.path / ARGUMENTS_NAME), settings)
         if differing:
             raise ValueError(
-                f"{self.path} was started with other settings: {'; '.join(differing)}. Give the same "
-                "settings to continue it, or another output_dir to start afresh."
+                f"{self.path} was started with other settings: {'; '.join(differing)}. Use the same "
+                "settings to continue it, or another output_dir to start a new run."
             )
 
     def _remove_temporary(self) -> None:
-        leftovers = [*self.path.glob(".model-*"), *self.path.glob(".*.tmp")]
+        leftovers = list(self.path.glob(".*.tmp"))
         for place in WORKPLACES:
             leftovers += (self.path / place).rglob(".*")
         for leftover in leftovers:
@@ -87,23 +87,23 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
 
     def run_stage(self, name: str, work: Callable[[], dict[str, Any]], together: bool = False) -> None:
-        """Do a stage's work and write its results, unless they are there already.
+        """Run a stage and write its results, unless they exist already.
 
         Args:
             name: Name of the stage and of its folder.
-            work: Does the work and returns the results. What it did before an interruption it may
-                find in the folder.
-            together: Whether all processes work; otherwise the main one does while the others wait.
+            work: Does the work and returns the results. After an interruption it may find its earlier work
+                in the folder.
+            together: Whether all processes work; otherwise only the main one, while the others wait.
         """
         results_path = self.path / name / RESULTS_NAME
         on_main = self.processes.on_main
         if on_main(results_path.exists):
-            logger.info("%s of %s was finished before", name, self.path)
+            logger.info("%s of %s is complete already", name, self.path)
             return
         logger.info("%s of %s begins", name, self.path)
         began = time.perf_counter()
         results = work() if together else on_main(work)
-        # Of an interrupted stage, the time since it was taken up again.
+        # For an interrupted stage, this is the time since it was resumed.
         results = {**results, "seconds": round(time.perf_counter() - began, 3)}
         on_main(lambda: write_json(results_path, results))
 
@@ -118,7 +118,7 @@ class RunFolder:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return the settings that differ, each as `name was ..., now ...`.
+    """Return which settings differ, each as `name was ..., now ...`.
 
     Args:
         before: A JSON object.

@@ -1,4 +1,4 @@
-"""What the stages train on: the queries' splits, and pairs."""
+"""The data that the stages train on: splits of the queries, and pairs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def with_development(collection: Collection, fraction: float, seed: int) -> Coll
 
     Args:
         collection: The collection.
-        fraction: Share of the training queries held out where there is no split `dev`.
-        seed: Seed of that choice.
+        fraction: Share of the training queries to hold out if there is no split `dev`.
+        seed: Random seed of that choice.
 
     Raises:
-        ValueError: If there is no split `train`, or not enough queries to train on.
+        ValueError: If there is no split `train`, or it has fewer than three queries.
     """
     splits = {"train": collection.split("train").qrels}
     if "dev" in collection.splits:
@@ -43,9 +43,9 @@ def with_development(collection: Collection, fraction: float, seed: int) -> Coll
 
 
 def pair_dataset(collection: Collection) -> Dataset:
-    """Return the columns `query` and `positive`, a row for every labelled pair.
+    """Return a dataset of the columns `query` and `positive`, with a row for every labelled pair.
 
-    The dataset holds rows of the collection, whose texts are looked up when it is read.
+    It stores rows of the collection, and looks up the texts when it is read.
     """
     queries, documents = list(collection.query_texts), collection.document_texts
 
