@@ -19,7 +19,8 @@ from rrra_hf.candidates import mine_collection
 from rrra_hf.data import Collection
 from rrra_hf.data.python_docs.collect import python_docs
 from rrra_hf.embeddings import embed_collection
-from rrra_hf.training import Resampler, check_launch
+from rrra_hf.training import Resampler
+from rrra_hf.training.launch import check_launch
 
 OPTIONS = {
     "--model": "sentence-transformers/all-MiniLM-L6-v2",  # an encoder: folder or Hub name

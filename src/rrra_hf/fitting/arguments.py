@@ -153,6 +153,7 @@ class ResidualFitArguments(_Arguments):
 
 KINDS: tuple[type[FitArguments] | type[ResidualFitArguments], ...] = (FitArguments, ResidualFitArguments)
 AnyFitArguments = FitArguments | ResidualFitArguments
+"""Settings of either kind."""
 
 PRESETS: dict[str, tuple[type[FitArguments] | type[ResidualFitArguments], dict[str, Any]]] = {
     "default": (FitArguments, {}),

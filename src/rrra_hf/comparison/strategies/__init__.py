@@ -8,6 +8,6 @@ the tables.
 
 from . import heuristics, rrra, guides, losses  # noqa: I001  (the order of the tables)
 from .registry import STRATEGIES, strategy
-from .strategy import Chances, Strategy
+from .chances import Chances, Strategy
 
 __all__ = ["STRATEGIES", "Chances", "Strategy", "guides", "heuristics", "losses", "rrra", "strategy"]

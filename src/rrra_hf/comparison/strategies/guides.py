@@ -8,9 +8,9 @@ from ..negatives import oracle_weights, rocketqa_denoise_weights
 from ..probabilities import by_cross_encoder
 from ..trial import Trial
 from ..truth import ground_truth
+from .chances import Chances
 from .heuristics import TOP_K, top_k
 from .registry import strategy
-from .strategy import Chances
 
 
 @strategy("gist", "top-k, masked if the frozen encoder scores them above the positive (GISTEmbed)")

@@ -15,8 +15,8 @@ from ..negatives import (
 )
 from ..trial import Trial
 from ..truth import GroundTruth, ground_truth
+from .chances import Chances, Strategy
 from .registry import add, strategy
-from .strategy import Chances, Strategy
 
 TOP_K = 50
 

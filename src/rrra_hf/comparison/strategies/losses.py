@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..losses import CCRLoss, DebiasedContrastiveLoss
+from .chances import Strategy
 from .heuristics import top_k
 from .registry import add
-from .strategy import Strategy
 
 add("ccr", "CCR loss on top-k negatives", Strategy(top_k, lambda model, scale: CCRLoss(model), False))
 add(

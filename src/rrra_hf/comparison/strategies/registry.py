@@ -8,7 +8,7 @@ from typing import Any
 from ..methods import Method, register
 from ..ranking import Rank, ranked_by
 from ..trial import Trial
-from .strategy import Chances, Strategy
+from .chances import Chances, Strategy
 from .train_encoder import train_encoder
 from .train_maps import train_maps
 

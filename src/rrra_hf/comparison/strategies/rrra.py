@@ -10,8 +10,8 @@ from ...labels import drop_above_positive, rrra_strategy, rrra_weights
 from ..probabilities import cross_fitted, in_sample
 from ..trial import Trial
 from ..truth import ground_truth
+from .chances import Chances
 from .registry import strategy
-from .strategy import Chances
 
 FEATURES = ("features_fit", "gamma", "folds")
 RESIDUAL = ("residual_fit", "gamma", "folds")

@@ -19,7 +19,7 @@ from ..ranking import Rank, searcher
 from ..task import Queries
 from ..trial import Trial
 from ..truth import ground_truth
-from .strategy import Strategy
+from .chances import Strategy
 
 
 def train_encoder(trial: Trial, strategy: Strategy) -> Rank:

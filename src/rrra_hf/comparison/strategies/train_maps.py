@@ -18,7 +18,7 @@ from ...losses.rrra import RowLabels
 from ..ranking import Rank, searcher
 from ..trial import Trial
 from ..truth import GroundTruth, ground_truth
-from .strategy import Strategy
+from .chances import Strategy
 
 
 class Batch(NamedTuple):

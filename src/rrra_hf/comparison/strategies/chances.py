@@ -1,4 +1,4 @@
-"""What a strategy of choosing negatives is."""
+"""What a strategy of choosing negatives returns: chances and weights of candidates."""
 
 from __future__ import annotations
 
