@@ -17,13 +17,16 @@ from feature_task import (
     Task,
     assert_every_query_is_asked_once,
     counts_of,
-    judge_pool,
+    cross_fit_pool,
     normalized,
-    spy_on_spaces,
+    spy_on_folds,
 )
 from rrra_hf.candidates import LabelledQueries, mine_embeddings
-from rrra_hf.fitting import features as features
+from rrra_hf.fitting import FitArguments
+from rrra_hf.fitting import features as fitting_features
+from rrra_hf.fitting.data import FitData
 from rrra_hf.fitting.features import cross_fit_features
+from rrra_hf.models.heads_rrra import Head
 
 
 @pytest.mark.slow
@@ -38,13 +41,13 @@ def test_cross_fitting_finds_hidden_positives_better_than_similarity_does(task: 
     twins.words = counts_of([list(bag) for bag in twins.bags])
     rows = rng.integers(0, 150, size=300)
     embeddings = normalized(twins.documents[rows] @ twins.turn + 0.15 * rng.normal(size=(300, DIM)))
-    texts_ = [[int(w) for w in rng.choice(twins.bags[row], 2, replace=False)] for row in rows]
-    labelled = LabelledQueries(embeddings, [np.array([row]) for row in rows], counts_of(texts_))
+    texts = [[int(w) for w in rng.choice(twins.bags[row], 2, replace=False)] for row in rows]
+    labelled = LabelledQueries(embeddings, [np.array([row]) for row in rows], counts_of(texts))
     pool = mine_embeddings(embeddings, twins.documents, labelled.positives, depth=100)
-    judged = judge_pool(twins, pool, labelled, folds=3)
+    crossed = cross_fit_pool(twins, pool, labelled, folds=3)
     hidden = pool.candidates == (rows + 150)[:, None]
     assert hidden.sum() > 150
-    found = average_precision_score(hidden.ravel(), judged.probability.ravel())
+    found = average_precision_score(hidden.ravel(), crossed.probability.ravel())
     by_similarity = average_precision_score(hidden.ravel(), pool.scores.ravel())
     assert found > 2 * by_similarity
     assert found > 0.5
@@ -58,16 +61,16 @@ def test_cross_fitted_probabilities_cover_exactly_the_candidates(words: bool) ->
     pool = mine_embeddings(labelled.embeddings, small.documents, labelled.positives, depth=25)
     assert (pool.candidates < 0).any(axis=1).all()
     given_ = {} if words else {"query_words": None, "document_words": None}
-    judged = judge_pool(small, pool, labelled, folds=3, **given_)
-    probability = judged.probability
+    crossed = cross_fit_pool(small, pool, labelled, folds=3, **given_)
+    probability = crossed.probability
     assert probability.dtype == np.float32
     assert_array_equal(np.isnan(probability), pool.candidates < 0)
     known = probability[pool.candidates >= 0]
     assert ((known > 0) & (known < 1)).all()
     assert pool.probability is None
-    again = judge_pool(small, pool, labelled, folds=3, **given_)
+    again = cross_fit_pool(small, pool, labelled, folds=3, **given_)
     assert_array_equal(again.probability, probability)
-    other = judge_pool(small, pool, labelled, folds=3, arguments=replace(PRESET, seed=1), **given_)
+    other = cross_fit_pool(small, pool, labelled, folds=3, arguments=replace(PRESET, seed=1), **given_)
     assert not np.array_equal(other.probability, probability, equal_nan=True)
 
 
@@ -76,18 +79,22 @@ def test_padding_teaches_nothing_wrong_and_a_query_without_candidates_is_no_erro
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taught: list[tuple[Tensor, np.ndarray]] = []
-    fitting = features.fit_relevance_head
-    monkeypatch.setattr(
-        features, "fit_relevance_head", lambda x, y, *rest: taught.append((x, y)) or fitting(x, y, *rest)
-    )
+    fitting = fitting_features.fit_relevance_head
+
+    def spy(x: Tensor, y: np.ndarray, *rest: Any) -> Head:
+        taught.append((x, y))
+        return fitting(x, y, *rest)
+
+    monkeypatch.setattr(fitting_features, "fit_relevance_head", spy)
     small = Task(documents=20)
     labelled = small.queries(12)
     candidates = np.full((12, 3), -1)
     for query, rows in enumerate(labelled.positives):
         candidates[query, : query % 3] = np.setdiff1d(np.arange(20), rows)[: query % 3]
-    parts = labelled, candidates, small.documents, small.queries(4), PRESET, small.words
+    parts = labelled, candidates, small.documents, small.words, small.queries(4), PRESET
     probability = cross_fit_features(*parts, folds=2)
     assert_array_equal(np.isnan(probability), candidates < 0)
+    assert len(taught) == 2
     for x, relevant in taught:
         # What is taught to be irrelevant is never the query's positive, which is the last one.
         same = (x == x[:, -1:]).all(-1).numpy()
@@ -98,9 +105,9 @@ def test_padding_teaches_nothing_wrong_and_a_query_without_candidates_is_no_erro
 def test_a_querys_own_fold_neither_maps_nor_remembers_it(
     task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = spy_on_spaces(monkeypatch)
+    asked = spy_on_folds(monkeypatch)
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=10)
-    judge_pool(task, pool, training, folds=4, development=task.queries(10))
+    cross_fit_pool(task, pool, training, folds=4, development=task.queries(10))
     assert len(asked) == 4
     assert_every_query_is_asked_once(asked, training)
 
@@ -109,18 +116,20 @@ def test_a_querys_own_fold_neither_maps_nor_remembers_it(
 def test_the_recipe_of_the_maps_is_chosen_on_queries_that_did_not_train_them(
     task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen: list[tuple[LabelledQueries, LabelledQueries]] = []
-    choose = features.choose_maps
+    chosen: list[FitData] = []
+    choose = fitting_features.choose_maps
 
-    def spy(part: LabelledQueries, documents: np.ndarray, development: LabelledQueries, *rest: Any) -> Any:
-        chosen.append((part, development))
-        return choose(part, documents, development, *rest)
+    def spy(data: FitData, arguments: FitArguments) -> Any:
+        chosen.append(data)
+        return choose(data, arguments)
 
-    monkeypatch.setattr(features, "choose_maps", spy)
+    monkeypatch.setattr(fitting_features, "choose_maps", spy)
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=10)
-    judge_pool(task, pool, training, folds=2)
-    ((part, development),) = chosen
-    taught, measured = ({row.tobytes() for row in queries.embeddings} for queries in (part, development))
+    cross_fit_pool(task, pool, training, folds=2)
+    (data,) = chosen
+    taught, measured = (
+        {row.tobytes() for row in queries.embeddings} for queries in (data.training, data.development)
+    )
     assert len(taught) == 170
     assert len(measured) == 30
     assert not taught & measured
@@ -130,16 +139,16 @@ def test_the_recipe_of_the_maps_is_chosen_on_queries_that_did_not_train_them(
 def test_bad_input_to_cross_fitting_is_named(task: Task, training: LabelledQueries) -> None:
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=5)
     with pytest.raises(ValueError, match="folds must lie between 2 and the number of queries, 200; got 201"):
-        judge_pool(task, pool, training, folds=201)
+        cross_fit_pool(task, pool, training, folds=201)
     with pytest.raises(ValueError, match="query_embeddings must have the pool's 200 rows, got 10"):
-        judge_pool(task, pool, training.select(np.arange(10)))
+        cross_fit_pool(task, pool, training.select(np.arange(10)))
     with pytest.raises(ValueError, match="both query_words and document_words"):
-        judge_pool(task, pool, training, query_words=None)
+        cross_fit_pool(task, pool, training, query_words=None)
     with pytest.raises(ValueError, match="query_words must have shape"):
-        judge_pool(task, pool, training, query_words=training.words[:7])
+        cross_fit_pool(task, pool, training, query_words=training.words[:7])
     with pytest.raises(ValueError, match="development must have words"):
-        judge_pool(task, pool, training, development=task.queries(3)._replace(words=None))
+        cross_fit_pool(task, pool, training, development=task.queries(3)._replace(words=None))
     broken = training.embeddings.copy()
     broken[0, 0] = np.nan
     with pytest.raises(ValueError, match="query_embeddings"):
-        judge_pool(task, pool, training._replace(embeddings=broken))
+        cross_fit_pool(task, pool, training._replace(embeddings=broken))

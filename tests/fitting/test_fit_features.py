@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ from feature_task import (
     DIM,
     HALF,
     PRESET,
-    WORDLESS,
     Task,
     directions,
     encoder_quality,
@@ -26,13 +23,16 @@ from feature_task import (
     quality,
 )
 from rrra_hf import RetrieverAdapter
-from rrra_hf.candidates import DocumentFeatures, LabelledQueries, mine_embeddings
-from rrra_hf.candidates.labelled import RetrievedCandidates
-from rrra_hf.candidates.reading import candidate_probabilities
-from rrra_hf.fitting import FitArguments, fit_adapter, maps
-from rrra_hf.fitting import features as features
-from rrra_hf.fitting.tuning import CORRECTION_LAMBDAS
+from rrra_hf.candidates import (
+    DocumentFeatures,
+    LabelledQueries,
+    RetrievedCandidates,
+    candidate_probabilities,
+    mine_embeddings,
+)
+from rrra_hf.fitting import FitArguments, fit_adapter, fold_state, maps
 from rrra_hf.models.features_rrra import FEATURES
+from rrra_hf.models.reader_rrra import WITHOUT_WORDS
 
 
 def test_unseen_queries_are_ranked_better_than_by_encoder_and_maps(
@@ -41,9 +41,10 @@ def test_unseen_queries_are_ranked_better_than_by_encoder_and_maps(
     searched, reranked = quality(fitted, task, test_queries)
     assert searched > encoder_quality(task, test_queries) + 0.1
     assert reranked > searched + 0.05
-    assert fitted.config.lambda_ in CORRECTION_LAMBDAS[1:]
+    assert fitted.config.lambda_ in fitted.reader.strengths[1:]
     assert fitted.config.fit["maps"]["steps"] in maps.STOPS
-    assert fitted.config.fit["arguments"]["features"] == list(FEATURES)
+    assert fitted.config.fit["arguments"] == PRESET.to_dict()
+    assert fitted.config.fit["data"] == {"queries": 170, "pairs": 170, "documents": 120}
     measured = fitted.config.fit["development"]
     assert measured["nDCG@10"]["adapter"] > measured["nDCG@10"]["encoder"]
     assert measured["queries"] == 30
@@ -73,36 +74,38 @@ def test_a_fitted_adapter_ranks_the_same_from_its_folder(
     queries = loaded.map_queries(test_queries.embeddings)
     scores = []
     for adapter in (fitted, loaded):
-        made = DocumentFeatures.of(adapter.features, [documents], task.words)
-        known = made.of_candidates(adapter.features, torch.from_numpy(queries), test_queries.words, rows)
+        made = DocumentFeatures.of(adapter.reader, [documents], task.words)
+        known = made.of_candidates(adapter.reader, torch.from_numpy(queries), test_queries.words, rows)
         scores.append(adapter.rerank(queries, documents[rows], features=known))
         scores.append(adapter.probability(queries, documents[rows], features=known))
     assert_array_equal(scores[0], scores[2])
     assert_array_equal(scores[1], scores[3])
     assert np.ptp(scores[1]) > 0.1
-    # JSON makes lists of tuples.
-    assert FitArguments(**loaded.config.fit["arguments"]) == PRESET
+    assert loaded.config == fitted.config
+    settings = dict(loaded.config.fit["arguments"])
+    assert settings.pop("kind") == "features"
+    assert FitArguments(**settings) == PRESET
 
 
-@pytest.mark.parametrize("stage1", ["none", "query", "both"])
+@pytest.mark.parametrize("sides", ["none", "query", "both"])
 @pytest.mark.parametrize("words", [True, False])
 @pytest.mark.usefixtures("quick")
-def test_every_stage_1_is_fitted_with_and_without_words(
-    task: Task, training: LabelledQueries, test_queries: LabelledQueries, stage1: str, words: bool
+def test_every_choice_of_maps_is_fitted_with_and_without_words(
+    task: Task, training: LabelledQueries, test_queries: LabelledQueries, sides: str, words: bool
 ) -> None:
     given_ = {} if words else {"query_words": None, "document_words": None}
-    adapter = fit(task, training, replace(PRESET, stage1=stage1), **given_)
-    assert adapter.features.names == list(FEATURES if words else WORDLESS)
-    assert (adapter.query_map is not None) == (stage1 != "none")
-    assert (adapter.document_map is not None) == (stage1 == "both")
+    adapter = fit(task, training, replace(PRESET, maps=sides), **given_)
+    assert adapter.reader.names == list(FEATURES if words else WITHOUT_WORDS)
+    assert (adapter.query_map is not None) == (sides != "none")
+    assert (adapter.document_map is not None) == (sides == "both")
     for side, linear_map in (("query", adapter.query_map), ("document", adapter.document_map)):
-        inverse = getattr(adapter.features, f"{side}_inverse")
+        inverse = getattr(adapter.reader.memory, f"{side}_inverse")
         if linear_map is None:
             assert torch.equal(inverse, torch.eye(DIM))
         else:
             torch.testing.assert_close(inverse @ linear_map.weight, torch.eye(DIM), rtol=0, atol=1e-4)
     searched, reranked = quality(adapter, task, test_queries)
-    if stage1 == "none":
+    if sides == "none":
         assert searched == encoder_quality(task, test_queries)
     assert np.isfinite(reranked)
 
@@ -136,9 +139,7 @@ def test_same_seed_same_adapter_another_seed_another_and_the_global_state_is_lef
     assert first.config == second.config
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
-    assert not torch.equal(
-        first.features.ranking_head.hidden.weight, other.features.ranking_head.hidden.weight
-    )
+    assert not torch.equal(first.reader.ranking_head.hidden.weight, other.reader.ranking_head.hidden.weight)
 
 
 @pytest.mark.parametrize("kind", ["float16", "long vectors", "memory map"])
@@ -178,23 +179,23 @@ def test_a_part_of_the_training_queries_is_held_out_and_not_remembered(
     task: Task, training: LabelledQueries
 ) -> None:
     held_out = fit(task, training, replace(PRESET, development_fraction=0.25))
-    assert held_out.config.features["queries"] == 150
+    assert held_out.config.reader["queries"] == 150
     assert held_out.config.fit["development"]["queries"] == 50
     everything = fit(task, training, PRESET, development=task.queries(10))
-    assert everything.config.features["queries"] == 200
+    assert everything.config.reader["queries"] == 200
 
 
 @pytest.mark.usefixtures("quick")
 def test_queries_with_several_answers_are_remembered_with_their_mean(task: Task) -> None:
     labelled = task.queries(30, answers=3)
-    adapter = fit(task, labelled, replace(PRESET, stage1="none"), development=task.queries(10))
-    assert adapter.config.features["pairs"] == 90
+    adapter = fit(task, labelled, replace(PRESET, maps="none"), development=task.queries(10))
+    assert adapter.config.reader["pairs"] == 90
     answers = np.stack([task.documents[rows].mean(0) for rows in labelled.positives])
-    assert_allclose(adapter.features.memory_answers.float(), answers, atol=HALF)
-    assert_allclose(adapter.features.memory_queries.float(), labelled.embeddings, atol=HALF)
+    assert_allclose(adapter.reader.memory.answers.float(), answers, atol=HALF)
+    assert_allclose(adapter.reader.memory.queries.float(), labelled.embeddings, atol=HALF)
     labelled_documents = np.unique(np.concatenate(labelled.positives))
-    pairs = adapter.features.memory_pairs.numpy()
-    assert_allclose(adapter.features.memory_documents.float(), task.documents[labelled_documents], atol=HALF)
+    pairs = adapter.reader.memory.pairs.numpy()
+    assert_allclose(adapter.reader.memory.documents.float(), task.documents[labelled_documents], atol=HALF)
     assert {(q, labelled_documents[d]) for q, d in pairs} == {
         (q, row) for q, rows in enumerate(labelled.positives) for row in rows
     }
@@ -202,16 +203,16 @@ def test_queries_with_several_answers_are_remembered_with_their_mean(task: Task)
 
 @pytest.mark.usefixtures("quick")
 def test_memory_is_capped(task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "MEMORY", 20)
-    adapter = fit(task, training, replace(PRESET, stage1="none"), development=task.queries(10))
-    head = adapter.features
-    assert (len(head.memory_queries), len(head.memory_answers), len(head.memory_pairs)) == (20, 20, 20)
+    monkeypatch.setattr(fold_state, "MEMORY", 20)
+    adapter = fit(task, training, replace(PRESET, maps="none"), development=task.queries(10))
+    memory = adapter.reader.memory
+    assert (len(memory.queries), len(memory.answers), len(memory.pairs)) == (20, 20, 20)
     # Each remembered query has its own answer still.
-    cosines = head.memory_queries.float().numpy() @ training.embeddings.T
+    cosines = memory.queries.float().numpy() @ training.embeddings.T
     remembered = cosines.argmax(1)
     assert len(np.unique(remembered)) == 20
     answers = task.documents[[training.positives[row][0] for row in remembered]]
-    assert_allclose(head.memory_answers.float(), answers, atol=HALF)
+    assert_allclose(memory.answers.float(), answers, atol=HALF)
 
 
 @pytest.mark.usefixtures("quick")
@@ -241,7 +242,7 @@ def test_a_few_queries_and_fewer_documents_than_depth_are_enough(count: int) -> 
 @pytest.mark.usefixtures("quick")
 def test_two_queries_are_too_few_and_said_to_be() -> None:
     tiny = Task(documents=5)
-    with pytest.raises(ValueError, match="at least two training queries beside those held out, got 1"):
+    with pytest.raises(ValueError, match="at least two training queries that aren't held out, got 1"):
         fit(tiny, tiny.queries(2), PRESET)
     fit(tiny, tiny.queries(2), PRESET, development=tiny.queries(1))
 
@@ -255,10 +256,10 @@ def test_positives_that_are_never_found_teach_nothing_and_a_warning_says_so(
     queries = normalized(documents[:10] + 0.05 * rng.normal(size=(10, DIM)))
     # The labelled document is the farthest one.
     labels = [[row] for row in (queries @ documents.T).argmin(1)]
-    arguments = FitArguments.preset("features", stage1="none", depth=5)
+    arguments = FitArguments(maps="none", depth=5)
     adapter = fit_adapter(queries, documents, labels, arguments=arguments)
     assert "No training query has both a labelled and an unlabelled candidate" in caplog.text
-    assert (adapter.features.ranking_head.linear.weight == 0).all()
+    assert (adapter.reader.ranking_head.linear.weight == 0).all()
     assert adapter.config.lambda_ == 0
     probability = adapter.probability(queries, np.stack([documents[:5]] * 10))
     assert (probability < 0.2).all()
@@ -283,32 +284,12 @@ def test_what_was_asked_for_before_is_found_again_where_each_document_has_one_qu
             documents,
             [[row] for row in training],
             development=development,
-            arguments=replace(PRESET, stage1="none", features=WORDLESS, even_odds=even_odds),
+            arguments=replace(PRESET, maps="none", features=WITHOUT_WORDS, even_odds=even_odds),
         )
         scores = adapter.rerank(again, documents[found])
         first[even_odds] = (found[np.arange(400), scores.argmax(1)] == training).mean()
     assert first[True] >= first["encoder"] - 0.02
     assert first[True] > first[False] + 0.05
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"features": ("memory", "colour")}, "features must be among .*; got colour"),
-        ({"features": ("memory",), "objective": "bce"}, "features needs objective='listwise' .* got 'bce'"),
-        ({"features": ("memory",), "scoring": "product"}, "features needs .* got 'listwise' and 'product'"),
-    ],
-)
-def test_settings_that_contradict_evidence_are_named(changes: dict[str, Any], match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        FitArguments(**changes)
-
-
-def test_the_preset_reads_everything() -> None:
-    assert FitArguments.preset("features") == FitArguments(stage1="both", features=FEATURES)
-    assert FitArguments(features=["memory"]).features == ("memory",)
-    arguments = json.loads(json.dumps(PRESET.to_dict()))
-    assert FitArguments(**arguments) == PRESET
 
 
 def test_words_of_a_wrong_shape_are_named(task: Task, training: LabelledQueries) -> None:

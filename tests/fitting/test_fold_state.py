@@ -15,9 +15,9 @@ from feature_task import DIM, HALF, counts_of, directions, normalized
 from rrra_hf.candidates import LabelledQueries, weigh_words
 from rrra_hf.candidates.words import word_statistics
 from rrra_hf.fitting import FitArguments
-from rrra_hf.fitting.features import fold_state
+from rrra_hf.fitting.fold_state import fold_state
 from rrra_hf.fitting.maps import Maps
-from rrra_hf.models.features_rrra import MEMORY_TAU
+from rrra_hf.models.memory_rrra import MEMORY_TAU
 
 
 @pytest.mark.parametrize("both", [True, False])
@@ -36,9 +36,9 @@ def test_base_is_the_cosine_before_the_maps(both: bool, seed: int) -> None:
     labelled = LabelledQueries(queries, [np.array([i]) for i in range(4)])
     arguments = FitArguments(features=("mapped", "base"))
     mapped = Maps(matrix(), matrix() if both else None)
-    space = fold_state(labelled, documents, mapped, arguments, None)
+    state = fold_state(labelled, documents, mapped, arguments, None)
     rows = np.stack([rng.permutation(9)[:5] for _ in queries])
-    found = space.gather(space.mapped(labelled), rows).numpy()
+    found = state.candidate_features(state.mapped(labelled), rows).numpy()
     assert_allclose(found[..., 1], np.einsum("nd,nkd->nk", queries, documents[rows]), atol=1e-4)
     after = mapped.map_queries(queries), mapped.map_documents(documents)
     assert_allclose(found[..., 0], np.einsum("nd,nkd->nk", after[0], after[1][rows]), atol=1e-5)
@@ -51,14 +51,14 @@ def test_queries_are_similar_before_and_after_the_maps_together() -> None:
     matrix = torch.from_numpy(np.eye(DIM) + 0.2 * rng.normal(size=(DIM, DIM))).float()
     mapped = Maps(matrix, None)
     labelled = LabelledQueries(queries, [np.array([i]) for i in range(5)])
-    space = fold_state(labelled, documents, mapped, FitArguments(features=("memory",)), None)
+    state = fold_state(labelled, documents, mapped, FitArguments(features=("memory",)), None)
 
     def both(x: np.ndarray) -> np.ndarray:
         return normalized(x + mapped.map_queries(x))
 
     share = softmax(both(q) @ both(queries).T / MEMORY_TAU, axis=1)
     asked = LabelledQueries(mapped.map_queries(q), labelled.positives[:3])
-    found = space.gather(asked, np.tile(np.arange(5), (3, 1)))[..., 0]
+    found = state.candidate_features(asked, np.tile(np.arange(5), (3, 1)))[..., 0]
     assert_allclose(found, share @ documents @ documents.T, atol=5 * HALF)
 
 
@@ -67,9 +67,9 @@ def test_expansion_is_the_cosine_with_the_mean_of_what_is_remembered() -> None:
     counts = counts_of([[1, 2], [2, 3, 3], [4], [5, 1]])
     labelled = LabelledQueries(queries, [np.array([0, 1]), np.array([2])], counts_of([[7], [8]]))
     arguments = FitArguments(features=("mapped", "expansion"))
-    space = fold_state(labelled, documents, None, arguments, counts)
+    state = fold_state(labelled, documents, None, arguments, counts)
     rows = np.tile(np.arange(4), (2, 1))
-    found = space.gather(labelled, rows).numpy()[..., 1]
+    found = state.candidate_features(labelled, rows).numpy()[..., 1]
     idf, length = word_statistics(counts)
     weights = weigh_words(counts, idf, length).toarray()
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
