@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoModel
 
 from model_folders import TEXTS, embed, encode, make
 from rrra_hf import RRRAConfig, RRRAModel
+from rrra_hf.embeddings import encoder_fingerprint
 
 
 @pytest.mark.parametrize("maps", [False, True])
@@ -45,6 +47,68 @@ def test_sentence_transformer_shares_the_model(maps: bool, tiny_bert: Path, tmp_
             assert torch.equal(
                 embed(load(tmp_path / "st"), task, "query " if task == "query" else ""), expected
             )
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("maps", [(), ("query_map",), ("query_map", "document_map")])
+@pytest.mark.parametrize("model_type", ["bert", "qwen3"])
+def test_sentence_transformer_is_the_one_that_the_folder_gives(
+    model_type: str,
+    maps: tuple[str, ...],
+    normalize: bool,
+    encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter = dict.fromkeys(maps, True)
+    make(
+        encoder_folder(model_type), adapter=adapter, normalize=normalize, query_prompt="query "
+    ).save_pretrained(tmp_path / "model")
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    model = RRRAModel.from_pretrained(tmp_path / "model")
+    with monkeypatch.context() as patch:
+        patch.setattr(RRRAModel, "save_pretrained", lambda *_, **__: pytest.fail("saved"))
+        made = model.to_sentence_transformer()
+    # A release of sentence-transformers that gives its module another attribute fails here.
+    ours, theirs = vars(made[0]), vars(loaded[0])
+    assert ours.keys() == theirs.keys()
+    objects = {"_modules", "processor", "input_formatter", "training"}
+    assert {k: ours[k] for k in ours.keys() - objects} == {k: theirs[k] for k in ours.keys() - objects}
+    assert vars(made[0].input_formatter).keys() == vars(loaded[0].input_formatter).keys()
+    assert made.similarity_fn_name == loaded.similarity_fn_name
+    assert encoder_fingerprint(made) == encoder_fingerprint(loaded)
+    for transformer, name in ((made, "made"), (loaded, "loaded")):
+        transformer.save_pretrained(str(tmp_path / name))
+    folders = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "made", tmp_path / "loaded")
+    ]
+    for files in folders:
+        del files[Path("README.md")]
+        # sentence-transformers turns the cache of a model that it loads off.
+        config = files.pop(Path("config.json")).replace(b'"use_cache": true', b'"use_cache": false')
+        files[Path("config.json")] = config
+    assert folders[0] == folders[1]
+
+
+@pytest.mark.parametrize("maps", [("query_map",), ("query_map", "document_map")])
+def test_maps_of_a_half_precision_encoder_keep_their_precision(
+    maps: tuple[str, ...], tiny_bert: Path
+) -> None:
+    model = make(tiny_bert, adapter=dict.fromkeys(maps, True), dtype=torch.bfloat16)
+    transformer = model.to_sentence_transformer()
+    assert model.adapter.query_map.weight.dtype == torch.float32
+    for task in ("query", "document"):
+        assert torch.allclose(encode(transformer, task).float(), embed(model, task).float(), atol=1e-6)
+
+
+def test_a_length_set_in_sentence_transformers_is_saved(tiny_bert: Path, tmp_path: Path) -> None:
+    model = make(tiny_bert)
+    transformer = model.to_sentence_transformer()
+    transformer.max_seq_length = 7
+    transformer.save_pretrained(str(tmp_path))
+    assert SentenceTransformer(str(tmp_path), device="cpu").max_seq_length == 7
+    assert RRRAModel.from_pretrained(tmp_path).config.max_seq_length == 7
 
 
 def test_changes_made_in_sentence_transformers_survive(saved: Path, tmp_path: Path) -> None:

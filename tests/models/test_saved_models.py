@@ -182,6 +182,19 @@ def test_saving_records_the_settings_of_a_new_adapter(tiny_bert: Path, tmp_path:
     assert (config.lambda_, config.temperature) == (0.25, 2.0)
 
 
+def test_a_model_with_fewer_modules_leaves_none_of_those_before(tiny_bert: Path, tmp_path: Path) -> None:
+    make(tiny_bert, adapter={"query_map": True, "document_map": True}).save_pretrained(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    for normalize, adapter, router in ((True, {"query_map": True}, "3_Router"), (False, {}, None)):
+        model = make(tiny_bert, normalize=normalize, adapter=adapter)
+        model.save_pretrained(tmp_path)
+        assert torch.equal(embed(RRRAModel.from_pretrained(tmp_path), "query"), embed(model, "query"))
+        folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+        assert folders == {"1_Pooling", *([router] if router else [])}
+        assert not (tmp_path / "3_Router/document_0_Dense").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_changed_prompts_replace_those_saved_before(tiny_bert: Path, tmp_path: Path) -> None:
     model = RRRAModel.from_encoder(tiny_bert, query_prompt="query ")
     model.save_pretrained(tmp_path)

@@ -230,7 +230,9 @@ def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
 
 
 def _read_maps(router: Path) -> dict[str, Tensor]:
-    paths = {task: router / f"{task}_0_Dense" / "model.safetensors" for task in ("query", "document")}
+    structure = (read_model_json(str(router), "router_config.json", {}) or {}).get("structure", {})
+    denses = {task: router / names[0] for task, names in structure.items() if names[0].endswith("Dense")}
+    paths = {task: dense / "model.safetensors" for task, dense in denses.items()}
     return {task: load_file(path)["linear.weight"] for task, path in paths.items() if path.exists()}
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
         pass
 
 FORMS = ("full", "lora", "merged")
-# Weights of an earlier model in the folder that a model is saved to.
-OWNED = ("model*.safetensors*",)
+# Weights and modules of an earlier model in the folder that a model is saved to.
+OWNED = ("model*.safetensors*", "[0-9]_Normalize", "[0-9]_Router")
 # Names of an adapter's weights in folders of format version 1, as transformers takes them.
 KEY_MAPPING = {rf"^adapter\.{old.removeprefix('^')}": f"adapter.{new}" for old, new in OLD_NAMES}
 

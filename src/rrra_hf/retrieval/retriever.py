@@ -26,6 +26,7 @@ from ..indexes.choose import check_kind
 from ..models.adapter_rrra import CONFIG_NAME, WEIGHTS_NAME, RetrieverAdapter
 from ..models.download_rrra import check_downloads, named_connection_errors
 from ..models.files_rrra import write_aside
+from ..models.modeling_rrra import OWNED as OWNED_BY_MODELS
 from ..models.modeling_rrra import RRRAModel
 from .corpus_index import FILE_NAMES, CorpusIndex, no_features
 from .documents import Corpus, document_table, document_texts
@@ -34,7 +35,7 @@ from .results import Hit, RankedDocument
 
 # Files of an earlier model and its index in the folder that a retriever is saved to.
 OWNED = [
-    "model*.safetensors*",
+    *OWNED_BY_MODELS,
     *(f"{ADAPTER_FOLDER}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)),
     *(f"{INDEX_FOLDER}/{name}" for name in FILE_NAMES),
 ]

@@ -1,0 +1,86 @@
+"""Folders that were saved in format version 1 open, and are saved again in the format of today."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel
+
+from rrra_hf import Retriever, RetrieverAdapter, RRRAModel
+from rrra_hf.hub import model_card
+
+FOLDERS = Path(__file__).parents[1] / "data" / "saved_by_version_1"
+KINDS = ("features", "residual")
+
+
+def expected(kind: str) -> dict[str, Any]:
+    """Return texts, and what the release that saved the folder made of them."""
+    return json.loads((FOLDERS / kind / "expected.json").read_text())
+
+
+def first_documents(kind: str) -> list[str]:
+    return list(expected(kind)["documents"].values())[:3]
+
+
+def check_hits(retriever: Retriever, kind: str) -> None:
+    found = retriever.search(expected(kind)["queries"], top_k=5, probabilities=True)
+    for hits, before in zip(found, expected(kind)["hits"], strict=True):
+        assert [hit["corpus_id"] for hit in hits] == [hit["corpus_id"] for hit in before]
+        for name in ("score", "probability"):
+            assert_allclose([hit[name] for hit in hits], [hit[name] for hit in before], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_loader_opens_a_folder_of_version_1(kind: str) -> None:
+    encoders = [
+        SentenceTransformer(str(FOLDERS / kind), device="cpu"),
+        RRRAModel.from_pretrained(FOLDERS / kind).to_sentence_transformer(),
+        AutoModel.from_pretrained(FOLDERS / kind).to_sentence_transformer(),
+    ]
+    for encoder in encoders:
+        embeddings = encoder.encode_document(first_documents(kind))
+        assert_allclose(embeddings, np.array(expected(kind)["embeddings"]), atol=1e-6)
+    whole = RRRAModel.from_pretrained(FOLDERS / kind).adapter.state_dict()
+    alone = RetrieverAdapter.from_pretrained(FOLDERS / kind).state_dict()
+    assert whole.keys() == alone.keys()
+    for name, weight in alone.items():
+        assert_array_equal(weight.numpy(), whole[name].numpy())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_retriever_of_version_1_finds_the_same(kind: str) -> None:
+    retriever = Retriever.from_pretrained(FOLDERS / kind, device="cpu")
+    if kind == "residual":
+        retriever.index(expected(kind)["documents"])
+    check_hits(retriever, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_version_1_is_saved_again_with_the_names_of_today(kind: str, tmp_path: Path) -> None:
+    retriever = Retriever.from_pretrained(FOLDERS / kind, device="cpu")
+    if kind == "residual":
+        retriever.index(expected(kind)["documents"])
+    retriever.save_pretrained(tmp_path)
+    names = [name for name in load_file(tmp_path / "model.safetensors") if name.startswith("adapter.")]
+    assert all(
+        name.startswith(("adapter.reader.", "adapter.query_map.", "adapter.document_map.")) for name in names
+    )
+    assert not list(tmp_path.rglob("*evidence*"))
+    assert (tmp_path / "index/features.safetensors").exists() == (kind == "features")
+    check_hits(Retriever.from_pretrained(tmp_path, device="cpu"), kind)
+
+
+def test_a_card_says_what_version_1_recorded() -> None:
+    features, residual = (model_card(FOLDERS / kind).text for kind in KINDS)
+    assert "reads features (mapped, base, " in features and "* `stage1`: " in features
+    assert "* `hidden_size`" not in features
+    assert "residual network over both embeddings, 8 hidden units" in residual
+    assert "* `hidden_size`: 8" in residual
+    assert "The weights hold embeddings of training queries" in features
