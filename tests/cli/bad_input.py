@@ -10,7 +10,7 @@ from command_line import Outcome, rrra
 WORDS = ["list", "copy", "find", "files", "folder", "sort", "text", "line", "query", "passage", "old", "new"]
 
 
-SHORT = ["--stage1-steps", 1, "--stage3-steps", 1, "--fit-steps", 2]
+SHORT = ["--stage1-steps", 1, "--stage3-steps", 1, "--preset", "residual", "--fit-steps", 2]
 
 
 def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:

@@ -27,7 +27,10 @@ from rrra_hf.evaluation import DEFAULT_MEASURES
 
 TEXT = "how do i list copy find files folder sort text line query passage old new"
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-TRAIN = "--stage1-steps 3 --stage3-steps 2 --train-batch-size 8 --fit-steps 10 --folds 2 --save-steps 2"
+TRAIN = (
+    "--stage1-steps 3 --stage3-steps 2 --train-batch-size 8 --preset residual --fit-steps 10 --folds 2 "
+    "--save-steps 2"
+)
 
 
 def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:
@@ -74,7 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mined(beir: Path, tiny_bert: Path, place: Path) -> Outcome:
-    options = ["--depth", "10", "--probabilities", "--fit-steps", "10", "--json"]
+    options = ["--depth", "10", "--probabilities", "--json"]
     return succeed(
         "mine", beir, "--out", place / "pool", "-m", tiny_bert, "--cache-dir", place / "cache", *options
     )
@@ -243,7 +246,7 @@ def test_train_continues_an_interrupted_run_to_the_same_results(
         def fail(*_: object, **__: object) -> None:
             raise OSError("No space left on device")
 
-        patch.setattr(sys.modules["rrra_hf.training.train"], "cross_fit", fail)
+        patch.setattr("rrra_hf.training.stages.cross_fit", fail)
         failed = rrra(*command)
     assert failed == Outcome(1, "", "error: No space left on device\n")
     assert not (tmp_path / "run/results.json").exists()
@@ -320,7 +323,6 @@ def test_help_lists_every_command() -> None:
         ("index model data -o out --batch-size x", "--batch-size"),
         ("mine data -o out --depth 0", "--depth"),
         ("mine data -o out --column query", "--column must be NAME=COLUMN, got 'query'"),
-        ("mine data -o out --fit-steps 0", "--fit-steps must be at least 1, got 0"),
         ("index model data -o out --kind x", "--kind must be one of auto, flat, hnsw, "),
         ("fit data -o out --stage1 x", "--stage1 must be one of none, query, both, got 'x'"),
         ("fit data -o out --objective x", "--objective must be one of listwise, bce, four_class, got 'x'"),
@@ -328,7 +330,9 @@ def test_help_lists_every_command() -> None:
         ("fit data -o out --max-steps 0", "--max-steps must be at least 1, got 0"),
         ("train data -o out --mode x", "--mode must be one of lora, full, got 'x'"),
         ("train data -o out --maps x", "--maps must be one of none, query, both, got 'x'"),
-        ("train data -o out --fit-steps 0", "--fit-steps must be at least 1, got 0"),
+        ("train data -o out --preset residual --fit-steps 0", "--fit-steps must be at least 1, got 0"),
+        ("train data -o out --fit-steps 9", "--fit-steps is a setting of ResidualFitArguments (presets"),
+        ("train data -o out --preset x", "--preset must be one of default, residual, paper, got 'x'"),
         ("train data -o out --train-batch-size 1", "--train-batch-size must be at least 2, got 1"),
         ("train data -o out --stage1-steps 0", "--stage1-steps must be at least 1, got 0"),
         ("train data -o out --stage3-steps 0", "--stage3-steps must be at least 1, got 0"),

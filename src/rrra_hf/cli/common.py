@@ -41,7 +41,6 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip malformed record
 CacheDir = Annotated[Path | None, typer.Option(help="Cache embeddings in this folder.")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens per text.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Encoder batch size.")]
-FitSteps = Annotated[int | None, typer.Option(help="Maximum number of steps per adapter fit.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

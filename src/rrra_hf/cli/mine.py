@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,14 +13,12 @@ from .common import (
     CacheDir,
     CollectionName,
     Columns,
-    FitSteps,
     Json,
     MaxLength,
     ModelName,
     Pairs,
     Seed,
     SkipBad,
-    bad_arguments,
     check_out,
     load_collection,
     load_model,
@@ -32,12 +30,11 @@ def mine(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the candidate pool.")],
     model: ModelName = DEFAULT_MODEL,
-    depth: Annotated[int, typer.Option(min=1, help="Candidates a query.")] = 100,
-    split: Annotated[str, typer.Option(help="Split whose queries are used.")] = "train",
+    depth: Annotated[int, typer.Option(min=1, help="Candidates per query.")] = 100,
+    split: Annotated[str, typer.Option(help="Split of the queries.")] = "train",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add cross-fitted false-negative probabilities.")
     ] = False,
-    fit_steps: FitSteps = None,
     pairs: Pairs = None,
     column: Columns = None,
     skip_bad: SkipBad = False,
@@ -47,24 +44,29 @@ def mine(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Mine each training query's hard negatives, with the probability that they are false.
+    """Mine hard negatives for each query, with the probability that each is a false negative.
 
     Example: `rrra mine data/scifact --out pools/scifact --probabilities`
     """
     from ..candidates import mine_collection
     from ..embeddings import embed_collection
-    from ..fitting import FitArguments, cross_fit
+    from ..fitting import FitArguments, cross_fit, words_to_read
 
-    changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
-    with bad_arguments(max_steps="--fit-steps"):
-        arguments = FitArguments(depth=depth, seed=seed, **changes)
+    arguments = FitArguments(depth=depth, seed=seed)
     check_out(out, "pool.json", "a candidate pool")
     part = load_collection(collection, pairs, column, skip_bad).split(split)
     encoder = load_model(model, max_length).to_sentence_transformer()
     embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
     pool = mine_collection(part, embeddings, depth)
     if probabilities:
-        pool = cross_fit(pool, embeddings.queries, embeddings.documents, arguments=arguments)
+        pool = cross_fit(
+            pool,
+            embeddings.queries,
+            embeddings.documents,
+            arguments=arguments,
+            query_words=words_to_read(arguments, encoder, part.query_texts),
+            document_words=words_to_read(arguments, encoder, part.document_texts),
+        )
     pool.save(out)
 
     summary = {

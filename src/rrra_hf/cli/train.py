@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,6 @@ from .common import (
     CollectionName,
     Columns,
     EncoderName,
-    FitSteps,
     Json,
     MaxLength,
     Pairs,
@@ -29,7 +28,6 @@ OPTIONS = {
     "stage1_max_steps": "--stage1-steps",
     "stage3_max_steps": "--stage3-steps",
     "batch_size": "--train-batch-size",
-    "stage1": "--maps",
     "max_steps": "--fit-steps",
 }
 
@@ -37,36 +35,57 @@ OPTIONS = {
 def train(
     collection: CollectionName,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the run; a run that was interrupted continues.")
+        Path, typer.Option("--out", "-o", help="Folder of the run. An interrupted run is continued.")
     ],
     model: EncoderName = DEFAULT_MODEL,
-    mode: Annotated[str, typer.Option(help="lora or full.")] = "lora",
-    stage1_epochs: Annotated[int, typer.Option(help="Passes over the pairs in stage 1.")] = 1,
-    stage1_steps: Annotated[int | None, typer.Option(help="Steps of stage 1 instead.")] = None,
-    stage3_epochs: Annotated[int, typer.Option(help="Passes in stage 3, each with new negatives.")] = 1,
-    stage3_steps: Annotated[int | None, typer.Option(help="Steps of stage 3 instead.")] = None,
-    train_batch_size: Annotated[int, typer.Option(help="Pairs a training step.")] = 32,
-    learning_rate: Annotated[float | None, typer.Option(help="2e-4 with LoRA, 2e-5 without.")] = None,
-    num_negatives: Annotated[int, typer.Option(help="Mined negatives a pair in stage 3.")] = 4,
-    gamma: Annotated[float, typer.Option(help="How much a probable false negative loses.")] = 1.0,
+    mode: Annotated[str, typer.Option(help="lora: train LoRA weights; full: train all weights.")] = "lora",
+    stage1_epochs: Annotated[int, typer.Option(help="Epochs of stage 1.")] = 1,
+    stage1_steps: Annotated[
+        int | None, typer.Option(help="Steps of stage 1; overrides --stage1-epochs.")
+    ] = None,
+    stage3_epochs: Annotated[
+        int, typer.Option(help="Epochs of stage 3, each with newly drawn negatives.")
+    ] = 1,
+    stage3_steps: Annotated[
+        int | None, typer.Option(help="Steps of stage 3; overrides --stage3-epochs.")
+    ] = None,
+    train_batch_size: Annotated[int, typer.Option(help="Training batch size, of all processes.")] = 32,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate; by default 2e-4 with LoRA, 2e-5 without.")
+    ] = None,
+    num_negatives: Annotated[int, typer.Option(help="Mined negatives per pair in stage 3.")] = 4,
+    gamma: Annotated[float, typer.Option(help="Exponent of the weights (1 - p) ** gamma.")] = 1.0,
     drop_above_positive: Annotated[
         bool,
         typer.Option(
             "--drop-above-positive",
-            help="Set aside, too, what the encoder scores above the query's positives.",
+            help="Give no weight to candidates that the encoder scores above the query's positives.",
         ),
     ] = False,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Adapter. default: features and heads; residual: a network over the two embeddings; "
+            "paper: that network as published."
+        ),
+    ] = "default",
     maps: Annotated[
-        str, typer.Option(help="Linear maps on the encoder: none, query, or both sides.")
-    ] = "none",
-    fit_steps: FitSteps = None,
-    folds: Annotated[int, typer.Option(help="Folds of the false-negative probabilities.")] = 5,
-    refresh_steps: Annotated[
-        int | None, typer.Option(help="Mine and weigh the negatives anew after so many steps of stage 3.")
+        str | None,
+        typer.Option(help="Linear maps of the adapter: none, query or both; by default the preset's."),
     ] = None,
-    refresh_epochs: Annotated[int | None, typer.Option(help="The same, counted in epochs.")] = None,
+    fit_steps: Annotated[
+        int | None,
+        typer.Option(help="Maximum number of steps per adapter fit; with --preset residual or paper."),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Folds to cross-fit the probabilities.")] = 5,
+    refresh_steps: Annotated[
+        int | None, typer.Option(help="Mine again every so many steps of stage 3.")
+    ] = None,
+    refresh_epochs: Annotated[
+        int | None, typer.Option(help="Mine again every so many epochs of stage 3.")
+    ] = None,
     fall_back: Annotated[
-        bool, typer.Option(help="Keep the encoder of stage 1 where stage 3 makes it worse.")
+        bool, typer.Option(help="Keep the encoder of stage 1 if that of stage 3 is worse.")
     ] = True,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
@@ -77,18 +96,19 @@ def train(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Train an encoder in three stages and fit its adapter.
+    """Train an encoder in three stages, and fit an adapter on it.
 
     Example: `rrra train data/scifact --out runs/scifact --stage1-epochs 2`
     """
     from accelerate import PartialState
 
-    from ..fitting import FitArguments
+    from ..fitting import fit_arguments
+    from ..models.files_rrra import read_json
     from ..training import TrainArguments
     from ..training import train as run
-    from ..models.files_rrra import read_json
 
-    fit_changes: dict[str, Any] = {} if fit_steps is None else {"max_steps": fit_steps}
+    given = {"maps": maps, "max_steps": fit_steps}
+    changes = {name: value for name, value in given.items() if value is not None}
     with bad_arguments(**OPTIONS):
         arguments = TrainArguments(
             mode=mode,
@@ -109,7 +129,7 @@ def train(
             max_seq_length=max_length,
             bf16=bf16,
             seed=seed,
-            fit=FitArguments(stage1=maps, seed=seed, **fit_changes),
+            fit=fit_arguments(preset, seed=seed, **changes),
         )
     run(load_collection(collection, pairs, column, skip_bad), packaged(model), out, arguments)
     if not PartialState().is_main_process:
@@ -119,7 +139,7 @@ def train(
         print_json(results)
         return
     rows = {
-        f"{stage}: {'encoder' if system == 'encoder' else '+ adapter'}": figures
+        f"{stage}: {'encoder' if system == 'encoder' else f'+ {system}'}": figures
         for stage, result in results.items()
         for system, figures in result["development"].items()
         if system != "queries"
