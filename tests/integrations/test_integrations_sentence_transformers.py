@@ -23,6 +23,7 @@ from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection
 from rrra_hf.evaluation import ranking_quality
 from rrra_hf.integrations.sentence_transformers import RRRACrossEncoder, reranking_similarity
+from rrra_hf.models.reader_rrra import WITHOUT_WORDS
 from rrra_hf.retrieval import Retriever, evaluate
 from tiny import word_collection
 
@@ -106,16 +107,14 @@ def test_information_retrieval_evaluator(retriever: Retriever, collection: Colle
     assert_evaluator_agrees(retriever, collection, depth)
 
 
-@pytest.mark.parametrize("stage1", ["none", "both"])
-def test_evaluator_of_an_adapter_that_reads_evidence(
-    tiny_bert: Path, collection: Collection, stage1: str
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("maps", ["none", "both"])
+def test_evaluator_of_an_adapter_that_reads_features(
+    tiny_bert: Path, collection: Collection, maps: str
 ) -> None:
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
     queries, documents, _ = embed_collection(collection, encoder)
-    features = ("mapped", "base", "memory", "hubness", "agreement")
-    arguments = FitArguments(
-        stage1=stage1, features=features, max_steps=20, eval_steps=10, batch_size=8, depth=30
-    )
+    arguments = FitArguments(maps=maps, features=WITHOUT_WORDS, depth=30)
     adapter = fit_adapter(queries, documents, collection.positive_rows, arguments=arguments)
     adapter.config.lambda_ = 3.0
     assert_evaluator_agrees(Retriever(encoder, adapter), collection, depth=20)

@@ -154,10 +154,11 @@ def test_failures_are_not_explained_to_clients(server: Server) -> None:
 
 def test_embeddings_alone_are_refused_where_the_adapter_reads_words(tiny_bert: Path) -> None:
     sizes = {"names": ["base", "words"], "queries": 1, "documents": 1, "pairs": 1, "vocabulary": 25}
-    model = RRRAModel.from_encoder(tiny_bert, adapter={"features": sizes, "lambda_": 1.0})
+    reader = {"kind": "features", **sizes}
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": reader, "lambda_": 1.0})
     torch.manual_seed(0)
     with torch.no_grad():
-        model.adapter.features.idf.fill_(1.0)
+        model.adapter.reader.memory.idf.fill_(1.0)
         for parameter in model.adapter.parameters():
             parameter.add_(torch.randn_like(parameter))
     retriever = Retriever(model).index(CORPUS)
