@@ -1,9 +1,10 @@
-"""A Hub on this machine, and two models to share."""
+"""A Hub on this machine, two models to share, and models to write cards of."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,16 @@ from huggingface_hub import constants, file_download, hf_api
 from huggingface_hub.utils import _http, close_session
 from transformers.utils import hub as transformers_hub
 
+from cards import PRESETS
 from hub_server import WRITER, HubServer
 from retriever_models import RESIDUAL, make_adapter
-from rrra_hf import RRRAModel
+from rrra_hf import RRRAModel, train
+from rrra_hf.data import Collection
+from rrra_hf.fitting import fit_model
+from rrra_hf.retrieval import evaluate_saved
+from rrra_hf.training import TrainArguments
 from sharing import BASE, LORA, put
+from tiny import word_collection
 
 
 @pytest.fixture
@@ -67,3 +74,41 @@ def plain_model(tiny_bert: Path) -> RRRAModel:
     model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL})
     model.adapter.load_state_dict(make_adapter(seed=3).state_dict())
     return model
+
+
+@pytest.fixture(scope="module")
+def collection() -> Collection:
+    return replace(word_collection(30, train=40, dev=15, test=20), name="words")
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    tiny_bert: Path, collection: Collection, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Folder of a model fitted by a preset and measured on the test queries, made once."""
+    place = tmp_path_factory.mktemp("models")
+
+    def get(preset: str) -> Path:
+        folder = place / f"words-{preset}"
+        if not folder.exists():
+            model = fit_model(RRRAModel.from_encoder(tiny_bert), collection, PRESETS[preset])
+            model.save_pretrained(folder)
+            evaluate_saved(folder, collection)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_bert: Path, collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    arguments = TrainArguments(
+        stage1_max_steps=2,
+        stage3_max_steps=2,
+        batch_size=4,
+        num_negatives=2,
+        folds=2,
+        fit=PRESETS["residual"],
+    )
+    run = tmp_path_factory.mktemp("trained") / "run"
+    train(collection, tiny_bert, run, arguments)
+    return run / "model"

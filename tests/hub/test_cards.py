@@ -5,11 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import re
-import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,114 +14,17 @@ from huggingface_hub.repocard import metadata_load, metadata_save
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from sentence_transformers import SentenceTransformer
 
+from cards import PNG, PRESETS, card_of, check_bins, config_of, copy, forget, written
 from command_line import rrra
-from retriever_models import CORPUS, RESIDUAL, make_adapter, make_retriever
-from rrra_hf import Retriever, RRRAModel, train
-from rrra_hf.data import Collection
+from retriever_models import RESIDUAL, make_adapter
+from rrra_hf import Retriever, RRRAModel
 from rrra_hf.evaluation import reliability_bins
-from rrra_hf.fitting import FitArguments, ResidualFitArguments, fit_model
 from rrra_hf.hub import model_card
 from rrra_hf.hub.citations import CITATIONS
 from rrra_hf.hub.layout import CARD_NAME, EVALUATION_NAME, PLOT_NAME
 from rrra_hf.hub.saved import read_evaluations
 from rrra_hf.retrieval import evaluate, evaluate_saved
-from rrra_hf.training import TrainArguments
 from tiny import word_collection
-
-PNG = b"\x89PNG\r\n\x1a\n"
-# What is measured, without and with linear maps, and of a head of either kind.
-PRESETS = {
-    "residual": ResidualFitArguments(hidden_size=8, depth=10, max_steps=20, eval_steps=10),
-    "features": FitArguments(depth=10),
-}
-
-
-@pytest.fixture(scope="module")
-def collection() -> Collection:
-    return replace(word_collection(30, train=40, dev=15, test=20), name="words")
-
-
-@pytest.fixture(scope="module")
-def fitted(
-    tiny_bert: Path, collection: Collection, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """Folder of a model fitted by a preset and measured on the test queries, made once."""
-    place = tmp_path_factory.mktemp("models")
-
-    def get(preset: str) -> Path:
-        folder = place / f"words-{preset}"
-        if not folder.exists():
-            model = fit_model(RRRAModel.from_encoder(tiny_bert), collection, PRESETS[preset])
-            model.save_pretrained(folder)
-            evaluate_saved(folder, collection)
-        return folder
-
-    return get
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_bert: Path, collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    arguments = TrainArguments(
-        stage1_max_steps=2,
-        stage3_max_steps=2,
-        batch_size=4,
-        num_negatives=2,
-        folds=2,
-        fit=PRESETS["residual"],
-    )
-    run = tmp_path_factory.mktemp("trained") / "run"
-    train(collection, tiny_bert, run, arguments)
-    return run / "model"
-
-
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / folder.name))
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_text())
-    return config if config["model_type"] == "rrra_adapter" else config["adapter"]
-
-
-def forget(folder: Path, *names: str) -> None:
-    """Delete what newer releases record of a fit."""
-    config = json.loads((folder / "config.json").read_text())
-    for name in names or list(config["adapter"]["fit"]):
-        del config["adapter"]["fit"][name]
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / EVALUATION_NAME).unlink(missing_ok=True)
-
-
-def check_bins(bins: dict[str, list[float]], pairs: int, relevant: int) -> None:
-    """Bins are tenths, each mean in its own, and hold what there is."""
-    assert sum(bins["pairs"]) == pairs
-    assert np.dot(bins["share"], bins["pairs"]) == pytest.approx(relevant)
-    tenths = np.floor(np.multiply(bins["probability"], 10))
-    assert (np.diff(tenths) > 0).all()
-
-
-def card_of(folder: Path, repo_id: str | None = None) -> str:
-    return model_card(folder, repo_id).text
-
-
-def written(folder: Path) -> str:
-    """Write the card of a folder, as the command does, and return its text."""
-    outcome = rrra("card", folder)
-    assert outcome.status == 0, outcome.err
-    return (folder / CARD_NAME).read_text()
-
-
-def run_snippets(card: str, place: Path, monkeypatch: pytest.MonkeyPatch, **replaced: str) -> list[dict]:
-    """Run each Python snippet of a card where the folder is found by its name."""
-    monkeypatch.chdir(place)
-    namespaces = []
-    for snippet in re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL):
-        for old, new in replaced.items():
-            snippet = snippet.replace(old.replace("_", "-"), new)
-        namespaces.append({})
-        exec(snippet, namespaces[-1])
-    return namespaces
-
 
 # -------------------------------------------------------------------- figures
 
@@ -257,61 +156,6 @@ def test_metadata_goes_through_the_hubs_own_functions_unchanged(fitted, preset, 
     metadata_save(path, metadata)
     assert ModelCard.load(path).data.to_dict() == card.data.to_dict()
     assert metadata["tags"][:2] == ["sentence-transformers", "sentence-similarity"]
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_snippets_of_a_model_run_and_agree(fitted, preset, monkeypatch):
-    folder = fitted(preset)
-    _, by_library, by_transformers = run_snippets(card_of(folder), folder.parent, monkeypatch)
-    for side in ("queries", "documents"):
-        np.testing.assert_allclose(by_library[side], by_transformers[side].numpy(), atol=1e-5)
-
-
-def test_snippets_name_the_repository(fitted, tmp_path, monkeypatch):
-    shutil.copytree(fitted("residual"), tmp_path / "me" / "words")
-    found = run_snippets(card_of(tmp_path / "me/words", "me/words"), tmp_path, monkeypatch)
-    assert len(found) == 3
-
-
-def test_snippets_of_an_adapter_alone(tmp_path, monkeypatch, tiny_bert):
-    make_adapter(query_map=True, document_map=True).save_pretrained(tmp_path / "adapter")
-    [found] = run_snippets(card_of(tmp_path / "adapter"), tmp_path, monkeypatch)
-    assert found["scores"].shape == found["probabilities"].shape == (2, 3)
-    assert "map_queries" in card_of(tmp_path / "adapter")
-    assert "model-index" not in card_of(tmp_path / "adapter")
-
-
-def test_snippet_of_an_adapter_that_reads_words(fitted, tiny_bert, tmp_path, monkeypatch):
-    RRRAModel.from_pretrained(fitted("features")).adapter.save_pretrained(tmp_path / "words")
-    card = card_of(tmp_path / "words")
-    [found] = run_snippets(card, tmp_path, monkeypatch, your_encoder=str(tiny_bert))
-    assert found["hit"].keys() == {"corpus_id", "score", "probability"}
-    assert "The weights hold embeddings of training queries" in card
-
-
-def test_snippets_of_a_retriever_use_its_index(tiny_bert, tmp_path, monkeypatch, capsys):
-    make_retriever(tiny_bert).index(CORPUS).save_pretrained(tmp_path / "commands")
-    card = card_of(tmp_path / "commands")
-    assert "**Index:** 6 documents" in card
-    assert "retriever.index(" not in card
-    assert len(run_snippets(card, tmp_path, monkeypatch)) == 3
-    assert any(line.startswith("grep ") for line in capsys.readouterr().out.splitlines())
-    shutil.rmtree(tmp_path / "commands/index")
-    without = card_of(tmp_path / "commands")
-    assert "**Index:**" not in without
-    assert "retriever.index(" in without
-
-
-def test_snippets_of_a_retriever_of_another_encoder(tiny_bert, tmp_path, monkeypatch):
-    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    Retriever(encoder, make_adapter()).save_pretrained(tmp_path / "other")
-    card = card_of(tmp_path / "other")
-    assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
-    assert "trust_remote_code" not in card
-    Retriever(encoder).index(CORPUS).save_pretrained(tmp_path / "plain")
-    card = card_of(tmp_path / "plain")
-    assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
-    assert "adapter" not in card.partition("---\n\n# ")[2].partition("## Citation")[0]
 
 
 @pytest.mark.slow
