@@ -1,22 +1,25 @@
 """A fitted model, as a folder, gives the embeddings and probabilities that fitting saw."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
-from rrra_hf import FitArguments, Retriever, RetrieverAdapter, RRRAModel, fit_model
+from rrra_hf import ResidualFitArguments, Retriever, RetrieverAdapter, RRRAModel, fit_model
 from rrra_hf.candidates import mine
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import encode
 
-QUICK = FitArguments(max_steps=20, eval_steps=10, hidden_size=16, depth=10)
+QUICK = ResidualFitArguments(max_steps=20, eval_steps=10, hidden_size=16, depth=10)
 
 
 @pytest.fixture(scope="module")
-def collection():
+def collection() -> Collection:
     rng = np.random.default_rng(0)
     words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnr"]
     texts = [" ".join(rng.choice(words, size=6)) for _ in range(40)]
@@ -33,11 +36,13 @@ def collection():
     )
 
 
-@pytest.mark.parametrize("stage1", ["none", "query", "both"])
-def test_folder_and_package_agree_on_mapped_embeddings(tiny_bert, collection, tmp_path, stage1):
+@pytest.mark.parametrize("maps", ["none", "query", "both"])
+def test_folder_and_package_agree_on_mapped_embeddings(
+    tiny_bert: Path, collection: Collection, tmp_path: Path, maps: str
+) -> None:
     base = RRRAModel.from_encoder(tiny_bert).to_sentence_transformer()
     queries, documents = collection.query_texts, collection.document_texts
-    model = fit_model(RRRAModel.from_encoder(tiny_bert), collection, replace(QUICK, stage1=stage1))
+    model = fit_model(RRRAModel.from_encoder(tiny_bert), collection, replace(QUICK, maps=maps))
     expected_queries = model.adapter.map_queries(encode(base, queries, task="query"))
     expected_documents = model.adapter.map_documents(encode(base, documents, task="document"))
     model.save_pretrained(tmp_path / "model")
@@ -55,7 +60,7 @@ def test_folder_and_package_agree_on_mapped_embeddings(tiny_bert, collection, tm
     assert [hit["corpus_id"] for hit in searched] == [f"d{row}" for row in rows[0]]
 
 
-def test_a_pool_of_this_model_is_used_and_of_another_refused(tiny_bert, collection):
+def test_a_pool_of_this_model_is_used_and_of_another_refused(tiny_bert: Path, collection: Collection) -> None:
     model = RRRAModel.from_encoder(tiny_bert)
     pool = mine(collection, model.to_sentence_transformer(), depth=QUICK.depth)
     with_pool = fit_model(model, collection, QUICK, pool=pool).adapter.state_dict()
@@ -68,7 +73,7 @@ def test_a_pool_of_this_model_is_used_and_of_another_refused(tiny_bert, collecti
         fit_model(other, collection, QUICK, pool=pool)
 
 
-def test_a_collection_without_training_queries_is_refused(tiny_bert, collection):
+def test_a_collection_without_training_queries_is_refused(tiny_bert: Path, collection: Collection) -> None:
     only_test = replace(collection, qrels_by_split={"test": collection.qrels_by_split["test"]})
     with pytest.raises(ValueError, match="no split 'train'"):
         fit_model(RRRAModel.from_encoder(tiny_bert), only_test, QUICK)

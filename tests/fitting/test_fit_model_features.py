@@ -14,10 +14,11 @@ from rrra_hf.models.features_rrra import FEATURES
 
 def test_a_model_is_fitted_on_its_own_words(feature_model: RRRAModel, feature_collection: Collection) -> None:
     adapter = feature_model.adapter
-    assert adapter.features.names == list(FEATURES)
-    assert adapter.config.features["queries"] == 40
+    assert adapter.reader.names == list(FEATURES)
+    assert adapter.config.reader["queries"] == 40
     assert adapter.config.fit["development"]["queries"] == 10
+    assert adapter.config.fit["data"]["collection"] == feature_collection.name
     counts = count_words(feature_model.to_sentence_transformer(), feature_collection.document_texts)
     idf, length = word_statistics(counts)
-    assert_array_equal(adapter.features.idf, idf)
-    assert float(adapter.features.mean_length) == pytest.approx(length)
+    assert_array_equal(adapter.reader.memory.idf, idf)
+    assert float(adapter.reader.memory.mean_length) == pytest.approx(length)
