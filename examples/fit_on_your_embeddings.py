@@ -113,7 +113,7 @@ def ndcg(rankings: np.ndarray, relevant: list[np.ndarray]) -> float:
     return float(ndcg_per_query(hits, np.array([len(wanted) for wanted in relevant])).mean())
 
 
-def make_sample(folder: Path, documents: int = 2000, dim: int = 64, topics: int = 20, seed: int = 0) -> None:
+def make_sample(folder: Path, documents: int = 1000, dim: int = 64, topics: int = 20, seed: int = 0) -> None:
     """Write synthetic embeddings: half of the dimensions are a text's meaning, half are the words of a topic.
 
     A query means the same as its document, but has the words of a random topic. The cosine can't tell the two
