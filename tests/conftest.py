@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from rrra_hf import RRRAModel
-from rrra_hf.data import Collection
-from tiny import add_side_files, save_encoder, word_collection
+if TYPE_CHECKING:
+    from rrra_hf import RRRAModel
+    from rrra_hf.data import Collection
 
 # Not to be searched for doctests: the rooms' conftests would be imported as one module.
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
+# Read when torch is imported, which is why this file imports it in fixtures only. Several threads on small
+# tensors, beside other processes that have several, are slower by far than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tests that start processes run files of theirs there, which import helpers from this folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -25,6 +30,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Path of an encoder by its `model_type`, made once."""
+    from tiny import save_encoder
+
     made: dict[str, Path] = {}
 
     def get(model_type: str) -> Path:
@@ -38,6 +45,8 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a sentence-transformers model: BERT, 2 layers, dimension 32, mean pooling, normalised."""
+    from tiny import add_side_files, save_encoder
+
     folder = save_encoder(tmp_path_factory.mktemp("tiny") / "tiny-bert", "bert")
     return add_side_files(folder, {"pooling_mode_mean_tokens": True})
 
@@ -52,6 +61,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def feature_collection() -> Collection:
+    from tiny import word_collection
+
     return word_collection(30, train=40, dev=10, test=10)
 
 

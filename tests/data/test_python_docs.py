@@ -357,7 +357,8 @@ def test_limit_below_one_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_documentation_of_what_is_installed(tmp_path: Path) -> None:
-    first, second = (python_docs(cache_dir=tmp_path / name) for name in ("one", "two"))
+    packages = ["stdlib", "numpy", "pandas"]
+    first, second = (python_docs(packages, cache_dir=tmp_path / name) for name in ("one", "two"))
     assert (tmp_path / "one").exists()
     assert len(first.corpus) >= 3000
     assert no_leaks(first)
