@@ -93,7 +93,8 @@ def _blocks(
     """Yield blocks of queries: embeddings of queries and candidates, and what is known about these."""
     device = next(reader.parameters()).device
     size = max(1, PAIRS_PER_BLOCK // max(1, rows.shape[1]))
-    for start in range(0, len(rows), size):
+    # One block at least, so that no queries give no rows.
+    for start in range(0, max(1, len(rows)), size):
         block = slice(start, start + size)
         q = F.normalize(_tensor(queries[block]).to(device), dim=-1)
         asked = None if words is None else words[block]

@@ -133,7 +133,7 @@ class SharedWords:
         )
         parts = [
             self._block(queries[block], recalled[block], rows[block])
-            for block in (slice(start, start + QUERIES) for start in range(0, len(rows), QUERIES))
+            for block in (slice(start, start + QUERIES) for start in range(0, max(1, len(rows)), QUERIES))
         ]
         direct, expanded = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return direct, expanded

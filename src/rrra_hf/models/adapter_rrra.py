@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -89,8 +90,10 @@ class RetrieverAdapter(nn.Module):
 
     def __init__(self, config: AdapterConfig, reader: Reader | None = None):
         super().__init__()
-        self.config = config
         self.reader: Reader = _make_reader(config) if reader is None else reader
+        # All settings of the reader, so that a saved adapter doesn't depend on their defaults.
+        settings = {"kind": config.reader["kind"], **self.reader.settings()}
+        self.config = replace(config, reader=settings)
         dim = config.embedding_dim
         self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map else None
         self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map else None
