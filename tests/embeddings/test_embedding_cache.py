@@ -77,7 +77,7 @@ def test_a_damaged_shard_is_encoded_again(
     with caplog.at_level(logging.WARNING):
         result = encode(model, TEXTS, task="document", cache_dir=tmp_path, shard_size=8)
     assert len(encoded) == 32
-    assert str(truncated) in caplog.text and f"{short} holds 3 rows, not 8" in caplog.text
+    assert str(truncated) in caplog.text and f"{short} has 3 rows instead of 8" in caplog.text
     assert_allclose(result, encode(model, TEXTS, task="document"), atol=1e-6)
 
 
@@ -192,7 +192,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
-from rrra_hf.training import joined_processes
+from rrra_hf.training.processes import joined_processes
 from rrra_hf.embeddings import encode, save_embeddings
 from rrra_hf.candidates import mine_embeddings
 from sentence_transformers import SentenceTransformer

@@ -51,7 +51,7 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.arrow"):
         load_embeddings(tmp_path / "none.arrow")
     (tmp_path / "text.arrow").write_text("no Arrow")
-    with pytest.raises(ValueError, match=r"text\.arrow is damaged or holds no embeddings"):
+    with pytest.raises(ValueError, match=r"text\.arrow is damaged or has no embeddings"):
         load_embeddings(tmp_path / "text.arrow")
     for values in ([1.0], [[1.0]]):
         table = pa.table({"embedding": pa.array(values)})

@@ -109,9 +109,9 @@ def test_what_milvus_found_is_reranked(milvus: Any, queries: np.ndarray) -> None
 
 
 def test_ids_must_be_unique_and_one_an_embedding() -> None:
-    with pytest.raises(ValueError, match="ids must be one an embedding, got 1 of 2 embeddings"):
+    with pytest.raises(ValueError, match=r"ids must have one entry per embedding \(2\), got 1"):
         Vectors(["a"], np.eye(2))
-    with pytest.raises(ValueError, match="ids must be unique, 'a' is there 2 times"):
+    with pytest.raises(ValueError, match="ids must be unique, 'a' occurs 2 times"):
         Vectors(["a", "b", "a"], np.eye(3))
     with pytest.raises(ValueError, match="embeddings must be finite: 1 of 2 rows"):
         Vectors(["a", "b"], np.array([[1.0], [np.nan]]))
@@ -126,7 +126,7 @@ def test_fields_that_milvus_does_not_have_are_refused(milvus: Any) -> None:
     for field in ("id", "embedding"):
         with pytest.raises(ValueError, match=f"must be a FLOAT_VECTOR field of documents, .*got '{field}'"):
             read_milvus(milvus, "documents", vector_field=field)
-    with pytest.raises(ValueError, match="The collection empty holds no embeddings"):
+    with pytest.raises(ValueError, match="The collection empty has no embeddings"):
         read_milvus(milvus, "empty")
 
 
@@ -201,14 +201,14 @@ def test_parquet_is_read_in_bounded_memory(tmp_path: Path) -> None:
         ({"id": ["a"], "embedding": [[1]]}, r"must have lists of floats as embedding, got list.*int64"),
         (
             {"id": list("abc"), "embedding": [[1.0, 2.0], [1.0, 2.0], [1.0]]},
-            r"bad\.parquet must hold embeddings of one dimension, row 2 holds \[1\.0\], row 0 one of 2",
+            r"must have embeddings of one dimension, got \[1\.0\] in row 2 and 2 dimensions in row 0",
         ),
-        ({"id": list("ab"), "embedding": [[1.0, 2.0], None]}, "row 1 holds None"),
+        ({"id": list("ab"), "embedding": [[1.0, 2.0], None]}, "got None in row 1"),
         ({"id": list("ab"), "embedding": [[1.0, 2.0], [1.0, None]]}, "finite: 1 of 2 rows.*row 1"),
-        ({"id": ["a", "a"], "embedding": [[1.0], [2.0]]}, "ids must be unique, 'a' is there 2 times"),
+        ({"id": ["a", "a"], "embedding": [[1.0], [2.0]]}, "ids must be unique, 'a' occurs 2 times"),
         (
             {"id": pa.array([], pa.string()), "embedding": pa.array([], pa.list_(pa.float32()))},
-            "holds no embed",
+            "has no embed",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_missing_or_damaged_parquet_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="No Parquet file at"):
             read_parquet(path)
     (tmp_path / "bad.parquet").write_text("no")
-    with pytest.raises(ValueError, match=r"bad\.parquet is damaged or no Parquet file"):
+    with pytest.raises(ValueError, match=r"bad\.parquet is damaged or not a Parquet file"):
         read_parquet(tmp_path)
 
 
@@ -245,7 +245,7 @@ def test_npy_that_holds_no_matrix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"vectors\.npy is damaged"):
         read_npy(path)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"vectors\.npy is damaged or holds no array of numbers"):
+    with pytest.raises(ValueError, match=r"vectors\.npy is damaged or has no array of numbers"):
         read_npy(path)
     np.save(path, np.ones(3))
     with pytest.raises(ValueError, match=r"shape \(n, dim\)"):

@@ -1,4 +1,4 @@
-"""Encoding texts into embeddings on disk."""
+"""Encode texts, cache embeddings on disk, and read embeddings from other sources."""
 
 from .checks import check_embeddings
 from .collection import CollectionEmbeddings, embed_collection

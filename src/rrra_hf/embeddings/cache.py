@@ -1,4 +1,4 @@
-"""The cache of embeddings: shards that are written as they are done, and rows of texts met before."""
+"""The cache of embeddings: finished shards, and embeddings of texts that were encoded before."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ META_NAME = "meta.json"
 
 
 class Shard(NamedTuple):
-    """Texts that are encoded together, by their positions in `Cache.hashes`, and the file of their rows."""
+    """A group of texts to encode together: their positions in `Cache.hashes`, and the file to write."""
 
     path: Path
     rows: np.ndarray
 
 
 class Cache:
-    """One list of texts, encoded by one encoder for one task, in a folder of its own.
+    """Cached embeddings of one list of texts, for one encoder and task, in one folder.
 
-    A text that another list of the same encoder and task holds is not encoded again. Any number of
-    processes may fill the folder at once: each takes shards that no other has.
+    Texts that occur in other lists of the same encoder and task are not encoded again. Several processes can
+    fill the folder at the same time, each with different shards.
 
     Args:
-        folder: The folder; those beside it whose names begin alike hold the other lists.
-        key: What decides the embeddings: fingerprints of the `encoder` and the `texts`, and the `task`.
+        folder: The folder. Other lists of the same encoder and task are in its parent folder.
+        key: Fingerprints of the `encoder` and the `texts`, and the `task`.
         texts: The texts.
-        shard_size: Texts a shard.
+        shard_size: Number of texts per shard.
     """
 
     def __init__(self, folder: Path, key: dict[str, str], texts: Sequence[str], shard_size: int):
@@ -52,7 +52,7 @@ class Cache:
         self.shard_size = shard_size
 
     def read(self) -> np.ndarray | None:
-        """Return the finished embeddings, or None if there are none to trust."""
+        """Return the finished embeddings, or None if they are missing or damaged."""
         path = self.folder / EMBEDDINGS_NAME
         if not path.exists():
             return None
@@ -68,16 +68,16 @@ class Cache:
         return embeddings
 
     def fill(self, forward: Forward, advance: Callable[[int], object]) -> np.ndarray:
-        """Encode what is missing, together with the other processes that do, and return all embeddings.
+        """Encode missing texts, together with other processes, and return all embeddings.
 
         Args:
             forward: The encoder.
-            advance: Called with the number of texts whose embeddings have come.
+            advance: Called with the number of finished texts, for a progress bar.
         """
         all_hashes = text_hashes(self.texts)
         self.hashes, self.first, self.inverse = np.unique(all_hashes, return_index=True, return_inverse=True)
         self.reused: list[np.ndarray] = []
-        # Where the row of each hash is: which array of `reused`, or -1, and which row of it.
+        # Location of each text's embedding: index into `reused`, or -1, and row.
         self.source = np.full(len(self.hashes), -1)
         self.row = np.zeros(len(self.hashes), dtype=np.int64)
         self._find_known_rows()
@@ -111,7 +111,7 @@ class Cache:
             columns = load_columns(path)
             hashes, embeddings = columns["text_hash"], columns["embedding"]
         except (OSError, ValueError, KeyError) as error:
-            logger.info("No rows are taken from %s: %s", path, error)
+            logger.info("Embeddings in %s can't be reused: %s", path, error)
             return
         place = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
         found = np.flatnonzero((self.hashes[place] == hashes) & (self.source[place] < 0))
@@ -123,7 +123,7 @@ class Cache:
     # ---------------------------------------------------------------- shards
 
     def _shards(self) -> list[Shard]:
-        """Divide what is missing, the longest texts first; the same in all processes."""
+        """Divide missing texts into shards, the longest first. All processes get the same shards."""
         missing = np.flatnonzero(self.source < 0)
         lengths = np.array([len(self.texts[self.first[row]]) for row in missing], dtype=np.int64)
         missing = missing[np.argsort(-lengths, kind="stable")]
@@ -169,7 +169,7 @@ class Cache:
         for shard in shards:
             if self._done(shard):
                 continue
-            # One claim at a time: two processes that wait for each other's would wait forever.
+            # One claim at a time, so that two processes can't wait for each other forever.
             with claimed(shard.path, wait=True):
                 if not self._done(shard):
                     for embeddings in forward.embed([self._shard_texts(shard)]):
@@ -179,7 +179,7 @@ class Cache:
         save_embeddings(shard.path, check_finite(embeddings, self.first[shard.rows]), self.hashes[shard.rows])
 
     def _done(self, shard: Shard) -> bool:
-        # In this order: whoever merges the shards writes the whole before it removes them.
+        # The order matters: a process that merges the shards writes the result before it removes them.
         return self._load(shard) is not None or self._finished()
 
     def _load(self, shard: Shard) -> np.ndarray | None:
@@ -188,7 +188,7 @@ class Cache:
             if len(embeddings) == len(shard.rows):
                 return embeddings
             logger.warning(
-                "%s holds %d rows, not %d; encoding again.", shard.path, len(embeddings), len(shard.rows)
+                "%s has %d rows instead of %d; encoding again.", shard.path, len(embeddings), len(shard.rows)
             )
         except FileNotFoundError:
             return None
@@ -206,7 +206,7 @@ class Cache:
         source = self.source[self.inverse]
         order = np.argsort(source, kind="stable")
         ends = np.searchsorted(source[order], np.arange(len(self.reused) + len(shards)), side="right")
-        # The scratch file has no name, so nothing of it is left; and the matrix need not fit in memory.
+        # A temporary file, because the matrix may not fit in memory.
         with tempfile.TemporaryFile(dir=self.folder) as scratch:
             dim = self._rows_of(0, shards).shape[1]
             embeddings = np.memmap(scratch, np.float32, "w+", shape=(len(self.texts), dim))

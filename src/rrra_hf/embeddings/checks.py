@@ -1,4 +1,4 @@
-"""Checks of arrays of embeddings that come from outside."""
+"""Validation of arrays of embeddings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ BLOCK_SIZE = 16_384
 
 
 def check_embeddings(embeddings: np.ndarray, name: str, dim: int | None = None) -> np.ndarray:
-    """Return `embeddings` as an array if it is a matrix of finite numbers, else raise.
+    """Return `embeddings` as an array after checking that it is a matrix of finite numbers.
 
     Memory-mapped arrays are read block by block.
 
     Args:
         embeddings: `(n, dim)`.
-        name: The argument's name, for the message.
-        dim: The dimension it must have.
+        name: Name of the argument, for the error message.
+        dim: Expected dimension.
 
     Raises:
-        ValueError: If it has another shape, no rows, another dimension, or values that are NaN or
-            beyond float32; the message names the argument and counts the rows.
+        ValueError: If the array isn't a matrix, is empty, has another dimension, or has values that are NaN
+            or too large for float32.
 
     Example:
         >>> check_embeddings(np.array([[1.0, np.nan]]), "queries")
@@ -43,7 +43,7 @@ def check_embeddings(embeddings: np.ndarray, name: str, dim: int | None = None) 
 
 
 def non_finite_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Return the rows that hold NaN or values beyond float32, ascending."""
+    """Return the rows that have NaN or values too large for float32, in ascending order."""
     found = []
     for start in range(0, len(embeddings), BLOCK_SIZE):
         with np.errstate(over="ignore"):
@@ -53,10 +53,10 @@ def non_finite_rows(embeddings: np.ndarray) -> np.ndarray:
 
 
 def check_finite(embeddings: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return what a model gave for the texts at `positions` if it is finite, else raise.
+    """Return the embeddings of the texts at `positions` after checking that they are finite.
 
     Raises:
-        ValueError: If there are NaN or infinite values; the message counts rows and names a position.
+        ValueError: If there are NaN or infinite values. The message has the number of rows and a position.
     """
     bad = non_finite_rows(embeddings)
     if len(bad):

@@ -1,4 +1,4 @@
-"""The embeddings of a whole collection."""
+"""Encode a whole collection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CollectionEmbeddings(NamedTuple):
-    """Embeddings of a collection, and what they were made from.
+    """Embeddings of a collection, with fingerprints of their sources.
 
     Args:
         queries: `(n_queries, dim)` float32, rows in the order of `collection.query_ids`.
@@ -41,14 +41,14 @@ def embed_collection(
     """Encode the documents and the queries of a collection.
 
     Args:
-        collection: The collection; take a split of it first to encode that split's queries only.
+        collection: The collection. To encode only the queries of a split, pass `collection.split(name)`.
         encoder: The encoder.
-        cache_dir: Folder of the cache, see `encode`.
-        batch_size: Texts a forward pass.
-        show_progress_bar: None shows one on a terminal only.
+        cache_dir: Cache folder, see `encode`.
+        batch_size: Encoder batch size.
+        show_progress_bar: Show a progress bar. None shows one on a terminal only.
 
     Raises:
-        ValueError: If there are no queries or no documents, or the encoder gives NaN.
+        ValueError: If there are no queries or no documents, or the encoder returns NaN.
     """
     queries, documents = list(collection.query_texts), list(collection.document_texts)
     for name, texts in (("queries", queries), ("documents", documents)):

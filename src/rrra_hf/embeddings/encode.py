@@ -1,4 +1,4 @@
-"""Encoding texts shard by shard, with a cache on disk that an interrupted run resumes from."""
+"""Encode texts shard by shard, with a cache on disk from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -27,39 +27,40 @@ def encode(
     show_progress_bar: bool | None = None,
     shard_size: int = 512,
 ) -> np.ndarray:
-    """Return the normalised embeddings of texts, from the cache if they were encoded before.
+    """Encode texts into normalised embeddings, or read them from the cache.
 
-    The embeddings are those of `model.encode_query` or `model.encode_document`, to float32 rounding.
-    Texts are encoded in shards, the longest first: a shard is tokenised while the one before it is computed,
-    and divided into batches by length in tokens. On a CPU, each core has its own batches.
+    The embeddings equal those of `model.encode_query` or `model.encode_document` up to float32 rounding.
+    Texts are encoded in shards, the longest texts first. The next shard is tokenised while the current one is
+    computed. Batches have texts of similar length in tokens. On a CPU, each core computes its own batches.
 
-    With `cache_dir`, each finished shard is kept, so that an interrupted run goes on where it stopped.
-    The cache is keyed by what decides the embeddings (weights, settings, prompts, task, texts), never
-    by a name: a fine-tuned model does not meet its former embeddings. In another list of texts, those that
-    were encoded before are not encoded again: where ten documents changed, ten are encoded. A finished
-    list is a folder of its own that may be removed at any time.
+    With `cache_dir`, each finished shard is saved, and an interrupted run resumes from there. The cache key
+    covers everything that affects the embeddings (weights, settings, prompts, task, texts), but no names, so
+    a fine-tuned model never reads embeddings from before. Texts that occur in another cached list are not
+    encoded again: if ten documents changed, ten are encoded. Each finished list is a folder that you can
+    delete at any time.
 
-    Processes that encode the same texts into the same `cache_dir` at once, as `accelerate launch` or
-    `torchrun` start them, on machines that share the folder, divide the shards among them. All get the same
-    embeddings, and the same bits as a single process where each core computes its own batches.
+    Several processes that encode the same texts with the same `cache_dir`, for example under
+    `accelerate launch` or `torchrun`, divide the shards among them, also on several machines that share the
+    folder. All get the same embeddings. On CPUs, these are bit for bit those of a single process.
 
     Args:
         model: The encoder.
-        texts: The texts, in any order; those longer than the model takes are truncated by it.
-        task: Encode them as `"query"` or `"document"`.
-        batch_size: Texts a forward pass, at most.
-        batch_tokens: Tokens a forward pass with its padding, at most; None for 1,024 on a CPU, whose caches
-            hold no more, and for no limit elsewhere.
-        cache_dir: Folder of the cache; None to keep nothing on disk.
-        show_progress_bar: None shows one on a terminal only.
-        shard_size: Texts a shard, the unit of resuming.
+        texts: The texts, in any order. The model truncates texts that are too long.
+        task: Encode the texts as `"query"` or `"document"`.
+        batch_size: Maximum number of texts per batch.
+        batch_tokens: Maximum number of tokens per batch, including padding. None means 1,024 on a CPU, which
+            is what fits into its caches, and no limit on other devices.
+        cache_dir: Cache folder, None for no cache.
+        show_progress_bar: Show a progress bar. None shows one on a terminal only.
+        shard_size: Number of texts per shard.
 
     Returns:
-        `(n, dim)` float32, row `i` for `texts[i]`. With `cache_dir`, memory-mapped and read-only.
+        Embeddings in the order of `texts`, `(n, dim)` float32. With `cache_dir`, they are memory-mapped and
+        read-only.
 
     Raises:
-        ValueError: If `texts` is empty or one of them is no string, if `task` or a size is not legal,
-            or if the model gives NaN or infinite values.
+        ValueError: If `texts` is empty or has an entry that isn't a string, `task` or a size isn't legal, or
+            the model returns NaN or infinite values.
     """
     texts = _check_texts(texts)
     if task not in ("query", "document"):
@@ -95,7 +96,7 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
 
 
 def _encode_in_memory(forward: Forward, texts: list[str], shard_size: int, bar: tqdm) -> np.ndarray:
-    # The longest first, so that batches pad little and too large a batch_size fails at once.
+    # Longest texts first: batches need little padding, and a batch_size that is too large fails at once.
     order = np.argsort([-len(text) for text in texts], kind="stable")
     shards = [order[start : start + shard_size] for start in range(0, len(order), shard_size)]
     shard_texts = ([texts[position] for position in positions] for positions in shards)

@@ -1,4 +1,4 @@
-"""Fingerprints of encoders and texts: equal if and only if the embeddings would be."""
+"""Fingerprints of encoders, texts and arrays. Equal fingerprints mean equal embeddings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..data import Collection
 
 LENGTH = 16
-# Settings that saving and loading a model changes, or that decide nothing about an embedding.
+# Settings that change on saving and loading, or that don't affect embeddings.
 IGNORED_SETTINGS = {
     "_name_or_path",
     "adapter",
@@ -38,19 +38,19 @@ IGNORED_SETTINGS = {
 
 
 def encoder_fingerprint(model: SentenceTransformer) -> str:
-    """Return a fingerprint of everything in an encoder that decides an embedding.
+    """Compute a fingerprint of everything in an encoder that affects its embeddings.
 
-    That is every weight, the modules and their settings, prompts, tokenizers and lengths; not names or
-    paths, and not the weights of an `RRRAModel`'s adapter, which reads embeddings and makes none.
+    It covers weights, modules and their settings, prompts, tokenizers and maximum lengths. It doesn't cover
+    names and paths, nor the adapter of an `RRRAModel`, which reads embeddings but doesn't change them.
 
     Args:
         model: The encoder, on the torch backend.
 
     Returns:
-        16 hexadecimal digits; the same for a model saved and loaded again.
+        16 hexadecimal digits, the same after saving and loading.
 
     Raises:
-        ValueError: If the encoder's weights are not in torch.
+        ValueError: If the encoder runs on another backend.
     """
     if model.get_backend() != "torch":
         raise ValueError(
@@ -72,7 +72,7 @@ def encoder_fingerprint(model: SentenceTransformer) -> str:
             for module in model.modules()
             if isinstance(module, PreTrainedModel)
         ],
-        # The strength of a LoRA layer is an attribute, not a weight.
+        # The scaling of a LoRA layer is an attribute, not a weight.
         "lora": [
             (name, module.scaling, module.active_adapters, module.disable_adapters)
             for name, module in model.named_modules()
@@ -84,7 +84,7 @@ def encoder_fingerprint(model: SentenceTransformer) -> str:
 
 
 def texts_fingerprint(texts: Iterable[str]) -> str:
-    """Return a fingerprint of texts in their order.
+    """Compute a fingerprint of texts. It depends on their order.
 
     Args:
         texts: The texts.
@@ -103,13 +103,13 @@ def texts_fingerprint(texts: Iterable[str]) -> str:
 
 
 def text_hashes(texts: Iterable[str]) -> np.ndarray:
-    """Return a hash of each text, by which its embedding is found again in another corpus.
+    """Compute a hash per text, to find its embedding again in another corpus.
 
     Args:
         texts: The texts.
 
     Returns:
-        `(n,)` of 16 bytes each (dtype `S16`): at 10^8 texts, the odds of any two colliding are 10^-23.
+        Hashes of 16 bytes, `(n,)`, dtype `S16`. Among 10^8 texts, the probability of a collision is 10^-23.
 
     Example:
         >>> hashes = text_hashes(["a", "b", "a"])
@@ -123,7 +123,7 @@ def text_hashes(texts: Iterable[str]) -> np.ndarray:
 
 
 def array_fingerprint(array: np.ndarray) -> str:
-    """Return a fingerprint of an array's values, shape and type; memory-mapped ones are read in blocks.
+    """Compute a fingerprint of the values, shape and type of an array, block by block.
 
     Args:
         array: The array.
@@ -138,7 +138,7 @@ def array_fingerprint(array: np.ndarray) -> str:
 
 
 def collection_fingerprint(collection: Collection) -> dict[str, str]:
-    """Return what identifies ids and texts of documents and queries, and the labels of all splits.
+    """Compute fingerprints of documents, queries and the labels of all splits.
 
     Args:
         collection: The collection.
@@ -157,7 +157,7 @@ def collection_fingerprint(collection: Collection) -> dict[str, str]:
 
 
 def _add(digest: Any, part: Any) -> None:
-    """Hash a part after its length, so that parts cannot run into each other."""
+    """Hash the length of a part and then the part, so that parts can't run into each other."""
     digest.update(len(part).to_bytes(8, "little"))
     digest.update(part)
 
@@ -186,7 +186,7 @@ def _tokenizer_settings(tokenizer: Any) -> Any:
     if not hasattr(fast, "to_str"):
         return tokenizer.get_vocab()
     settings = json.loads(fast.to_str())
-    # Each call of the tokenizer sets these two to what that call asked for.
+    # Each call of the tokenizer changes these two settings.
     del settings["truncation"], settings["padding"]
     sides = [getattr(tokenizer, side, None) for side in ("truncation_side", "padding_side")]
     return [settings, sides]

@@ -1,4 +1,4 @@
-"""Texts to embeddings: tokenised a shard ahead, in batches of similar length, on all cores."""
+"""Compute embeddings: tokenise one shard ahead, batch texts of similar length, use all cores."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from .threads import compute_threads
 Task = Literal["query", "document"]
 
 PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
-# Beyond that, a batch no longer stays in a core's caches.
+# Larger batches don't fit into the caches of a core.
 CPU_BATCH_TOKENS = 1024
 
 
 class Batch(NamedTuple):
-    """Texts that go through the model together: their positions in the shard, and what the model reads."""
+    """A batch of texts: their positions in the shard, and the inputs of the model."""
 
     positions: np.ndarray
     features: dict[str, Any]
 
 
 class Forward:
-    """Computes what `model.encode_query` or `model.encode_document` does, faster.
+    """A faster `model.encode_query` or `model.encode_document`.
 
     Args:
         model: The encoder.
-        task: Which of the two.
-        batch_size: Texts a forward pass, at most.
-        batch_tokens: Tokens a forward pass with its padding, at most, where it has several texts; None
-            for 1,024 on a CPU and no limit elsewhere.
+        task: `"query"` or `"document"`.
+        batch_size: Maximum number of texts per batch.
+        batch_tokens: Maximum number of tokens per batch, including padding. A longer text is a batch by
+            itself. None means 1,024 on a CPU and no limit on other devices.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class Forward:
         self.device = model.device
         on_cpu = self.device.type == "cpu"
         self.batch_tokens = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else None)
-        # Other backends have threads of their own.
+        # Other backends manage their threads themselves.
         self.threaded = on_cpu and model.get_backend() == "torch"
         self.prompt = _prompt(model, task)
 
     def embed(self, shards: Iterable[Sequence[str]], side_by_side: bool = True) -> Iterator[np.ndarray]:
         """Yield the normalised embeddings of each shard of texts, `(n, dim)` float32.
 
-        While a shard is computed, the next one is tokenised. Up to three shards are taken from `shards`
-        before the first one's embeddings are yielded.
+        The next shard is tokenised while the current one is computed. Up to three shards are read before the
+        embeddings of the first one are yielded.
 
         Args:
             shards: The texts, shard by shard.
-            side_by_side: Whether there are batches enough for a core each, not all cores for a batch.
+            side_by_side: Compute one batch per core. Otherwise all cores compute the same batch.
         """
         self.model.eval()
         upcoming = iter(shards)
@@ -82,14 +82,14 @@ class Forward:
                     batches = tokenized.result()
                     tokenized = begin()
                     computing.append([(b.positions, self._start(workers, b.features)) for b in batches])
-                # A second shard is queued before the first is awaited, so that no worker idles in between.
+                # Queue the next shard before waiting for the current one, so that no worker is idle.
                 if tokenized is None or len(computing) > 1:
                     yield _in_order(computing.popleft())
 
     def _start(
         self, workers: ThreadPoolExecutor | None, features: dict[str, Any]
     ) -> Callable[[], np.ndarray]:
-        """Return what gives the embeddings when called: computed by a worker, or then."""
+        """Return a function that returns the embeddings, computed by a worker or when called."""
         if workers is None:
             return partial(self._compute, features)
         return workers.submit(self._compute, features).result
@@ -98,7 +98,7 @@ class Forward:
         features = self._tokenize(texts)
         lengths = _token_counts(features, len(texts))
         if lengths is None:
-            # No tokens to count or to cut out: the length in characters, and each batch tokenised alone.
+            # Tokens can't be counted: use the length in characters, and tokenise each batch separately.
             characters = np.array([len(text) for text in texts])
             cuts = _cut(characters, self.batch_size, None)
             return [Batch(cut, self._tokenize([texts[position] for position in cut])) for cut in cuts]
@@ -124,9 +124,9 @@ def _prompt(model: SentenceTransformer, task: Task) -> str | None:
 
 
 def _token_counts(features: Mapping[str, Any], count: int) -> np.ndarray | None:
-    """Return each text's tokens, or None if `features` are not rows that can be taken apart.
+    """Return the number of tokens per text, or None if `features` can't be split by text.
 
-    They can be where all are padded to the longest one, and not, say, to a width that the model wants.
+    They can be split if all texts are padded to the longest one, and not to a fixed width.
     """
     mask = features.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.ndim != 2 or len(mask) != count or not mask.any(0).all():
@@ -138,7 +138,7 @@ def _token_counts(features: Mapping[str, Any], count: int) -> np.ndarray | None:
 
 
 def _take(features: Mapping[str, Any], positions: np.ndarray) -> dict[str, Any]:
-    """Return the features of some texts, without the columns in which all of them are padding."""
+    """Return the features of some texts, without columns that are padding for all of them."""
     used = features["attention_mask"][positions].any(0)
 
     def take(value: Any) -> Any:
@@ -151,7 +151,7 @@ def _take(features: Mapping[str, Any], positions: np.ndarray) -> dict[str, Any]:
 
 
 def _cut(lengths: np.ndarray, batch_size: int, batch_tokens: int | None) -> list[np.ndarray]:
-    """Return the positions of each batch, the longest texts first.
+    """Divide texts into batches, the longest texts first, and return their positions.
 
     Example:
         >>> [batch.tolist() for batch in _cut(np.array([1, 9, 3, 8]), batch_size=3, batch_tokens=16)]
@@ -168,7 +168,7 @@ def _cut(lengths: np.ndarray, batch_size: int, batch_tokens: int | None) -> list
 
 
 def _in_order(computing: list[tuple[np.ndarray, Callable[[], np.ndarray]]]) -> np.ndarray:
-    """Wait for a shard's batches, and return their rows in the order of its texts."""
+    """Wait for the batches of a shard and return the embeddings in the order of its texts."""
     order = np.concatenate([positions for positions, _ in computing])
     rows = np.concatenate([result() for _, result in computing])
     embeddings = np.empty_like(rows)

@@ -1,4 +1,4 @@
-"""Files that several processes make together, each made once."""
+"""Locks for files that several processes write together, each file once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Keep other processes and threads from making a file while the block runs.
+    """Claim a file, so that no other process or thread writes it while the block runs.
 
-    The claim is a lock of the operating system on a file beside it: it ends with the process, however that
-    ends. Processes on several machines heed it if their file system shares locks.
+    The claim is an operating system lock on a file with the suffix `.lock`. It is released when the process
+    ends, even if it crashes. It works across machines if their file system shares locks.
 
     Args:
-        path: The file to be made. Its folder is made if it isn't there.
-        wait: Wait for whoever has claimed it, in place of yielding False.
+        path: The file to write. Its folder is created if needed.
+        wait: Wait for an existing claim. By default, yield False at once.
 
     Example:
         >>> import tempfile
@@ -42,16 +42,16 @@ def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
 def _acquire(lock: FileLock, folder: Path, wait: bool) -> None:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        # Whoever finishes the work removes the folder, perhaps while this process waits.
+        # The process that finishes the work removes the folder, perhaps while this process waits.
         with suppress(FileNotFoundError):
             lock.acquire(timeout=-1 if wait else 0)
             return
 
 
 def keep_only(folder: Path, *names: str) -> None:
-    """Remove all files of a folder but some: merged shards, claims, what a kill left half-written."""
+    """Remove all other files of a folder: merged shards, claims, and partial files of killed processes."""
     for path in folder.iterdir():
         if path.name not in names:
-            # On Windows, a claim that is held can't be removed.
+            # On Windows, a locked file can't be removed.
             with suppress(PermissionError):
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Embeddings as one Arrow file that is read without copying."""
+"""Save embeddings as Arrow files and read them memory-mapped."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def save_embeddings(
 ) -> None:
     """Write embeddings to an Arrow IPC file with a column `embedding: fixed_size_list<float>`.
 
-    The file is written under a temporary name and renamed, so it is complete or not there.
+    The file is written under a temporary name and renamed, so a partial file is never left.
 
     Args:
-        path: The file; replaced if it is there.
+        path: Path of the file. An existing file is replaced.
         embeddings: `(n, dim)`, stored as float32.
-        text_hashes: `(n,)` of `text_hashes`, stored as a second column, `text_hash`.
+        text_hashes: Hashes of the texts, see `text_hashes`, `(n,)`, stored in a column `text_hash`.
 
     Raises:
-        ValueError: If `embeddings` is not a matrix.
+        ValueError: If `embeddings` isn't a matrix.
 
     Example:
         >>> import tempfile
@@ -42,17 +42,17 @@ def save_embeddings(
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> np.ndarray:
-    """Open a file that `save_embeddings` wrote, memory-mapped.
+    """Open a file written by `save_embeddings`, memory-mapped.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
-        `(n, dim)` float32, read-only; pages are read from disk when they are used.
+        `(n, dim)` float32, read-only. Pages are read from disk on access.
 
     Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If it is damaged or holds something else.
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: If the file is damaged or has no embeddings.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"No embeddings at {path}.")
@@ -61,35 +61,35 @@ def load_embeddings(path: str | os.PathLike[str]) -> np.ndarray:
         if embeddings.ndim != 2 or embeddings.dtype != np.float32:
             raise ValueError(f"its column has type {embeddings.dtype}")
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or holds no embeddings: {error}") from error
+        raise ValueError(f"{path} is damaged or has no embeddings: {error}") from error
     return embeddings
 
 
 def save_columns(path: str | os.PathLike[str], columns: dict[str, np.ndarray]) -> None:
-    """Write arrays of equal length to an Arrow IPC file, complete or not at all.
+    """Write arrays of equal length to an Arrow IPC file. A partial file is never left.
 
     Args:
-        path: The file; replaced if it is there.
-        columns: Name to `(n, width)` numbers or `(n,)` bytes of fixed length (dtype `S`).
+        path: Path of the file. An existing file is replaced.
+        columns: Arrays by name: numbers, `(n, width)`, or bytes of fixed length, `(n,)`, dtype `S`.
     """
-    # One batch, because only then is each array contiguous in the file.
+    # Arrays are contiguous in the file only if there is a single batch.
     batch = pa.record_batch([_column(array) for array in columns.values()], names=list(columns))
     with write_aside(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
         writer.write_batch(batch)
 
 
 def load_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Open a file that `save_columns` wrote, memory-mapped.
+    """Open a file written by `save_columns`, memory-mapped.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
         The arrays by name, read-only.
 
     Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If it is damaged or holds columns of other types.
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: If the file is damaged or has columns of other types.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"No file at {path}.")

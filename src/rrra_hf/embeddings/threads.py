@@ -1,4 +1,4 @@
-"""Threads that compute side by side, each with its share of the cores."""
+"""A pool of threads that divide the cores among them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 
 import torch
 
-# More workers than that wait for Python's lock rather than for the arithmetic.
+# With more workers, threads mostly wait for Python's global interpreter lock.
 MAX_WORKERS = 8
 
 
 @contextmanager
 def compute_threads() -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of threads that share the cores that torch may use.
+    """Yield a pool of threads that divide the cores of torch among them.
 
-    Several independent computations with a core each are faster than one after the other on all cores,
-    which wait for each other at every operation (MiniLM on two cores: by 5 to 15 %). Work that has not
-    begun when the block ends, in whatever way, is cancelled.
+    Independent computations on one core each are faster than the same computations one by one on all cores,
+    which synchronise after each operation (MiniLM on two cores: 5 to 15 % faster). Work that hasn't started
+    at the end of the block is cancelled.
 
     Example:
         >>> with compute_threads() as pool:
@@ -32,5 +32,5 @@ def compute_threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        # The last value that any thread set is the one that new threads begin with.
+        # New threads start with the last value that any thread set.
         torch.set_num_threads(cores)

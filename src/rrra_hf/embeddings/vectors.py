@@ -1,7 +1,7 @@
-"""Embeddings that lie in a vector database or a file: read once, fitted and reranked without re-encoding.
+"""Read embeddings from a vector database or file, to fit an adapter and rerank without encoding again.
 
-Nothing is held in memory whole: what isn't a memory map already goes to a scratch file that has no name and
-vanishes with the array.
+Embeddings don't need to fit in memory. They are memory-mapped, or copied to a temporary file that is deleted
+together with the array.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """Embeddings and what they are of, row for row: `fit_adapter` takes `embeddings` as they are.
+    """Embeddings with ids. Pass `embeddings` to `fit_adapter`.
 
     Args:
-        ids: Ids of the documents, or queries.
+        ids: Ids of the documents or queries.
         embeddings: `(n, dim)`, usually memory-mapped.
 
     Raises:
-        ValueError: If an id repeats, the two are of different lengths, or a value is not finite.
+        ValueError: If an id occurs twice, the lengths differ, or a value isn't finite.
 
     Example:
         >>> vectors = Vectors(["a", "b"], np.eye(2, dtype=np.float32))
@@ -50,15 +50,15 @@ class Vectors:
         check_embeddings(self.embeddings, "embeddings")
         if len(self.ids) != len(self.embeddings):
             raise ValueError(
-                f"ids must be one an embedding, got {len(self.ids)} of {len(self.embeddings)} embeddings."
+                f"ids must have one entry per embedding ({len(self.embeddings)}), got {len(self.ids)}."
             )
         if len(self.row_of) < len(self.ids):
             repeated, count = Counter(self.ids).most_common(1)[0]
-            raise ValueError(f"ids must be unique, {repeated!r} is there {count} times.")
+            raise ValueError(f"ids must be unique, {repeated!r} occurs {count} times.")
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Row of each id: how labels become the `positives` of `fit_adapter`, and hits become rows."""
+        """Row number per id, to convert labels to the `positives` of `fit_adapter`, and hits to rows."""
         return {name: row for row, name in enumerate(self.ids)}
 
 
@@ -71,18 +71,18 @@ def read_milvus(
     batch_size: int = 1000,
     scratch_dir: str | os.PathLike[str] | None = None,
 ) -> Vectors:
-    """Read all embeddings of a Milvus collection, in one file or in a cluster.
+    """Read all embeddings of a Milvus collection, from a file or a cluster.
 
     Args:
         client: The client.
-        collection_name: The collection; it must be loaded and must not be written to meanwhile.
-        id_field: Field of the ids; integers become strings.
-        vector_field: Field of the embeddings, dense floats.
-        batch_size: Entities a request.
-        scratch_dir: Where the embeddings are kept; None for the system's folder for temporary files.
+        collection_name: Name of the collection. It must be loaded, and must not change while it is read.
+        id_field: Field with the ids. Integers are converted to strings.
+        vector_field: Field with the embeddings, dense floats.
+        batch_size: Number of entities per request.
+        scratch_dir: Folder for the temporary file with the embeddings, by default that of the system.
 
     Raises:
-        ValueError: If the collection lacks a field, holds nothing, or changed while it was read.
+        ValueError: If a field is missing, the collection is empty, or it changed while it was read.
 
     Example:
         >>> from pymilvus import MilvusClient  # doctest: +SKIP
@@ -121,19 +121,19 @@ def read_parquet(
     batch_size: int = 4096,
     scratch_dir: str | os.PathLike[str] | None = None,
 ) -> Vectors:
-    """Read embeddings from a Parquet file, or from all `*.parquet` of a folder in the order of their names.
+    """Read embeddings from a Parquet file, or from all `*.parquet` files of a folder, sorted by name.
 
     Args:
         path: The file or folder.
-        id_column: Column of the ids; integers become strings.
-        vector_column: Column of the embeddings, lists of floats of one length.
-        batch_size: Rows read at a time.
-        scratch_dir: Where the embeddings are kept; None for the system's folder for temporary files.
+        id_column: Column with the ids. Integers are converted to strings.
+        vector_column: Column with the embeddings, lists of floats of equal length.
+        batch_size: Number of rows to read at a time.
+        scratch_dir: Folder for the temporary file with the embeddings, by default that of the system.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a file is damaged or lacks a column, or a row holds no list of that length; the message
-            names file and row.
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: If a file is damaged, a column is missing, or a row has a list of another length. The
+            message has the file and the row.
 
     Example:
         >>> path = Path(tempfile.mkdtemp()) / "vectors.parquet"
@@ -163,15 +163,15 @@ def read_parquet(
 
 
 def read_npy(path: str | os.PathLike[str], ids: Sequence[str] | None = None) -> Vectors:
-    """Open an array in NumPy's own format, memory-mapped: nothing is read but to check it.
+    """Open a file written by `numpy.save`, memory-mapped.
 
     Args:
-        path: A file that `numpy.save` wrote, `(n, dim)`.
-        ids: Ids of its rows; their positions if not given.
+        path: File with an array, `(n, dim)`.
+        ids: Ids of the rows, by default their positions.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged or holds something else; pickled objects are never read.
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: If the file is damaged or has other content. Pickled objects are never read.
 
     Example:
         >>> path = Path(tempfile.mkdtemp()) / "vectors.npy"
@@ -182,9 +182,9 @@ def read_npy(path: str | os.PathLike[str], ids: Sequence[str] | None = None) -> 
     try:
         embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
     except (EOFError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or holds no array of numbers: {error}") from error
+        raise ValueError(f"{path} is damaged or has no array of numbers: {error}") from error
     if not isinstance(embeddings, np.ndarray):
-        raise ValueError(f"{path} must hold one array, got an archive of several.")
+        raise ValueError(f"{path} must have one array, got an archive of several.")
     return Vectors([str(row) for row in range(len(embeddings))] if ids is None else list(ids), embeddings)
 
 
@@ -192,7 +192,7 @@ def _open_parquet(file: Path, id_column: str, vector_column: str) -> pq.ParquetF
     try:
         parquet = pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{file} is damaged or no Parquet file: {error}") from error
+        raise ValueError(f"{file} is damaged or not a Parquet file: {error}") from error
     schema = parquet.schema_arrow
     for argument, name in (("id_column", id_column), ("vector_column", vector_column)):
         if name not in schema.names:
@@ -204,13 +204,13 @@ def _open_parquet(file: Path, id_column: str, vector_column: str) -> pq.ParquetF
 
 
 def _matrix(column: pa.Array, file: Path, first_row: int) -> np.ndarray:
-    """Return lists of one length as `(n, dim)`."""
+    """Return lists of equal length as an array, `(n, dim)`."""
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     odd = np.flatnonzero((lengths != lengths[0]) | ~column.is_valid().to_numpy(zero_copy_only=False))
     if len(odd):
         raise ValueError(
-            f"{file} must hold embeddings of one dimension, row {first_row + odd[0]} holds "
-            f"{column[odd[0]].as_py()}, row {first_row} one of {lengths[0]}."
+            f"{file} must have embeddings of one dimension, got {column[odd[0]].as_py()} in row "
+            f"{first_row + odd[0]} and {lengths[0]} dimensions in row {first_row}."
         )
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
@@ -221,9 +221,9 @@ def _gather(
     source: str,
     scratch_dir: str | os.PathLike[str] | None,
 ) -> Vectors:
-    """Put batches of ids and embeddings one after the other, the embeddings in a file without a name."""
+    """Concatenate batches of ids and embeddings, the embeddings in a temporary file."""
     if count == 0:
-        raise ValueError(f"{source} holds no embeddings.")
+        raise ValueError(f"{source} has no embeddings.")
     ids: list[str] = []
     embeddings = np.empty((0, 0), dtype=np.float32)
     with tempfile.TemporaryFile(dir=scratch_dir) as scratch:
@@ -233,7 +233,7 @@ def _gather(
             end = len(ids) + len(names)
             if block.shape[1] != embeddings.shape[1]:
                 raise ValueError(
-                    f"{source} must hold embeddings of one dimension, got {block.shape[1]} in row {len(ids)} "
+                    f"{source} must have embeddings of one dimension, got {block.shape[1]} in row {len(ids)} "
                     f"and {embeddings.shape[1]} before."
                 )
             if end <= count:
