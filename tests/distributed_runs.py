@@ -49,7 +49,9 @@ def make_rows(count: int) -> Dataset:
 
 def make_model(encoder: str, mode: str) -> SentenceTransformer:
     set_seed(0)
-    model = RRRAModel.from_encoder(encoder, lora=LORA if mode == "lora" else None)
+    model = RRRAModel.from_encoder(
+        encoder, lora=LORA if mode == "lora" else None, adapter={"reader": {"kind": "residual"}}
+    )
     with torch.no_grad():
         for parameter in model.adapter.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
@@ -69,7 +71,7 @@ def train(settings: dict[str, Any], output_dir: Path, resume: str | None = None)
         RRRAModel.from_sentence_transformer(model).gradient_checkpointing_enable({"use_reentrant": False})
     rows = make_rows(settings.get("rows", 160))
     options = settings.get("options", {})
-    if options.get("live"):
+    if options.get("weights") == "adapter":
         rows = rows.remove_columns("scores")
     make_loss = CachedRRRALoss if settings["cached"] else RRRALoss
     if settings["cached"]:

@@ -29,7 +29,7 @@ def collection() -> Collection:
 def make_model(tiny_bert: Path) -> Callable[[], RRRAModel]:
     def make() -> RRRAModel:
         torch.manual_seed(0)
-        return RRRAModel.from_encoder(tiny_bert, adapter={"hidden_size": 8})
+        return RRRAModel.from_encoder(tiny_bert, adapter={"reader": {"kind": "residual", "hidden_size": 8}})
 
     return make
 

@@ -11,13 +11,11 @@ from transformers import TrainerCallback
 from rrra_hf import RRRAModel
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.data import Collection
-from rrra_hf.fitting import FitArguments
+from rrra_hf.fitting import ResidualFitArguments
 from rrra_hf.losses import RRRALoss
 from rrra_hf.training import Refresh, Resampler
 
-FIT = FitArguments(max_steps=4, eval_steps=2, depth=5, hidden_size=8, batch_size=16)
-
-
+FIT = ResidualFitArguments(max_steps=4, eval_steps=2, depth=5, hidden_size=8, batch_size=16)
 DEPTH = 6
 
 
@@ -33,7 +31,11 @@ class Run:
     def refresh(self, folder: Path, **settings: Any) -> Refresh:
         if "every_epochs" not in settings:
             settings = {"every_steps": 3, **settings}
-        defaults = {"development": self.collection.split("dev"), "arguments": FIT}
+        defaults: dict[str, Any] = {
+            "development": self.collection.split("dev"),
+            "arguments": FIT,
+            "refit_adapter": True,
+        }
         return Refresh(self.resampler, folder / "refresh", **{**defaults, **settings})
 
     def train(

@@ -14,7 +14,7 @@ from tiny import save_encoder
 
 pytestmark = pytest.mark.slow
 
-JOINT = {"live": True, "weigh_in_batch": True, "detach_weights": False, "adapter_weight": 0.5}
+JOINT = {"weights": "adapter", "adapter_weight": 0.5}
 SAME: dict[str, dict[str, Any]] = {
     f"{'cached' if cached else 'plain'}-{mode}": {
         "cached": cached,
@@ -57,7 +57,7 @@ def on_two(encoder: Path) -> dict[str, Any]:
     folder = encoder.parent
     runs = {name: {**run, "encoder": str(encoder)} for name, run in (SAME | UNEVEN | RESUMED).items()}
     (folder / "runs.json").write_text(json.dumps(runs))
-    script = Path(__file__).with_name("distributed_runs.py")
+    script = Path(__file__).parents[1] / "distributed_runs.py"
     done = launch(script, folder, launcher="accelerate", timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     results = json.loads((folder / "results.json").read_text())

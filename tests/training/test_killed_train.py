@@ -60,17 +60,17 @@ LOSS = (
                 (LOSS, 6),  # in epoch 1, after checkpoint 4
                 ("transformers:Trainer._save_rng_state", 1),  # in the midst of checkpoint 8
                 (LOSS, 7),  # in epoch 2, at step 11
-                ("rrra_hf.training.train:write_json", 1),  # after the last step
-                ("rrra_hf.training.train:measure", 1),  # after the model was saved
+                ("rrra_hf.training.stages:write_json", 1),  # after the last step
+                ("rrra_hf.training.stages:evaluate_embeddings", 1),  # after the model was saved
             ],
             id="stage 1",
         ),
         pytest.param(
             [
-                ("rrra_hf.training.train:cross_fit", 1),
+                ("rrra_hf.training.stages:cross_fit", 1),
                 ("rrra_hf:RetrieverAdapter.save_pretrained", 1),  # after the pool was saved
                 ("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10),
-                ("rrra_hf.training.train:fit_model", 1),
+                ("rrra_hf.training.stages:fit_model", 1),
                 ("rrra_hf.training.run_folder:RunFolder.summarize", 1),  # after all
             ],
             id="later stages",

@@ -108,14 +108,15 @@ def make_trainer(tiny_bert: Path, tmp_path: Path) -> Callable[..., SentenceTrans
             "batch_sampler": in_order,
             **changes,
         }
-        return SentenceTransformerTrainer(
+        trainer = SentenceTransformerTrainer(
             model=model,
             args=SentenceTransformerTrainingArguments(output_dir=str(tmp_path / name), **settings),
             train_dataset=pairs(bad_row),
             eval_dataset=pairs(bad_row=9),
             loss=loss,
-            callbacks=[StopOnNonFiniteLoss(loss)],
         )
+        trainer.add_callback(StopOnNonFiniteLoss(trainer))
+        return trainer
 
     return make
 
@@ -232,9 +233,7 @@ def test_each_of_several_losses_is_watched(
     make_trainer: Callable[..., SentenceTransformerTrainer],
 ) -> None:
     trainer = make_trainer()
-    callback = StopOnNonFiniteLoss({"pairs": trainer.loss})
-    trainer.remove_callback(StopOnNonFiniteLoss)
-    trainer.add_callback(callback)
+    trainer.loss = {"pairs": trainer.loss}
     trainer.train_dataset = trainer.train_dataset.add_column("dataset_name", ["pairs"] * PAIRS)
     with pytest.raises(FloatingPointError, match="loss of step 3"):
         trainer.train()

@@ -15,7 +15,7 @@ from refreshed import FIT, Run, losses
 from rrra_hf import RRRAModel
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.data import Collection
-from rrra_hf.fitting import FitArguments
+from rrra_hf.fitting import FitArguments, ResidualFitArguments
 from rrra_hf.losses import RRRALoss
 
 
@@ -29,7 +29,8 @@ from rrra_hf.losses import RRRALoss
         ({"probabilities": "guessed"}, "probabilities must be one of held_out, cross_fit, got 'guessed'"),
         ({"development": None}, "'held_out' needs development with at least two queries"),
         ({"probabilities": "cross_fit", "folds": 1}, "folds must lie between 2 and .* 26; got 1"),
-        ({"arguments": FitArguments(stage1="query")}, "stage1 must be 'none' in a Refresh, got 'query'"),
+        ({"arguments": ResidualFitArguments(maps="query")}, "maps must be 'none' in a Refresh, got 'query'"),
+        ({"arguments": FitArguments(maps="none")}, "refit_adapter needs arguments=ResidualFitArguments"),
     ],
 )
 def test_illegal_arguments_are_refused(
@@ -73,13 +74,13 @@ def test_models_whose_adapter_cannot_be_refitted_are_refused(
 ) -> None:
     run = make_run()
     refresh = run.refresh(tmp_path, arguments=replace(FIT, hidden_size=9))
-    with pytest.raises(ValueError, match=r"adapter has hidden_size=8, .* hidden_size=9 is fitted"):
+    with pytest.raises(ValueError, match=r"adapter with hidden_size=9, .* has hidden_size=8"):
         run.train(tmp_path, refresh)
     refresh = run.refresh(tmp_path, arguments=replace(FIT, objective="four_class"))
-    with pytest.raises(ValueError, match=r"adapter has num_classes=1, .* num_classes=4 is fitted"):
+    with pytest.raises(ValueError, match=r"adapter with num_classes=4, .* has num_classes=1"):
         run.train(tmp_path, refresh)
     run.encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    with pytest.raises(ValueError, match="no adapter to refit: give refit_adapter=False"):
+    with pytest.raises(ValueError, match="needs a model with an adapter, this one has none"):
         run.train(tmp_path, run.refresh(tmp_path))
 
 

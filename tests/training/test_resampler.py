@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.comparison.negatives import simans_weights, top_k_weights
 from rrra_hf.data import Collection
-from rrra_hf.labels import rrra_strategy
+from rrra_hf.labels import rrra_weights
 from rrra_hf.losses import RRRALoss
 from rrra_hf.training import Resampler
 
@@ -75,6 +74,11 @@ def make(num_negatives: int = 4, **settings: Any) -> Resampler:
 def probabilities(pool: CandidatePool) -> np.ndarray:
     assert pool.probability is not None
     return pool.probability
+
+
+def by_weight(pool: CandidatePool) -> tuple[np.ndarray, None]:
+    """A strategy that draws in proportion to the weights."""
+    return rrra_weights(probabilities(pool)), None
 
 
 def negatives(rows: Rows) -> list[list[int]]:
@@ -159,7 +163,7 @@ def test_draws_by_weight_are_in_proportion() -> None:
         np.array([[0.5, 0.75, 1.0]]),
     )
     collection = replace(collection, qrels_by_split={"train": {"q0": {"d0": 1}}})
-    resampler = Resampler(collection, pool, num_negatives=1, strategy=partial(rrra_strategy, mode="sample"))
+    resampler = Resampler(collection, pool, num_negatives=1, strategy=by_weight)
     drawn = []
     for epoch in range(3000):
         resampler.epoch = epoch
@@ -260,7 +264,7 @@ def test_queries_without_candidates_are_left_out() -> None:
     probabilities(pool)[5] = 1.0
     certain = Resampler(collection, pool)
     assert certain.dataset[list(certain.dataset["query"]).index("query 5")]["scores"] == [0.0] * 4
-    sampling = Resampler(collection, pool, strategy=partial(rrra_strategy, mode="sample"))
+    sampling = Resampler(collection, pool, strategy=by_weight)
     assert len(sampling.dataset) == 39
     assert not {"query 3", "query 5"} & set(sampling.dataset["query"])
 

@@ -23,7 +23,7 @@ from rrra_hf.embeddings import embed_collection
 from rrra_hf.models.files_rrra import write_json
 from rrra_hf.training import TrainArguments, train
 from rrra_hf.training.run_folder import RunFolder
-from rrra_hf.training.train import _Stages
+from rrra_hf.training.stages import Stages
 from rrra_hf.training.train_data import with_development
 from train_runs import ARGUMENTS, FIT, make_collection, outcome
 
@@ -104,11 +104,9 @@ def test_an_encoder_that_hard_negatives_made_worse_is_not_kept(
     for name, quality in (("stage1", 0.5), ("stage3", after)):
         (tmp_path / name).mkdir()
         write_json(tmp_path / name / "results.json", {"development": {"encoder": {"nDCG@10": quality}}})
-    stages = _Stages(
-        folder, with_development(make_collection(), 0.15, 0), TrainArguments(fall_back=fall_back)
-    )
+    stages = Stages(folder, with_development(make_collection(), 0.15, 0), TrainArguments(fall_back=fall_back))
     assert stages._better_stage() == stage
-    assert ("Hard negatives did not pay" in caplog.text) == (stage == 1)
+    assert ("Hard negatives did not help" in caplog.text) == (stage == 1)
 
 
 def test_results_tell_quality_and_time_of_each_stage(run: Path) -> None:
@@ -155,7 +153,8 @@ def test_a_finished_run_is_only_read(run: Path, tiny_bert: Path) -> None:
     model = train(make_collection(), tiny_bert, run, ARGUMENTS)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")} == before
     assert torch.equal(
-        model.adapter.readout.weight, load_file(run / "model/model.safetensors")["adapter.readout.weight"]
+        model.adapter.reader.readout.weight,
+        load_file(run / "model/model.safetensors")["adapter.reader.readout.weight"],
     )
 
 
@@ -181,7 +180,7 @@ def test_another_encoder_in_the_same_folder_is_refused(run: Path, tiny_bert: Pat
 
 def test_foreign_folders_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match="is no training run's folder"):
+    with pytest.raises(ValueError, match=r"isn't empty and has no arguments.json of a training run"):
         train(make_collection(), tiny_bert, tmp_path, ARGUMENTS)
     with pytest.raises(NotADirectoryError, match=r"thesis.txt is a file"):
         train(make_collection(), tiny_bert, tmp_path / "thesis.txt", ARGUMENTS)
@@ -196,7 +195,7 @@ def test_a_damaged_settings_file_is_named(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     RunFolder(tmp_path, {})
-    leftovers = [".model-x/config.json", "stage1/.model-y/config.json", "embeddings/a/.b.arrow.1.tmp"]
+    leftovers = [".model.x.tmp/config.json", "stage1/.model.y.tmp/config.json", "embeddings/a/.b.arrow.1.tmp"]
     for leftover in [*leftovers, ".gitignore", "stage1/history.json"]:
         (tmp_path / leftover).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / leftover).write_text("")
@@ -221,9 +220,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
             stage1_max_steps=2,
             stage3_max_steps=3,
             gradient_checkpointing=True,
-            sampling="sample",
-            hardness=0.5,
-            fit=replace(FIT, stage1="both"),
+            fit=replace(FIT, maps="both"),
         ),
         replace(
             ARGUMENTS,
@@ -232,7 +229,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
             stage3_max_steps=3,
             bf16=True,
             max_seq_length=8,
-            fit=replace(FIT, stage1="query"),
+            fit=replace(FIT, maps="query"),
         ),
     ],
     ids=["full", "lora"],
@@ -243,7 +240,7 @@ def test_variants(tiny_bert: Path, tmp_path: Path, arguments: TrainArguments) ->
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert (results["stage1"]["steps"], results["stage3"]["steps"]) == (2, 3)
     assert all(parts["development"]["queries"] == 10 for parts in results.values())
-    assert (model.adapter.document_map is not None) == (arguments.fit.stage1 == "both")
+    assert (model.adapter.document_map is not None) == (arguments.fit.maps == "both")
     # The saved folder embeds with its maps what the results were measured with.
     encoder = SentenceTransformer(str(tmp_path / "run/model"), device="cpu")
     part = collection.split("dev")
@@ -287,8 +284,8 @@ def test_refreshes_change_stage_3_and_leave_no_files(
     tiny_bert: Path, tmp_path: Path, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="rrra_hf.training.refresh")
-    # The maps of stage 2 and of the final fit are none of a refresh's business.
-    arguments = replace(ARGUMENTS, fit=replace(FIT, stage1="query"), stage1_max_steps=2, **changes)
+    # A refresh fits no maps, unlike stage 2 and the final fit.
+    arguments = replace(ARGUMENTS, fit=replace(FIT, maps="query"), stage1_max_steps=2, **changes)
     train(make_collection(), tiny_bert, tmp_path / "run", arguments)
     steps = [message.split(":")[0] for message in caplog.messages if message.startswith("Refresh")]
     every = changes.get("refresh_steps", 7)

@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset
 
 from rrra_hf.data import Collection
+from rrra_hf.fitting import ResidualFitArguments
 from rrra_hf.training import TrainArguments, train
 from rrra_hf.training.contrastive import newest_complete_checkpoint
 from rrra_hf.training.train_data import pair_dataset, with_development
@@ -68,7 +69,6 @@ def test_pairs_are_all_labels() -> None:
     ("changes", "message"),
     [
         ({"mode": "qlora"}, "mode must be one of lora, full, got 'qlora'"),
-        ({"sampling": "best"}, "sampling must be one of uniform, sample, got 'best'"),
         ({"mode": "full", "lora": {"r": 2}}, "lora needs mode='lora', got mode='full'"),
         ({"stage1_epochs": 0}, "stage1_epochs must be at least 1, got 0"),
         ({"stage3_max_steps": 0}, "stage3_max_steps must be at least 1, got 0"),
@@ -76,7 +76,7 @@ def test_pairs_are_all_labels() -> None:
         ({"folds": 1}, "folds must be at least 2, got 1"),
         ({"gamma": -1.0}, "gamma must not be negative, got -1.0"),
         ({"gamma": 0.0, "drop_above_positive": True}, "drop_above_positive needs gamma above 0, got 0"),
-        ({"hardness": float("nan")}, "hardness must not be negative, got nan"),
+        ({"gamma": float("nan")}, "gamma must not be negative, got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"bf16": True, "fp16": True}, "bf16 and fp16 exclude each other"),
         ({"refresh_steps": 0}, "refresh_steps must be at least 1, got 0"),
@@ -88,11 +88,15 @@ def test_illegal_arguments_are_refused(changes: dict[str, Any], message: str) ->
         TrainArguments(**changes)
 
 
-def test_learning_rates_default_to_the_mode_and_to_stage_1() -> None:
-    assert TrainArguments().peak_learning_rate(1) == TrainArguments().peak_learning_rate(3) == 2e-4
-    assert TrainArguments(mode="full").peak_learning_rate(1) == 2e-5
-    both = TrainArguments(learning_rate=1e-3, stage3_learning_rate=1e-4)
-    assert (both.peak_learning_rate(1), both.peak_learning_rate(3)) == (1e-3, 1e-4)
+def test_the_learning_rate_depends_on_the_mode_by_default() -> None:
+    assert TrainArguments().peak_learning_rate == 2e-4
+    assert TrainArguments(mode="full").peak_learning_rate == 2e-5
+    assert TrainArguments(learning_rate=1e-3).peak_learning_rate == 1e-3
+
+
+def test_settings_of_the_fit_are_recorded_with_their_kind() -> None:
+    assert TrainArguments().to_dict()["fit"]["kind"] == "features"
+    assert TrainArguments(fit=ResidualFitArguments()).to_dict()["fit"]["kind"] == "residual"
 
 
 # ---------------------------------------------------------------- interruptions

@@ -23,9 +23,10 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from launching import launch
 from rrra_hf.data import load_collection
-from rrra_hf.training import Processes, train
+from rrra_hf.training import train
 from rrra_hf.training.batches import EqualShares
 from rrra_hf.training.contrastive import newest_complete_checkpoint
+from rrra_hf.training.processes import Processes
 from train_runs import ARGUMENTS, make_collection, outcome
 
 # ---------------------------------------------------------------- shares of a batch
@@ -188,7 +189,7 @@ def test_errors_reach_all_processes(run: Path, steady_bert: Path, collection: Pa
 
 def train_and_tell(encoder: str, collection: str, run: str) -> None:
     """Train, and write a digest of this process's weights after each stage."""
-    module: Any = sys.modules["rrra_hf.training.train"]
+    module: Any = sys.modules["rrra_hf.training.stages"]
     original = module.train_contrastive
 
     def train_contrastive(model: torch.nn.Module, *args: Any, stage: int, **kwargs: Any) -> Any:

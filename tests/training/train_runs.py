@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rrra_hf.data import Collection
-from rrra_hf.fitting import FitArguments
+from rrra_hf.fitting import ResidualFitArguments
 from rrra_hf.training import TrainArguments
 from tiny import word_collection
 
-FIT = FitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
-
-
+FIT = ResidualFitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
 ARGUMENTS = TrainArguments(
     batch_size=8,
     stage1_epochs=2,
