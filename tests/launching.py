@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Seconds that a test waits for a process: only one that hangs takes as long, on the slowest machine too.
+WAIT = 1200
+
 BIN = Path(sys.executable).parent
 LAUNCHERS = {
     "accelerate": [
@@ -18,7 +21,7 @@ LAUNCHERS = {
 
 
 def launch(
-    script: Path | str, *arguments: object, launcher: str = "torchrun", timeout: float = 300
+    script: Path | str, *arguments: object, launcher: str = "torchrun", timeout: float = WAIT
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in two processes on the CPU, with its arguments as strings."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}

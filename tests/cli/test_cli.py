@@ -20,9 +20,11 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from command_line import Outcome, rrra
+from launching import WAIT
 from rrra_hf import CandidatePool, Retriever, RRRAModel
 from rrra_hf.cli.app import app
 from rrra_hf.data import Collection
+from rrra_hf.data.python_docs.collect import Package
 from rrra_hf.evaluation import DEFAULT_MEASURES
 
 TEXT = "how do i list copy find files folder sort text line query passage old new"
@@ -92,7 +94,7 @@ def fitted(mined: Outcome, beir: Path, tiny_bert: Path, place: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def corpus_index(fitted: Outcome, beir: Path, place: Path) -> Outcome:
+def indexed(fitted: Outcome, beir: Path, place: Path) -> Outcome:
     return succeed("index", place / "model", beir, "--out", place / "retriever", "--json")
 
 
@@ -404,7 +406,7 @@ def process(*arguments: object) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT,
         check=False,
     )
 
@@ -418,21 +420,22 @@ def test_process_prints_json_alone_and_no_progress_bar(indexed: Outcome, place: 
 def test_process_fails_with_status_1_and_no_traceback(tmp_path: Path) -> None:
     done = process("search", tmp_path / "nosuch", "sort")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"error: {tmp_path / 'nosuch'} has no index; make one with `rrra index`.\n"
-    )
+    assert done.stderr == (f"error: {tmp_path / 'nosuch'} has no index; make one with `rrra index`.\n")
 
 
 # -------------------------------------------------------------------- the demo
 
 
 @pytest.mark.slow
-def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path) -> None:
+def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Instead of all that is installed, which takes longer to read than the demo itself.
+    packages = [Package(name, weight=5) for name in ("click", "requests", "tqdm")]
+    monkeypatch.setattr("rrra_hf.data.python_docs.collect.PACKAGES", packages)
     options = ["--documents", "150", "--steps", "1", "--fit-steps", "8", "--json"]
-    done = process("demo", "--out", tmp_path / "demo", "--model", tiny_bert, *options)
-    assert done.returncode == 0, done.stderr
-    assert "%|" not in done.stderr and "Traceback" not in done.stderr
-    result = json.loads(done.stdout)
+    done = rrra("demo", "--out", tmp_path / "demo", "--model", tiny_bert, *options)
+    assert done.status == 0, done.err
+    assert "%|" not in done.err and "Traceback" not in done.err
+    result = done.json
     assert list(result) == [
         "documents",
         "queries",
