@@ -224,9 +224,9 @@ def test_old_folders_get_a_card_without_what_they_do_not_record(fitted, preset, 
 
 def test_figures_of_queries_that_were_tuned_on_are_called_that(fitted, collection, tmp_path):
     folder = copy(fitted("residual"), tmp_path)
-    assert "tuned by them, which flatters it" not in card_of(folder)
+    assert "fitted or tuned on these queries" not in card_of(folder)
     evaluate_saved(folder, collection, "dev")
-    assert card_of(folder).count("tuned by them, which flatters it") == 1
+    assert card_of(folder).count("fitted or tuned on these queries") == 1
 
 
 def test_a_fresh_model_says_that_its_adapter_changes_nothing(tiny_bert, tmp_path):
