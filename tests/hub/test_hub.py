@@ -169,7 +169,7 @@ def test_private_makes_a_private_repository_and_refuses_a_public_one(hub: HubSer
     assert hub.repositories[MODEL].private
     make_adapter(1).push_to_hub(MODEL, private=True)
     hub.create("me/public")
-    with pytest.raises(ValueError, match="private was asked for, but me/public is there already and public"):
+    with pytest.raises(ValueError, match="private was requested, but me/public exists and is public"):
         make_adapter().push_to_hub("me/public", private=True)
     assert not hub.files("me/public")
 

@@ -161,7 +161,7 @@ def _open_repository(api: HfApi, repo_id: str, private: bool | None, revision: s
     """Make repository and branch if they don't exist, and return the repository's full name."""
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if private and not api.repo_info(repo_id).private:
-        raise ValueError(f"private was asked for, but {repo_id} is there already and public.")
+        raise ValueError(f"private was requested, but {repo_id} exists and is public.")
     if revision not in (None, MAIN):
         api.create_branch(repo_id, branch=str(revision), exist_ok=True)
     return repo_id
