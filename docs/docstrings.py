@@ -9,15 +9,15 @@ import griffe
 
 
 class Docstrings(griffe.Extension):
-    """Names the sections of docstrings as griffe knows them, and finds what `__init__` exports.
+    """Name the sections of docstrings as griffe knows them, and find what `__init__` exports.
 
-    Markdown would take the prompt `>>>` for a quotation, and has no `::`. What a class without a signature,
-    such as a named tuple, describes as arguments are its attributes. And where a function is called as its
-    module is, griffe takes the module for what is exported.
+    Markdown takes the prompt `>>>` for a quotation and has no `::`. A class without a signature, such as a
+    named tuple, documents its attributes as arguments. And if a function has the name of its module, griffe
+    finds the module where the function is exported.
     """
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Change the docstring of an object as soon as it is read."""
+        """Rename the sections of a docstring."""
         if obj.docstring is None:
             return
         text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
@@ -25,13 +25,13 @@ class Docstrings(griffe.Extension):
         obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
 
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
-        """Describe attributes where there is no signature."""
+        """Document attributes if there is no signature."""
         has_signature = "__init__" in cls.members or any("dataclass" in str(d.value) for d in cls.decorators)
         if cls.docstring is not None and not has_signature:
             cls.docstring.value = re.sub(r"^Args:$", "Attributes:", cls.docstring.value, flags=re.MULTILINE)
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
-        """Put what is exported in place of the module of the same name, and let no constant be left out."""
+        """Replace modules by the functions of the same name, and give constants a docstring."""
         parts = [part for part in pkg.modules.values() if part.is_init_module]
         functions: dict[str, griffe.Object | griffe.Alias] = {}
         for package in (*parts, pkg):
@@ -39,6 +39,7 @@ class Docstrings(griffe.Extension):
                 member = package.members[name]
                 if isinstance(member, griffe.Module) and name in member.members:
                     functions[member.path] = member.members[name]
+                    self._change_members(member)
                 path = member.target_path if isinstance(member, griffe.Alias) else member.path
                 if path in functions:
                     package.members[name] = griffe.Alias(name, functions[path], parent=package)
@@ -46,3 +47,11 @@ class Docstrings(griffe.Extension):
                     package.members[name].docstring = griffe.Docstring(
                         "A constant.", parent=package.members[name]
                     )
+
+    def _change_members(self, module: griffe.Module) -> None:
+        """Do what griffe does with the members of a module, as it won't find a module that is replaced."""
+        for member in module.members.values():
+            if not member.is_alias:
+                self.on_object(obj=member)
+            if isinstance(member, griffe.Class):
+                self.on_class(cls=member)
