@@ -1,4 +1,4 @@
-"""`rrra demo`: the whole data flow on this machine's Python documentation."""
+"""`rrra demo`: all steps on the Python documentation of this machine."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FALSE_NEGATIVES = 5
 
 @dataclass
 class _Demo:
-    """The collection, and a row of figures for each system, measured on the held-out queries."""
+    """The collection, and figures of each system on the held-out queries."""
 
     collection: Collection
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def measure(self, name: str, retriever: Retriever, cache: Path, seconds: float) -> None:
-        """Measure a retriever and add its row; the first time, add the row of its encoder alone too."""
+        """Evaluate a retriever and add its figures. The first call also adds those of its encoder."""
         from ..retrieval import evaluate
 
         retriever.index(self.collection, cache_dir=cache)
@@ -48,14 +48,14 @@ class _Demo:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("demo"),
     model: EncoderName = DEFAULT_MODEL,
     documents: Annotated[int, typer.Option(min=100, help="Approximate number of documents.")] = 3000,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of each of stages 1 and 3.")] = 12,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps in stage 1 and in stage 3.")] = 12,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Do the whole job on this machine's Python documentation. Takes minutes, works offline.
+    """Run all steps on the Python documentation of this machine, offline, in a few minutes.
 
     Example: `rrra demo`, and then `rrra search demo/retriever "compress a folder into a zip archive"`
     """
@@ -153,7 +153,7 @@ def _both_ways(retriever: Retriever, query: str) -> dict[str, Any]:
 
 
 def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any]]:
-    """Return the training pairs whose "negative" is most probably relevant, one per query."""
+    """Return the training pairs with the highest false-negative probability, one per query."""
     from ..candidates import CandidatePool
 
     pool = CandidatePool.load(folder)
@@ -178,7 +178,7 @@ def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any
 
 
 def _three_loaders(folder: Path, collection: Collection) -> dict[str, float]:
-    """Load a folder with three loaders, and return how much their embeddings differ from the first's."""
+    """Load a folder with three loaders and return the largest differences to the first one's embeddings."""
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoTokenizer
@@ -214,24 +214,24 @@ def _report(result: dict[str, Any], retriever: Retriever, out: Path) -> None:
     distances = ", ".join(f"{name} {distance:.1e}" for name, distance in result["loaders"].items())
     console.print(
         f"\n{out}/run/model opens with three loaders; greatest difference from SentenceTransformer: "
-        f'{distances}.\nSearch on: rrra search {out}/retriever "compress a folder into a zip archive"'
+        f'{distances}.\nTry a search: rrra search {out}/retriever "compress a folder into a zip archive"'
     )
 
 
 def _systems_table(systems: dict[str, dict[str, float]]) -> Table:
     table = Table(title="Held-out queries", title_justify="left")
     table.add_column("")
-    for name in (*MEASURES, "s to train", "ms a query*"):
+    for name in (*MEASURES, "s to train", "ms per query*"):
         table.add_column(name, justify="right")
     for name, row in systems.items():
         figures = [f"{row[measure]:.3f}" for measure in MEASURES]
         table.add_row(name, *figures, f"{row['seconds']:.0f}", f"{row['ms']:.2f}")
-    table.caption = "* search and reranking; encoding the query comes on top and is the same for all"
+    table.caption = "* search and reranking, without encoding the query, which costs the same for all"
     return table
 
 
 def _verdict(systems: dict[str, dict[str, float]]) -> str:
-    """Say which system ranks best, and whether training the encoder paid."""
+    """Describe which system ranks best, and whether training the encoder helped."""
     scores = {name: row["nDCG@10"] for name, row in systems.items()}
     best = max(scores, key=lambda name: scores[name])
     lora, frozen = scores["LoRA in three stages"], scores["+ adapter"]

@@ -50,7 +50,7 @@ def evaluate(
     """Measure a model on a split, without and with its adapter.
 
     A query is seen if one of its relevant documents was labelled in training. Seen and unseen queries are
-    reported separately, because gains on seen queries don't carry over to new documents.
+    reported separately, because gains on seen queries may not carry over to new documents.
 
     Example: `rrra evaluate models/scifact data/scifact`
     """

@@ -30,7 +30,10 @@ class Form(str, Enum):
 def push(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A saved model, adapter or retriever.")],
     repo_id: Annotated[
-        str, typer.Argument(metavar="REPO_ID", help="Repository, as `me/my-model`; made if it doesn't exist.")
+        str,
+        typer.Argument(
+            metavar="REPO_ID", help="Repository, such as `me/my-model`. It is created if it doesn't exist."
+        ),
     ],
     form: Annotated[
         Form,
@@ -51,7 +54,9 @@ def push(
     private: Annotated[
         bool, typer.Option("--private", help="Make a new repository private, and refuse a public one.")
     ] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch; made if it doesn't exist.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to commit to. It is created if it doesn't exist.")
+    ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     commit_message: Annotated[str, typer.Option(help="Message of the commit.")] = "Upload model",
     json: Json = False,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def search(
     retriever: Annotated[
-        Path, typer.Argument(metavar="RETRIEVER", help="Folder made by `rrra index` or `rrra demo`.")
+        Path, typer.Argument(metavar="RETRIEVER", help="Folder written by `rrra index` or `rrra demo`.")
     ],
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="One or several queries.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of documents per query.")] = 10,
