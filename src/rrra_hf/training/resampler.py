@@ -1,4 +1,4 @@
-"""A training set whose negatives are drawn when a row is read, anew in each epoch."""
+"""A training set whose negatives are drawn when a row is read, and again in each epoch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABEL_COLUMNS = {"weights": "scores", "rows": "labels", None: None}
 
 
 class Resampler(TrainerCallback):
-    """A training set of (query, positive) pairs whose negatives are drawn anew in each epoch.
+    """A training set of (query, positive) pairs whose negatives are drawn again in each epoch.
 
     `dataset` has a row for every labelled pair. Texts are looked up and negatives are drawn when a row is
     read. A draw depends only on seed, epoch, pair and pool. It doesn't depend on the order of reading, the
