@@ -132,9 +132,9 @@ class Task:
         return LabelledQueries(embeddings, list(rows), counts_of([list(map(int, t)) for t in texts]))
 
 
-def fit(task: Task, labelled: LabelledQueries, arguments: FitArguments, **given_: Any) -> RetrieverAdapter:
-    given_ = {"query_words": labelled.words, "document_words": task.words, **given_}
-    return fit_adapter(labelled.embeddings, task.documents, labelled.positives, arguments=arguments, **given_)
+def fit(task: Task, labelled: LabelledQueries, arguments: FitArguments, **given: Any) -> RetrieverAdapter:
+    given = {"query_words": labelled.words, "document_words": task.words, **given}
+    return fit_adapter(labelled.embeddings, task.documents, labelled.positives, arguments=arguments, **given)
 
 
 def quality(adapter: RetrieverAdapter, task: Task, test: LabelledQueries) -> tuple[float, float]:
@@ -157,8 +157,8 @@ def encoder_quality(task: Task, test: LabelledQueries) -> float:
 
 
 def spy_on_folds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return the list of (queries that made maps, queries that are remembered, queries asked about)."""
-    asked: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    """Return the list of (queries that made the maps, queries in memory, queries that were read)."""
+    read_queries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     taught: dict[int, np.ndarray] = {}
     states: dict[int, tuple[FoldState, np.ndarray, np.ndarray]] = {}
     refit, make, mapped = fold_state.refit_maps, fold_state.fold_state, FoldState.mapped
@@ -174,36 +174,34 @@ def spy_on_folds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.n
         return state
 
     def mapped_spy(state: FoldState, queries: LabelledQueries) -> LabelledQueries:
-        asked.append((*states[id(state)][1:], queries.embeddings))
+        read_queries.append((*states[id(state)][1:], queries.embeddings))
         return mapped(state, queries)
 
     monkeypatch.setattr(fold_state, "refit_maps", refit_spy)
     monkeypatch.setattr(fold_state, "fold_state", make_spy)
     monkeypatch.setattr(fitting_features, "fold_state", make_spy)
     monkeypatch.setattr(FoldState, "mapped", mapped_spy)
-    return asked
+    return read_queries
 
 
-def assert_every_query_is_asked_once(
-    asked: list[tuple[np.ndarray, np.ndarray, np.ndarray]], training: LabelledQueries
+def assert_every_query_is_read_once(
+    read_queries: list[tuple[np.ndarray, np.ndarray, np.ndarray]], training: LabelledQueries
 ) -> None:
     def names(embeddings: np.ndarray) -> set[bytes]:
         return {row.tobytes() for row in embeddings}
 
     everything = names(training.embeddings)
-    for mapped_by, remembered, queries in asked:
+    for mapped_by, remembered, queries in read_queries:
         assert names(mapped_by) == names(remembered) == everything - names(queries)
-    assert sorted(row.tobytes() for *_, queries in asked for row in queries) == sorted(everything)
+    assert sorted(row.tobytes() for *_, queries in read_queries for row in queries) == sorted(everything)
 
 
 # -------------------------------------------------------------------- cross-fitting and models
 
 
-def cross_fit_pool(
-    task: Task, pool: CandidatePool, labelled: LabelledQueries, **given_: Any
-) -> CandidatePool:
-    given_ = {"arguments": PRESET, "query_words": labelled.words, "document_words": task.words, **given_}
-    return cross_fit(pool, labelled.embeddings, task.documents, **given_)
+def cross_fit_pool(task: Task, pool: CandidatePool, labelled: LabelledQueries, **given: Any) -> CandidatePool:
+    given = {"arguments": PRESET, "query_words": labelled.words, "document_words": task.words, **given}
+    return cross_fit(pool, labelled.embeddings, task.documents, **given)
 
 
 def make_it_matter(adapter: RetrieverAdapter) -> RetrieverAdapter:

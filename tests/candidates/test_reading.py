@@ -46,7 +46,7 @@ class Data(NamedTuple):
 @pytest.fixture(params=KINDS)
 def data(request: pytest.FixtureRequest) -> Data:
     task = Task()
-    training, asked = task.queries(40), task.queries(23)
+    training, test = task.queries(40), task.queries(23)
     rows = np.random.default_rng(0).integers(0, DOCUMENTS, size=(23, 9))
     document_words = task.words if "words" in request.param else None
     if request.param == "residual":
@@ -55,8 +55,8 @@ def data(request: pytest.FixtureRequest) -> Data:
         state = fold_state(training, task.documents, None, FitArguments(), document_words)
         adapter = disturb(state.adapter)
     features = DocumentFeatures.of(adapter.reader, [task.documents[:50], task.documents[50:]], document_words)
-    words = None if document_words is None else asked.words
-    return Data(adapter, asked.embeddings, rows, task.documents, features, words)
+    words = None if document_words is None else test.words
+    return Data(adapter, test.embeddings, rows, task.documents, features, words)
 
 
 def assert_same(found: Reading, expected: Reading) -> None:
@@ -92,7 +92,7 @@ def test_features_to_fit_on_are_the_same_in_blocks_of_any_size(
     torch.testing.assert_close(candidate_features(*given), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_blocks_are_of_whole_queries_and_no_larger_than_asked_for(
+def test_blocks_are_of_whole_queries_and_no_larger_than_allowed(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[tuple[int, ...]] = []

@@ -15,7 +15,7 @@ from feature_task import (
     DIM,
     PRESET,
     Task,
-    assert_every_query_is_asked_once,
+    assert_every_query_is_read_once,
     counts_of,
     cross_fit_pool,
     normalized,
@@ -60,17 +60,17 @@ def test_cross_fitted_probabilities_cover_exactly_the_candidates(words: bool) ->
     labelled = small.queries(30, answers=2)
     pool = mine_embeddings(labelled.embeddings, small.documents, labelled.positives, depth=25)
     assert (pool.candidates < 0).any(axis=1).all()
-    given_ = {} if words else {"query_words": None, "document_words": None}
-    crossed = cross_fit_pool(small, pool, labelled, folds=3, **given_)
+    given = {} if words else {"query_words": None, "document_words": None}
+    crossed = cross_fit_pool(small, pool, labelled, folds=3, **given)
     probability = crossed.probability
     assert probability.dtype == np.float32
     assert_array_equal(np.isnan(probability), pool.candidates < 0)
     known = probability[pool.candidates >= 0]
     assert ((known > 0) & (known < 1)).all()
     assert pool.probability is None
-    again = cross_fit_pool(small, pool, labelled, folds=3, **given_)
+    again = cross_fit_pool(small, pool, labelled, folds=3, **given)
     assert_array_equal(again.probability, probability)
-    other = cross_fit_pool(small, pool, labelled, folds=3, arguments=replace(PRESET, seed=1), **given_)
+    other = cross_fit_pool(small, pool, labelled, folds=3, arguments=replace(PRESET, seed=1), **given)
     assert not np.array_equal(other.probability, probability, equal_nan=True)
 
 
@@ -105,11 +105,11 @@ def test_padding_teaches_nothing_wrong_and_a_query_without_candidates_is_no_erro
 def test_a_querys_own_fold_neither_maps_nor_remembers_it(
     task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = spy_on_folds(monkeypatch)
+    spied = spy_on_folds(monkeypatch)
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=10)
     cross_fit_pool(task, pool, training, folds=4, development=task.queries(10))
-    assert len(asked) == 4
-    assert_every_query_is_asked_once(asked, training)
+    assert len(spied) == 4
+    assert_every_query_is_read_once(spied, training)
 
 
 @pytest.mark.usefixtures("quick")

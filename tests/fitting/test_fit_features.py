@@ -93,8 +93,8 @@ def test_a_fitted_adapter_ranks_the_same_from_its_folder(
 def test_every_choice_of_maps_is_fitted_with_and_without_words(
     task: Task, training: LabelledQueries, test_queries: LabelledQueries, sides: str, words: bool
 ) -> None:
-    given_ = {} if words else {"query_words": None, "document_words": None}
-    adapter = fit(task, training, replace(PRESET, maps=sides), **given_)
+    given = {} if words else {"query_words": None, "document_words": None}
+    adapter = fit(task, training, replace(PRESET, maps=sides), **given)
     assert adapter.reader.names == list(FEATURES if words else WITHOUT_WORDS)
     assert (adapter.query_map is not None) == (sides != "none")
     assert (adapter.document_map is not None) == (sides == "both")
@@ -265,9 +265,9 @@ def test_positives_that_are_never_found_teach_nothing_and_a_warning_says_so(
     assert (probability < 0.2).all()
 
 
-def test_what_was_asked_for_before_is_found_again_where_each_document_has_one_query() -> None:
+def test_documents_of_training_queries_are_found_again_where_each_has_one_query() -> None:
     rng = np.random.default_rng(0)
-    # In clusters, so that documents that were asked for stand beside others that were not.
+    # In clusters, so that labelled documents stand beside others that are not.
     documents = normalized(np.tile(directions(60, DIM), (10, 1)) + 0.08 * rng.normal(size=(600, DIM)))
 
     def about(rows: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from feature_task import (
     DOCUMENTS,
     PRESET,
     Task,
-    assert_every_query_is_asked_once,
+    assert_every_query_is_read_once,
     directions,
     fit,
     normalized,
@@ -66,11 +66,11 @@ def test_features_gathered_once_serve_fits_that_read_fewer(task: Task, training:
 def test_features_are_gathered_with_folds_that_never_saw_the_query(
     task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = spy_on_folds(monkeypatch)
+    spied = spy_on_folds(monkeypatch)
     fit(task, training, PRESET, development=task.queries(10))
-    # The last one is the state of all training queries, asked for the development queries.
-    assert len(asked) == FOLDS + 1
-    assert_every_query_is_asked_once(asked[:-1], training)
+    # The last one is the state of all training queries, for the development queries.
+    assert len(spied) == FOLDS + 1
+    assert_every_query_is_read_once(spied[:-1], training)
 
 
 @pytest.mark.parametrize("block", [1, 64])

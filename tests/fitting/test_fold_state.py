@@ -57,8 +57,8 @@ def test_queries_are_similar_before_and_after_the_maps_together() -> None:
         return normalized(x + mapped.map_queries(x))
 
     share = softmax(both(q) @ both(queries).T / MEMORY_TAU, axis=1)
-    asked = LabelledQueries(mapped.map_queries(q), labelled.positives[:3])
-    found = state.candidate_features(asked, np.tile(np.arange(5), (3, 1)))[..., 0]
+    unseen = LabelledQueries(mapped.map_queries(q), labelled.positives[:3])
+    found = state.candidate_features(unseen, np.tile(np.arange(5), (3, 1)))[..., 0]
     assert_allclose(found, share @ documents @ documents.T, atol=5 * HALF)
 
 

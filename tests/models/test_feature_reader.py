@@ -83,7 +83,7 @@ def test_agreement_is_the_cosine_with_the_other_candidates_of_high_score() -> No
     assert_allclose(read(reader, q, c[:, :1])[..., 0], 0, atol=1e-6)
 
 
-def test_statics_that_are_given_are_those_that_are_computed() -> None:
+def test_statics_that_are_foundare_those_that_are_computed() -> None:
     queries, documents = directions(12, DIM), directions(8, DIM, seed=1)
     reader = make_reader(list(FEATURES), queries, documents, [(i, i % 8) for i in range(12)])
     q, rows = directions(3, DIM, seed=2), np.array([[0, 3, 4], [7, 1, 2], [5, 5, 6]])
@@ -91,12 +91,12 @@ def test_statics_that_are_given_are_those_that_are_computed() -> None:
     statics = reader.document_statics(torch.from_numpy(documents))
     words = {"words": shared, "expansion": 1 - shared}
     computed = read(reader, q, documents[rows], **words)
-    given_ = read(reader, q, documents[rows], **words, statics=statics[rows])
-    assert_allclose(given_, computed, atol=1e-6)
-    assert given_.dtype == np.float32
+    found = read(reader, q, documents[rows], **words, statics=statics[rows])
+    assert_allclose(found, computed, atol=1e-6)
+    assert found.dtype == np.float32
     for name, values in words.items():
-        assert_allclose(given_[..., list(FEATURES).index(name)], values, rtol=1e-6)
-    assert_allclose(given_[..., 0], np.einsum("nd,nkd->nk", q, documents[rows]), atol=1e-6)
+        assert_allclose(found[..., list(FEATURES).index(name)], values, rtol=1e-6)
+    assert_allclose(found[..., 0], np.einsum("nd,nkd->nk", q, documents[rows]), atol=1e-6)
 
 
 def test_features_are_in_the_order_of_their_names() -> None:
