@@ -2,114 +2,61 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forked import run
 from rrra_hf.data import load_collection
 from rrra_hf.training import train
 from train_runs import ARGUMENTS, make_collection, outcome
+
+LOSS = (
+    "sentence_transformers.sentence_transformer.losses:"
+    "MultipleNegativesRankingLoss.compute_loss_from_embeddings"
+)
+KILLS = [
+    (LOSS, 3),  # stage 1: before a checkpoint
+    (LOSS, 6),  # in epoch 1, after checkpoint 4
+    ("transformers:Trainer._save_rng_state", 1),  # in the midst of checkpoint 8
+    (LOSS, 7),  # in epoch 2, at step 11
+    ("rrra_hf.training.stages:write_json", 1),  # after the last step
+    ("rrra_hf.training.stages:evaluate_embeddings", 1),  # after the model was saved
+    ("rrra_hf.training.stages:cross_fit", 1),  # stage 2
+    ("rrra_hf:RetrieverAdapter.save_pretrained", 1),  # after the pool was saved
+    ("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10),  # stage 3
+    ("rrra_hf.training.stages:fit_model", 1),
+    ("rrra_hf.training.run_folder:RunFolder.summarize", 1),  # after all
+]
 
 
 class Killed:
     """Trains in processes of their own, which may kill themselves at the n-th call of a function."""
 
     def __init__(self, encoder: Path, collection: Path, **changes: Any):
-        self.command = [sys.executable, __file__, str(encoder), str(collection), json.dumps(changes)]
+        self.encoder, self.collection, self.changes = encoder, collection, changes
 
-    def __call__(self, run: Path, function: str = "", call: int = 0) -> int:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        command = [*self.command, str(run), function, str(call)]
-        return subprocess.run(command, env=environment, check=False, timeout=300).returncode
-
-
-@pytest.fixture(scope="module")
-def train_process(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
-    folder = tmp_path_factory.mktemp("killed")
-    make_collection(development=True).save(folder / "collection")
-    return Killed(tiny_bert, folder / "collection")
+    def __call__(self, folder: Path, function: str = "", call: int = 0) -> int:
+        done = run(train_until, self.encoder, self.collection, self.changes, folder, function, call)
+        assert done.statuses[0] in (0, -signal.SIGKILL), done.err
+        return done.statuses[0]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(train_process: Killed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    assert train_process(folder) == 0
-    return outcome(folder)
-
-
-LOSS = (
-    "sentence_transformers.sentence_transformer.losses:"
-    "MultipleNegativesRankingLoss.compute_loss_from_embeddings"
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "kills",
-    [
-        pytest.param(
-            [
-                (LOSS, 3),  # before a checkpoint
-                (LOSS, 6),  # in epoch 1, after checkpoint 4
-                ("transformers:Trainer._save_rng_state", 1),  # in the midst of checkpoint 8
-                (LOSS, 7),  # in epoch 2, at step 11
-                ("rrra_hf.training.stages:write_json", 1),  # after the last step
-                ("rrra_hf.training.stages:evaluate_embeddings", 1),  # after the model was saved
-            ],
-            id="stage 1",
-        ),
-        pytest.param(
-            [
-                ("rrra_hf.training.stages:cross_fit", 1),
-                ("rrra_hf:RetrieverAdapter.save_pretrained", 1),  # after the pool was saved
-                ("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10),
-                ("rrra_hf.training.stages:fit_model", 1),
-                ("rrra_hf.training.run_folder:RunFolder.summarize", 1),  # after all
-            ],
-            id="later stages",
-        ),
-    ],
-)
-def test_a_run_that_is_killed_again_and_again_continues_to_the_same_result(
-    train_process: Killed, uninterrupted: dict[str, Any], tmp_path: Path, kills: list[tuple[str, int]]
+def train_until(
+    encoder: Path, collection: Path, changes: dict[str, Any], folder: Path, function: str, call: int
 ) -> None:
-    folder = tmp_path / "run"
-    for function, call in kills:
-        assert train_process(folder, function, call) == -signal.SIGKILL, function
-        assert not (folder / "results.json").exists()
-    assert train_process(folder) == 0
-    found = outcome(folder)
-    assert found["results"] == uninterrupted["results"]
-    assert found["history"] == uninterrupted["history"]
-    assert found == uninterrupted
-
-
-@pytest.mark.slow
-def test_a_run_with_refreshes_that_is_killed_twice_continues_to_the_same_result(
-    tiny_bert: Path, train_process: Killed, tmp_path: Path
-) -> None:
-    killed = Killed(tiny_bert, Path(train_process.command[3]), refresh_steps=3)
-    assert killed(tmp_path / "whole") == 0
-    folder = tmp_path / "run"
-    # Once in the midst of a refresh, and once in an epoch that has seen one.
-    assert killed(folder, "rrra_hf.training.refresh:fit_adapter", 3) == -signal.SIGKILL
-    assert list((folder / "stage3/checkpoints/refresh").glob("step-*"))
-    assert killed(folder, "rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 4) == -signal.SIGKILL
-    assert killed(folder) == 0
-    assert outcome(folder) == outcome(tmp_path / "whole")
+    if function:
+        kill_at(function, call)
+    train(load_collection(collection), encoder, folder, replace(ARGUMENTS, **changes))
 
 
 def kill_at(function: str, call: int) -> None:
     """Make the n-th call of a function, given as `module:name.name`, the last thing this process does."""
-    import importlib
-
     module, names = function.split(":")
     owner: Any = importlib.import_module(module)
     *path, name = names.split(".")
@@ -127,9 +74,39 @@ def kill_at(function: str, call: int) -> None:
     setattr(owner, name, killing)
 
 
-if __name__ == "__main__":
-    encoder_path, collection_path, argument_changes, run_path, function_name, at = sys.argv[1:]
-    if function_name:
-        kill_at(function_name, int(at))
-    changed_arguments = replace(ARGUMENTS, **json.loads(argument_changes))
-    train(load_collection(collection_path), encoder_path, run_path, changed_arguments)
+@pytest.fixture(scope="module")
+def train_process(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("killed")
+    make_collection(development=True).save(folder / "collection")
+    return Killed(tiny_bert, folder / "collection")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_continues_to_the_same_result(
+    train_process: Killed, tmp_path: Path
+) -> None:
+    assert train_process(tmp_path / "whole") == 0
+    folder = tmp_path / "run"
+    for function, call in KILLS:
+        assert train_process(folder, function, call) == -signal.SIGKILL, function
+        assert not (folder / "results.json").exists()
+    assert train_process(folder) == 0
+    found, uninterrupted = outcome(folder), outcome(tmp_path / "whole")
+    assert found["results"] == uninterrupted["results"]
+    assert found["history"] == uninterrupted["history"]
+    assert found == uninterrupted
+
+
+@pytest.mark.slow
+def test_a_run_with_refreshes_that_is_killed_twice_continues_to_the_same_result(
+    tiny_bert: Path, train_process: Killed, tmp_path: Path
+) -> None:
+    killed = Killed(tiny_bert, train_process.collection, refresh_steps=3)
+    assert killed(tmp_path / "whole") == 0
+    folder = tmp_path / "run"
+    # Once in the midst of a refresh, and once in an epoch that has seen one.
+    assert killed(folder, "rrra_hf.training.refresh:fit_adapter", 3) == -signal.SIGKILL
+    assert list((folder / "stage3/checkpoints/refresh").glob("step-*"))
+    assert killed(folder, "rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 4) == -signal.SIGKILL
+    assert killed(folder) == 0
+    assert outcome(folder) == outcome(tmp_path / "whole")
