@@ -16,8 +16,8 @@ from ..models.features_rrra import CandidateFeatures
 from ..models.reader_rrra import FeatureReader
 from .document_features import DocumentFeatures
 
-# Pairs of query and document that are read at a time: their activations take a few MB.
-PAIRS_PER_BLOCK = 2048
+# Pairs of query and document that are read at a time: about 100 MB at dimension 384.
+PAIRS_PER_BLOCK = 16_384
 
 Take = Callable[[np.ndarray], np.ndarray]
 """From rows of documents `(n, k)` to their embeddings as indexed, `(n, k, dim)`."""
@@ -71,13 +71,13 @@ def candidate_features(
         reader: The reader.
         queries: As in `read_candidates`, as the others.
         rows: Rows of the candidates.
-        take: Returns the embeddings of documents.
+        take: Returns the embeddings of documents, normalised.
         features: Features of the documents.
         words: Counts of the queries' words.
     """
     found = []
     for _, q, c, known in _blocks(reader, queries, rows, take, features, words):
-        c = F.normalize(c, dim=-1)
+        q = F.normalize(q, dim=-1)
         found.append(reader.features(q, c, torch.einsum("nd,nkd->nk", q, c), known))
     return torch.cat(found)
 
@@ -96,9 +96,9 @@ def _blocks(
     # One block at least, so that no queries give no rows.
     for start in range(0, max(1, len(rows)), size):
         block = slice(start, start + size)
-        q = F.normalize(_tensor(queries[block]).to(device), dim=-1)
+        q = _tensor(queries[block]).to(device)
         asked = None if words is None else words[block]
-        known = features.of_candidates(reader, q, asked, rows[block])
+        known = features.of_candidates(reader, F.normalize(q, dim=-1), asked, rows[block])
         yield block, q, _tensor(take(rows[block])).to(device), known
 
 
@@ -131,5 +131,6 @@ def candidate_probabilities(
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    # A copy: memory-mapped arrays are read-only, and torch warns about those.
-    return torch.from_numpy(np.array(values, dtype=np.float32))
+    values = np.asarray(values, dtype=np.float32)
+    # torch warns about arrays that are read-only, as memory-mapped ones are.
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
