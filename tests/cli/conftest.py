@@ -40,7 +40,7 @@ def made(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     beir = write_beir(folder / "beir", documents, queries, {f"q{i}": f"d{i}" for i in range(20)})
     model = ["--model", tiny_bert]
     succeed("mine", beir, "--out", folder / "pool", *model, "--depth", 5)
-    succeed("fit", beir, "--out", folder / "model", *model, "--preset", "default", "--max-steps", 4)
+    succeed("fit", beir, "--out", folder / "model", *model, "--preset", "residual", "--max-steps", 4)
     succeed("index", folder / "model", beir, "--out", folder / "retriever")
     return folder
 

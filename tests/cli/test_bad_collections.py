@@ -125,7 +125,7 @@ def test_collection_of_one_document_goes_all_the_way(world: Path) -> None:
         "--pool",
         "mined",
         "--preset",
-        "default",
+        "residual",
         "--max-steps",
         2,
     )

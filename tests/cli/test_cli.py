@@ -89,7 +89,7 @@ def mined(beir: Path, tiny_bert: Path, place: Path) -> Outcome:
 def fitted(mined: Outcome, beir: Path, tiny_bert: Path, place: Path) -> Outcome:
     options = ["--model", tiny_bert, "--pool", place / "pool", "--cache-dir", place / "cache"]
     return succeed(
-        "fit", beir, "--out", place / "model", *options, "--preset", "default", "--max-steps", 20, "--json"
+        "fit", beir, "--out", place / "model", *options, "--preset", "residual", "--max-steps", 20, "--json"
     )
 
 
@@ -137,12 +137,12 @@ def test_fit_writes_a_model_that_every_loader_opens(fitted: Outcome, place: Path
 
 def test_fit_may_add_maps_and_prints_what_it_measured(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
-    options = ["--max-steps", 4, "--stage1", "both", "--preset", "paper", "--objective", "bce"]
+    options = ["--max-steps", 4, "--maps", "both", "--preset", "paper", "--objective", "bce"]
     found = succeed("fit", beir, "--out", out, "--model", tiny_bert, *options)
     assert "nDCG@10 on 10 development queries" in found.out
     adapter = RRRAModel.from_pretrained(out).adapter
     assert adapter.query_map is not None and adapter.document_map is not None
-    assert adapter.config.scoring == "product"
+    assert adapter.config.reader["scoring"] == "product"
     assert adapter.config.fit["arguments"]["objective"] == "bce"
 
 
@@ -326,10 +326,14 @@ def test_help_lists_every_command() -> None:
         ("mine data -o out --depth 0", "--depth"),
         ("mine data -o out --column query", "--column must be NAME=COLUMN, got 'query'"),
         ("index model data -o out --kind x", "--kind must be one of auto, flat, hnsw, "),
-        ("fit data -o out --stage1 x", "--stage1 must be one of none, query, both, got 'x'"),
-        ("fit data -o out --objective x", "--objective must be one of listwise, bce, four_class, got 'x'"),
-        ("fit data -o out --preset x", "--preset must be one of default, features, paper, got 'x'"),
-        ("fit data -o out --max-steps 0", "--max-steps must be at least 1, got 0"),
+        ("fit data -o out --maps x", "--maps must be one of none, query, both, got 'x'"),
+        (
+            "fit data -o out --preset residual --objective x",
+            "--objective must be one of listwise, bce, four_class, got 'x'",
+        ),
+        ("fit data -o out --objective bce", "--objective is a setting of ResidualFitArguments (presets"),
+        ("fit data -o out --preset x", "--preset must be one of default, residual, paper, got 'x'"),
+        ("fit data -o out --preset paper --max-steps 0", "--max-steps must be at least 1, got 0"),
         ("train data -o out --mode x", "--mode must be one of lora, full, got 'x'"),
         ("train data -o out --maps x", "--maps must be one of none, query, both, got 'x'"),
         ("train data -o out --preset residual --fit-steps 0", "--fit-steps must be at least 1, got 0"),

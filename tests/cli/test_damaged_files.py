@@ -107,14 +107,14 @@ def test_damaged_json_is_an_error_that_names_the_model(
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_damaged_adapter_is_an_error_that_names_the_file(here: Path, file: str, damage: str) -> None:
-    RetrieverAdapter(AdapterConfig(embedding_dim=8, hidden_size=4)).save_pretrained("adapter")
+    RetrieverAdapter(AdapterConfig(embedding_dim=8)).save_pretrained("adapter")
     DAMAGE[damage](here / "adapter" / file)
     with pytest.raises(ValueError, match=rf"adapter/{file}"):
         RetrieverAdapter.from_pretrained("adapter")
 
 
 def test_adapter_weights_that_do_not_fit_their_config_are_refused(here: Path) -> None:
-    RetrieverAdapter(AdapterConfig(embedding_dim=8, hidden_size=4)).save_pretrained("adapter")
+    RetrieverAdapter(AdapterConfig(embedding_dim=8)).save_pretrained("adapter")
     config = here / "adapter/config.json"
     config.write_text(config.read_text().replace('"embedding_dim": 8', '"embedding_dim": 9'))
     with pytest.raises(ValueError, match=r"(?s)weights of adapter don't fit its config: .*size mismatch"):
@@ -171,14 +171,14 @@ def full_disk(owner: object, name: str, monkeypatch: pytest.MonkeyPatch, path_at
 @pytest.mark.parametrize(
     ("command", "writer", "path_at"),
     [
-        ("mine beir --model encoder", "rrra_hf.candidates.pool:pq.write_table", 1),
+        ("mine beir --model encoder", "rrra_hf.candidates.pool_files:pq.write_table", 1),
         (
-            "fit beir --model encoder --preset default --max-steps 2",
+            "fit beir --model encoder --preset residual --max-steps 2",
             "transformers.modeling_utils:safe_save_file",
             1,
         ),
         (
-            "fit beir --model encoder --preset default --max-steps 2",
+            "fit beir --model encoder --preset residual --max-steps 2",
             "rrra_hf.models.modeling_rrra:write_side_files",
             None,
         ),
