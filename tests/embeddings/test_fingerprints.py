@@ -117,7 +117,7 @@ def test_a_model_with_an_adapter_is_fingerprinted_by_its_encoder_and_maps(
     assert encoder_fingerprint(SentenceTransformer(str(tmp_path), device="cpu")) == before
     assert encoder_fingerprint(RRRAModel.from_pretrained(tmp_path).to_sentence_transformer()) == before
     with torch.no_grad():
-        bundle.adapter.readout.bias += 1
+        bundle.adapter.reader.ranking_head.linear.bias += 1
     bundle.config.adapter["lambda_"] = 0.5
     assert encoder_fingerprint(model) == before
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Weights that come from the Hub are what the Hub says they are."""
+"""Checks of downloads from the Hub: their contents are those that the Hub declares."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BLOCK = 2**20
 
 @contextmanager
 def checked_downloads(folder: Path, name: str) -> Iterator[None]:
-    """Check the weights files that come into a folder of the Hub's cache while the block runs.
+    """Check the weights files that are downloaded into a folder of the Hub's cache while the block runs.
 
-    If the block fails, those that were there before are checked too.
+    If the block fails, the files that were there before are checked too.
 
     Args:
-        folder: A snapshot in the cache; any other folder is not checked.
-        name: Repository, for a message.
+        folder: A snapshot in the cache. Other folders are not checked.
+        name: Name of the repository, for messages.
 
     Raises:
         ValueError: See `check_downloads`.
@@ -40,7 +40,7 @@ def checked_downloads(folder: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def named_connection_errors(name: str) -> Iterator[None]:
-    """Say of a lost connection what was lost.
+    """Turn a lost connection into an error that names the repository.
 
     Raises:
         ConnectionError: If a download broke off.
@@ -57,24 +57,24 @@ def named_connection_errors(name: str) -> Iterator[None]:
 
 
 def _lost_connection(error: BaseException | None) -> BaseException | None:
-    """Return the lost connection behind an error, which may itself speak of something else, or None."""
-    # What is an OSError too is an answer of the Hub's.
+    """Return the lost connection that caused an error, None if there was none."""
+    # An OSError is an answer of the Hub.
     while error is not None and (isinstance(error, OSError) or not isinstance(error, HTTPError)):
         error = error.__cause__ or error.__context__
     return error
 
 
 def check_downloads(paths: Iterable[Path]) -> None:
-    """Refuse files of the Hub's cache whose content isn't the one declared for them, and remove those.
+    """Refuse files of the Hub's cache with other contents than the Hub declares, and remove them.
 
-    In the cache a file is a link to its content, which has the checksum that the Hub declared for a name:
-    SHA-256 of a large file, git's SHA-1 of a small one. A file that is no such link is not checked.
+    In the cache, a file is a link to its content. The name of the content is the checksum that the Hub
+    declares: SHA-256 for large files, git's SHA-1 for small ones. Other files are not checked.
 
     Args:
         paths: Files of a snapshot.
 
     Raises:
-        ValueError: If a file was altered; loading it again downloads it afresh.
+        ValueError: If a file was altered. It is downloaded again when you load it again.
     """
     for path in paths:
         content = path.resolve()
@@ -83,7 +83,7 @@ def check_downloads(paths: Iterable[Path]) -> None:
             content.unlink()
             raise ValueError(
                 f"{path} is damaged: its content is not the one that the Hub declares. It was removed; "
-                "load again to download it afresh."
+                "load again to download it again."
             )
 
 

@@ -1,4 +1,4 @@
-"""Documents of any source as one table with the columns `id`, `title` and `text`."""
+"""Documents from any source as a table with the columns `id`, `title` and `text`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def document_table(corpus: Corpus) -> pa.Table:
         Columns `id`, `title` (empty where there is none) and `text`.
 
     Raises:
-        ValueError: If the corpus is empty or of another type, lacks a column, or has an id that repeats,
-            an id or text that is no string, or a document with neither title nor text.
+        ValueError: If the corpus is empty or of another type, lacks a column, or has a repeated id, an id or
+            text that isn't a string, or a document with neither title nor text.
 
     Example:
         >>> document_table({"d1": "Herring", "d2": {"title": "Cod", "text": "A fish."}}).to_pylist()[1]
@@ -58,7 +58,7 @@ def document_table(corpus: Corpus) -> pa.Table:
 
 
 def document_texts(table: pa.Table) -> list[str]:
-    """Return title and text of each document, joined by a space, as `Collection.document_texts` does."""
+    """Return title and text of each document, joined by a space, like `Collection.document_texts`."""
     titles, texts = table["title"].to_pylist(), table["text"].to_pylist()
     return [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
 

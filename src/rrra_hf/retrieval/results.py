@@ -1,4 +1,4 @@
-"""What a search returns: plain dictionaries with the keys of sentence-transformers."""
+"""Results of searching and ranking: dictionaries with the keys of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing_extensions import NotRequired
 
 
 class Hit(TypedDict):
-    """A document that a search found, as `sentence_transformers.util.semantic_search` returns it.
+    """A document that a search found, in the format of `sentence_transformers.util.semantic_search`.
 
     Args:
         corpus_id: Id of the document.
-        score: Its reranking score, or its cosine where it was not reranked.
-        probability: The probability that it is relevant to the query, if that was asked for.
+        score: Its reranking score, or its cosine if it was not reranked.
+        probability: The probability that it is relevant to the query; only with `probabilities=True`.
     """
 
     corpus_id: str
@@ -22,12 +22,12 @@ class Hit(TypedDict):
 
 
 class RankedDocument(TypedDict):
-    """One of the documents that were ranked, as `CrossEncoder.rank` returns it.
+    """A document that was ranked, in the format of `CrossEncoder.rank`.
 
     Args:
-        corpus_id: Position of the document in the list given.
-        score: Its reranking score, or its cosine where there is no adapter.
-        text: Its text, if that was asked for.
+        corpus_id: Position of the document in the given list.
+        score: Its reranking score, or its cosine if there is no adapter.
+        text: Its text; only with `return_documents=True`.
     """
 
     corpus_id: int
