@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...candidates import mine_embeddings
+from ...candidates import CandidatePool, mine_embeddings
 from ...fitting.data import FitData
 from ...fitting.maps import MapRecipe, Maps, choose_maps
 from ..ranking import Rank, searcher, system
@@ -49,13 +49,14 @@ def maps_of(trial: Trial, sides: str) -> tuple[Maps | None, MapRecipe]:
 
 def data_of(trial: Trial) -> FitData:
     """Return what adapters are fitted on, with candidates mined by the frozen encoder."""
-    training, documents = trial.training.labelled, trial.task.documents
+    training, development, task = trial.training.labelled, trial.development.labelled, trial.task
+    return FitData(training, pool_of(trial).candidates, task.documents, development, task.document_words)
 
-    def mine() -> FitData:
-        pool = mine_embeddings(
-            training.embeddings, documents, training.positives, depth=trial.arguments.fit.depth
-        )
-        development, words = trial.development.labelled, trial.task.document_words
-        return FitData(training, pool.candidates, documents, development, words)
 
-    return trial.once("data", mine)
+def pool_of(trial: Trial) -> CandidatePool:
+    """Return the candidates of the training queries, mined once by the frozen encoder."""
+    training, depth = trial.training.labelled, trial.arguments.fit.depth
+    return trial.once(
+        "pool",
+        lambda: mine_embeddings(training.embeddings, trial.task.documents, training.positives, depth=depth),
+    )

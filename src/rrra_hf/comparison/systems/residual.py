@@ -9,7 +9,7 @@ from ...fitting.residual import fit_residual
 from ...models.residual_rrra import ResidualReader
 from ..ranking import Rank, adapter_searcher, system
 from ..trial import Trial
-from .maps import data_of, maps_of
+from .maps import data_of, maps_of, pool_of
 
 SETTINGS = ("residual_fit",)
 # What makes a fit the paper's. Everything else is as in the other residual systems.
@@ -57,5 +57,8 @@ def by_residual(
         make_reader: Class of the network.
     """
     arguments = replace(arguments, maps=maps, seed=trial.seed)
-    adapter = fit_residual(data_of(trial), arguments, maps_of(trial, maps), make_reader)
+    data = data_of(trial)
+    # The fit draws from the pool's positives, which are sorted, as fit_adapter does.
+    data = data._replace(training=data.training._replace(positives=pool_of(trial).positives))
+    adapter = fit_residual(data, arguments, maps_of(trial, maps), make_reader)
     return adapter_searcher(trial, adapter)
