@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
+import forked
 from launching import launch
 from rrra_hf.data import load_collection
 from rrra_hf.training import train
@@ -100,18 +100,12 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(
-    job: Callable[..., None], *arguments: object, launcher: str = "torchrun"
-) -> subprocess.CompletedProcess[str]:
-    """Call a function of this file, with its arguments as strings, in two processes."""
-    return launch(__file__, job.__name__, *arguments, launcher=launcher)
-
-
 @pytest.fixture(scope="module")
 def run(steady_bert: Path, collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two processes."""
     folder = tmp_path_factory.mktemp("launched") / "run"
-    finished = call(train_and_tell, steady_bert, collection, folder, launcher="accelerate")
+    arguments = train_and_tell.__name__, steady_bert, collection, folder
+    finished = launch(__file__, *arguments, launcher="accelerate")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == ""
     return folder
@@ -153,22 +147,24 @@ def test_another_number_of_processes_is_refused(run: Path, steady_bert: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [pytest.param(11, id="stage 1 in epoch 2"), pytest.param(25, id="stage 3")])
-def test_a_killed_run_continues_to_the_same_result(
-    run: Path, steady_bert: Path, collection: Path, tmp_path: Path, step: int
+def test_a_run_that_is_killed_twice_continues_to_the_same_result(
+    run: Path, steady_bert: Path, collection: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "run"
-    assert call(killed_in_step, steady_bert, collection, again, step).returncode < 0
-    assert list(again.glob(f"stage{1 if step == 11 else 3}/checkpoints/checkpoint-*/rng_state_1.pth"))
-    finished = call(train_and_tell, steady_bert, collection, again)
-    assert finished.returncode == 0, finished.stderr
+    # Stage 1 has 14 steps and checkpoints every 4: killed in epoch 2, and in stage 3.
+    for stage, step in ((1, 11), (3, 6 + 11)):
+        killed = forked.run(killed_in_step, steady_bert, collection, again, step, processes=2)
+        assert killed.statuses == [-signal.SIGKILL, -signal.SIGKILL], killed.err
+        assert list(again.glob(f"stage{stage}/checkpoints/checkpoint-8/rng_state_1.pth"))
+    finished = forked.run(train_and_tell, steady_bert, collection, again, processes=2)
+    assert finished.statuses == [0, 0], finished.err
     assert outcome(again) == outcome(run)
 
 
 @pytest.mark.slow
 def test_errors_reach_all_processes(run: Path, steady_bert: Path, collection: Path, tmp_path: Path) -> None:
-    launched = call(tell_errors, steady_bert, collection, run, tmp_path)
-    assert launched.returncode == 0, launched.stderr
+    done = forked.run(tell_errors, steady_bert, collection, run, tmp_path, processes=2)
+    assert done.statuses == [0, 0], done.err
     main, other = (json.loads((tmp_path / f"errors-{index}").read_text()) for index in range(2))
     odd = "ValueError: batch_size must be a multiple of the 2 processes, got 7."
     assert main["odd"] == other["odd"] == odd
@@ -216,18 +212,15 @@ def on_call(number: int, action: Callable[[torch.Tensor], torch.Tensor]) -> None
     MultipleNegativesRankingLoss.forward = forward  # type: ignore[method-assign]
 
 
-def killed_in_step(encoder: str, collection: str, run: str, step: str) -> None:
-    """Train until the launcher and all that it started are killed at once."""
+def killed_in_step(encoder: str, collection: str, run: str, step: int) -> None:
+    """Train until both processes are killed at once."""
 
     def kill(loss: torch.Tensor) -> torch.Tensor:
-        launcher = psutil.Process().parent()
-        assert launcher is not None
-        others = [process for process in launcher.children() if process.pid != os.getpid()]
-        for process in (launcher, *others, psutil.Process()):
-            process.kill()
+        for process in (int(os.environ["MAIN_PID"]), os.getpid()):
+            os.kill(process, signal.SIGKILL)
         return loss
 
-    on_call(int(step), kill)
+    on_call(step, kill)
     train(load_collection(collection), encoder, run, ARGUMENTS)
 
 
