@@ -149,7 +149,7 @@ def test_files_of_two_indexes_are_not_mixed(tmp_path: Path) -> None:
         make_approximate("hnsw", clustered(count)).save(tmp_path / name)
     ours, theirs = (next((tmp_path / name).glob("*/embeddings.arrow")) for name in "ab")
     theirs.replace(ours)
-    with pytest.raises(ValueError, match=r"hold \(50, 16\) and \(60, 16\) embeddings, not \(50, 16\)"):
+    with pytest.raises(ValueError, match=r"have \(50, 16\) and \(60, 16\) embeddings, not \(50, 16\)"):
         load_index(tmp_path / "a")
 
 
@@ -221,7 +221,7 @@ def test_a_recall_report_counts_what_is_missed() -> None:
     assert report.to_dict()["recall"] == 0.5
     assert recall_report(shuffled, documents, 1, exact=3 * documents).recall == 0.5
     assert recall_report(exact, documents, 9, exact).recall == 1
-    with pytest.raises(ValueError, match="must hold the same documents, got 4 and 1 of them"):
+    with pytest.raises(ValueError, match="must have the same documents, got 4 and 1 documents"):
         recall_report(exact, documents, 1, documents[:1])
     with pytest.raises(ValueError, match="exact must be given to compare an index of type FlatIndex with"):
         recall_report(exact, documents, 1)

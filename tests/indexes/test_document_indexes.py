@@ -154,7 +154,7 @@ def test_an_index_with_more_dead_rows_than_living_is_built_anew(caplog: pytest.L
         index.delete([str(row) for row in range(50)])
         assert not caplog.text
         index.delete(["50"])
-    assert "anew with 49 documents of 100 rows" in caplog.text
+    assert "Rebuilding the index with 49 documents of 100 rows" in caplog.text
     assert index.ids == [str(row) for row in range(51, 100)]
     assert index.search(vectors[51:], 1)[1] == [[str(row)] for row in range(51, 100)]
     index.delete(index.ids)

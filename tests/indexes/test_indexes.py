@@ -81,10 +81,10 @@ def test_a_missing_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for kept in (0, 3, 30, 500, len(whole) - 1):
         path.write_bytes(whole[:kept])
-        with pytest.raises(ValueError, match=r"flat\.faiss is damaged or holds no FAISS index"):
+        with pytest.raises(ValueError, match=r"flat\.faiss is damaged or not a FAISS index"):
             FlatIndex.load(path)
     faiss.write_index(faiss.IndexFlatL2(8), str(path))
-    with pytest.raises(ValueError, match=r"flat\.faiss holds an index of type IndexFlatL2, not"):
+    with pytest.raises(ValueError, match=r"flat\.faiss has an index of type IndexFlatL2, not"):
         FlatIndex.load(path)
 
 

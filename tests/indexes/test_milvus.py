@@ -103,7 +103,7 @@ def test_too_few_documents_found_are_an_error(uri: Path, monkeypatch: pytest.Mon
     index.upsert(["a", "b"], np.eye(2))
     search = index._client.search
     monkeypatch.setattr(index._client, "search", lambda *args, limit, **more: search(*args, limit=1, **more))
-    with pytest.raises(RuntimeError, match="Milvus found 1 documents for a query, not 2"):
+    with pytest.raises(RuntimeError, match="Milvus found 1 documents for a query instead of 2"):
         index.search(np.eye(2), 2)
 
 

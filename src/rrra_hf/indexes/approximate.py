@@ -1,4 +1,4 @@
-"""Approximate search by FAISS, with exact re-scoring of what it finds."""
+"""Approximate search with FAISS, and exact scores for the results."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from .vectors import BLOCK_SIZE, VectorStore
 CANDIDATES_NAME = "candidates.faiss"
 VECTORS_NAME = "embeddings.arrow"
 
-# Pairs of query and document re-scored at a time: 100 MB at dimension 384.
+# Pairs of query and document to score at a time: 100 MB at dimension 384.
 PAIRS = 65_536
-# Few candidates would miss the best document where the compressed embeddings are coarse.
+# With fewer candidates, coarsely compressed embeddings could miss the best document.
 MIN_CANDIDATES = 64
-# Where fewer than k documents are found, the search is widened by these factors before it is exact.
+# If fewer than k documents are found, the search is widened by these factors, then exact.
 WIDER = (1, 4, 16)
 
 
 class ApproximateIndex:
-    """An index that compares a query with a part of the documents only, by FAISS.
+    """An approximate index that compares a query with some of the documents only, using FAISS.
 
-    FAISS finds `oversample * k` candidates among compressed embeddings; they are scored anew by the exact
-    embeddings, which lie in a memory-mapped file. So cosines are exact, and only documents may be missed;
-    `recall_report` tells how many. A query always gets `k` documents: where FAISS finds fewer, the search is
-    widened, at last to an exact one.
+    FAISS finds `oversample * k` candidates with compressed embeddings. These are scored with the exact
+    embeddings from a memory-mapped file. So cosines are exact, but documents can be missed; `recall_report`
+    measures how many. A query always gets `k` documents: if FAISS finds fewer, the search is widened, in the
+    end to an exact search.
 
-    The kinds:
+    Kinds:
 
-    * `hnsw`: a graph over 16-bit embeddings [1]; the fastest, `2 dim + 300` bytes of memory a document.
-      Built by several threads, it depends on their timing; with `OMP_NUM_THREADS=1` it is the same each time.
-    * `ivf-flat`, `ivf-sq8`, `ivf-pq`: inverted lists of float, 8-bit or product-quantised embeddings [2];
-      `4 dim`, `dim` or `dim / 4` bytes a document, and 8 for its row.
+    * `hnsw`: a graph over 16-bit embeddings [1]. The fastest kind, with `2 dim + 300` bytes of memory per
+      document. With several threads, the graph depends on their timing. With `OMP_NUM_THREADS=1` it is
+      deterministic.
+    * `ivf-flat`, `ivf-sq8`, `ivf-pq`: inverted lists of float, 8-bit or product-quantised embeddings [2],
+    with
+      `4 dim`, `dim` or `dim / 4` bytes per document, and 8 for its row.
 
-    Inverted lists are trained once, on a sample of the documents. Until there are enough of them
-    (`training_size`) the search is exact.
+    Inverted lists are trained once, on a sample of the documents. Until there are enough documents
+    (`training_size`), the search is exact.
 
     Args:
         dim: Dimension of the embeddings.
         kind: `hnsw`, `ivf-flat`, `ivf-sq8` or `ivf-pq`.
-        count: Documents that will be in the index, about; the lists and their sample depend on it.
-        oversample: Candidates for each document asked for; there are at least 64 a query.
-        effort: How far FAISS searches; more is slower and misses less.
-        seed: Seed of the training.
+        count: Approximate number of documents. It determines the number of lists and the training sample.
+        oversample: Number of candidates per requested document. There are at least 64 candidates per query.
+        effort: Search effort of FAISS. Higher is slower and misses fewer documents.
+        seed: Random seed for training.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -92,23 +94,23 @@ class ApproximateIndex:
 
     @property
     def is_exact(self) -> bool:
-        """Whether there are too few documents yet to train the index, so that it searches all of them."""
+        """Whether the search is exact because there are too few documents to train the index."""
         return not self._faiss.ntotal
 
     def __len__(self) -> int:
         return len(self._vectors)
 
     def add(self, embeddings: np.ndarray) -> None:
-        """Append documents; they are normalised.
+        """Append documents.
 
-        Training happens when there are enough documents, on a sample of those that are there: give many at
-        once, memory-mapped if they are large, rather than a few of one subject first.
+        The index is trained as soon as there are enough documents, on a sample of them. So append many
+        documents at once, memory-mapped if they are large, rather than a few about one subject first.
 
         Args:
-            embeddings: `(n, dim)`.
+            embeddings: Embeddings, `(n, dim)`. They don't need to be normalised.
 
         Raises:
-            ValueError: If the shape is wrong or a value is not finite; then nothing is added.
+            ValueError: If the shape is wrong or a value isn't finite. Nothing is added then.
         """
         embeddings = check_embeddings(embeddings, "embeddings", self.dim)
         for start in range(0, len(embeddings), BLOCK_SIZE):
@@ -116,7 +118,7 @@ class ApproximateIndex:
         if len(self) < training_size(self.kind, self.count):
             return
         if self._mapped:
-            # FAISS ends the process when it is to change a memory-mapped index.
+            # FAISS crashes if a memory-mapped index is changed.
             self._faiss, self._mapped = faiss.deserialize_index(faiss.serialize_index(self._faiss)), False
         if not self._faiss.is_trained:
             self._faiss.train(self._sample())
@@ -124,18 +126,18 @@ class ApproximateIndex:
             self._faiss.add(block)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find each query's `k` nearest documents, or all if there are fewer; some may be missed.
+        """Find about the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
-            queries: `(n, dim)`; they are normalised.
-            k: Documents a query.
+            queries: Embeddings, `(n, dim)`. They don't need to be normalised.
+            k: Number of documents per query.
 
         Returns:
-            Cosines `(n, k)` float32, exact, descending, and rows `(n, k)` int64; ties by row, ascending.
+            Exact cosines `(n, k)` float32, descending, and rows `(n, k)` int64. Ties are sorted by row.
 
         Raises:
-            ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is less
-                than 1, or if the index is empty.
+            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1, or
+                the index is empty.
         """
         queries = check_search(queries, k, self.dim, len(self))
         k = min(k, len(self))
@@ -149,7 +151,7 @@ class ApproximateIndex:
         return cosines, rows
 
     def search_exactly(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find each query's `k` nearest documents by comparing it with all; see `search`."""
+        """Find the exact `k` nearest documents per query, see `search`."""
         queries = check_search(queries, k, self.dim, len(self))
         return self._vectors.search(normalized(queries), k)
 
@@ -163,24 +165,24 @@ class ApproximateIndex:
             `(..., dim)` float32.
 
         Raises:
-            ValueError: If a row is not in the index.
+            ValueError: If a row is out of range.
         """
         rows = check_rows(rows, len(self))
         return self._vectors.take(rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a folder, complete or not at all: FAISS's own format, Arrow and JSON."""
+        """Write the index to a folder with FAISS, Arrow and JSON files. A partial index is never left."""
         with new_current_folder(path, {**self._settings(), "documents": len(self)}) as folder:
             faiss.write_index(self._faiss, str(folder / CANDIDATES_NAME))
             self._vectors.save(folder / VECTORS_NAME)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ApproximateIndex:
-        """Open an index that `save` wrote, memory-mapped.
+        """Open an index written by `save`, memory-mapped.
 
         Raises:
-            FileNotFoundError: If the folder is not there.
-            ValueError: If a file of it is missing, damaged or doesn't belong to the others.
+            FileNotFoundError: If the folder doesn't exist.
+            ValueError: If a file is missing, damaged or doesn't match the others.
         """
         names = ("dim", "kind", "count", "oversample", "effort", "seed", "documents")
         folder, meta = current_folder(path, names)
@@ -198,7 +200,7 @@ class ApproximateIndex:
             index._vectors.shape,
         ):
             raise ValueError(
-                f"{folder} is damaged: its files hold {shape} and {index._vectors.shape} embeddings, "
+                f"{folder} is damaged: its files have {shape} and {index._vectors.shape} embeddings, "
                 f"not {(documents, meta['dim'])}."
             )
         return index
@@ -223,14 +225,14 @@ class ApproximateIndex:
         if self.is_exact:
             return self._vectors.search(queries, k)
         rows = self._candidates(queries, k, wanted)
-        # A place where FAISS found nothing holds -1: it gets the last rank.
+        # FAISS pads results with -1, which must rank last.
         documents = self._vectors.take(np.maximum(rows, 0))
         cosines = np.matmul(documents, queries[:, :, None])[:, :, 0]
         cosines[rows < 0] = -np.inf
         return best(cosines, rows, k)
 
     def _candidates(self, queries: np.ndarray, k: int, wanted: int) -> np.ndarray:
-        """Return the rows of candidates, `(n, wanted)`; at least `k` a query, then -1."""
+        """Return the rows of candidates, `(n, wanted)`, at least `k` per query, padded with -1."""
         rows = np.full((len(queries), wanted), -1, dtype=np.int64)
         short = np.arange(len(queries))
         for factor in WIDER:

@@ -1,4 +1,4 @@
-"""What every index of document embeddings can do."""
+"""Interfaces of the indexes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 
 class Index(Protocol):
-    """Documents' embeddings, searched by cosine; a document is known by its row, in the order of `add`."""
+    """An index of document embeddings that is searched by cosine. Documents have row numbers."""
 
     @property
     def dim(self) -> int:
@@ -20,32 +20,32 @@ class Index(Protocol):
     def __len__(self) -> int: ...
 
     def add(self, embeddings: np.ndarray) -> None:
-        """Append documents: `(n, dim)`."""
+        """Append documents, `(n, dim)`."""
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find each query's `k` nearest documents, or all if there are fewer.
+        """Find the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
-            queries: `(n, dim)`.
-            k: Documents a query.
+            queries: Query embeddings, `(n, dim)`.
+            k: Number of documents per query.
 
         Returns:
-            Cosines `(n, k)` float32, descending, and rows `(n, k)` int64; ties by row, ascending.
+            Cosines `(n, k)` float32, descending, and rows `(n, k)` int64. Ties are sorted by row.
         """
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
-        """Return the normalised embeddings of documents: rows `(...)` to `(..., dim)`."""
+        """Return the normalised embeddings of documents, rows `(...)` to `(..., dim)`."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a file or a folder, complete or not at all."""
+        """Write the index to a file or folder. A partial one is never left."""
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read an index that `save` wrote."""
+        """Read an index written by `save`."""
 
 
 class DocumentIndex(Protocol):
-    """Documents' embeddings, searched by cosine; a document is known by its id and can be replaced."""
+    """An index of document embeddings that is searched by cosine. Documents have ids and can be replaced."""
 
     @property
     def dim(self) -> int:
@@ -56,21 +56,21 @@ class DocumentIndex(Protocol):
     def __contains__(self, document_id: str) -> bool: ...
 
     def upsert(self, ids: Sequence[str], embeddings: np.ndarray) -> None:
-        """Add documents, or replace those that are there; of an id given twice, the last counts."""
+        """Add documents, or replace them if they exist. The last embedding of an id counts."""
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete documents, and return how many were there."""
+        """Delete documents, and return the number deleted."""
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, list[list[str]]]:
-        """Find each query's `k` nearest documents, or all if there are fewer.
+        """Find the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
-            queries: `(n, dim)`.
-            k: Documents a query.
+            queries: Query embeddings, `(n, dim)`.
+            k: Number of documents per query.
 
         Returns:
-            Cosines `(n, k)` float32, descending, and their documents' ids; ties by id, ascending.
+            Cosines `(n, k)` float32, descending, and the ids of the documents. Ties are sorted by id.
         """
 
     def reconstruct(self, ids: Sequence[str]) -> np.ndarray:
-        """Return the normalised embeddings of documents: `(n, dim)`."""
+        """Return the normalised embeddings of documents, `(n, dim)`."""

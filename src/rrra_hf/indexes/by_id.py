@@ -1,4 +1,4 @@
-"""Documents known by their ids over an index that knows rows only."""
+"""An index of documents by id, on top of an index of rows."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ BLOCK_SIZE = 16_384
 
 
 class FaissDocumentIndex:
-    """An index whose documents are added, replaced and deleted by id; FAISS on one machine.
+    """An index with documents by id, which can be added, replaced and deleted. It uses FAISS on one machine.
 
-    A row of the index below stays when its document is deleted or replaced, and is passed over in searches.
-    When more than half of the rows are such, the index is built anew without them. The ids are in memory,
-    about 150 bytes a document; for more than some tens of millions take `MilvusIndex`.
+    Rows of deleted or replaced documents remain in the underlying index, and searches skip them. If more than
+    half of the rows are deleted, the index is rebuilt. Ids are kept in memory and take about 150 bytes per
+    document. For more than a few tens of millions of documents, use `MilvusIndex`.
 
     Args:
         dim: Dimension of the embeddings.
-        count: Documents that will be in the index, about.
-        kind: See `make_index`.
-        seed: Seed of the training of approximate indexes.
+        count: Approximate number of documents.
+        kind: Kind of index, see `make_index`.
+        seed: Random seed for training approximate indexes.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> index = FaissDocumentIndex(2, count=10)
@@ -53,7 +53,7 @@ class FaissDocumentIndex:
     def __init__(self, dim: int, count: int, kind: str = "auto", *, seed: int = 0):
         self.count, self.kind, self.seed = count, kind, seed
         self._index = make_index(dim, count, kind, seed=seed)
-        # None where the document of a row was deleted or replaced.
+        # None for rows of deleted or replaced documents.
         self._ids: list[str | None] = []
         self._row_of: dict[str, int] = {}
 
@@ -74,15 +74,15 @@ class FaissDocumentIndex:
         return document_id in self._row_of
 
     def upsert(self, ids: Sequence[str], embeddings: np.ndarray) -> None:
-        """Add documents, or replace those that are there; of an id given twice, the last counts.
+        """Add documents, or replace them if they exist. If an id is given twice, the last embedding counts.
 
         Args:
-            ids: Their ids.
-            embeddings: `(n, dim)`; they are normalised.
+            ids: Ids of the documents.
+            embeddings: Embeddings, `(n, dim)`. They don't need to be normalised.
 
         Raises:
-            ValueError: If an id is no string or empty, if the lengths differ, or if the embeddings have a
-                wrong shape or values that are not finite; then nothing is changed.
+            ValueError: If an id isn't a string or is empty, the lengths differ, or the embeddings have a
+                wrong shape or values that aren't finite. Nothing is changed then.
         """
         embeddings = check_embeddings(embeddings, "embeddings", self.dim)
         positions = last_of_each(check_ids(ids, len(embeddings)))
@@ -96,16 +96,16 @@ class FaissDocumentIndex:
         self._compact_if_sparse()
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete documents; ids that are not there are passed over.
+        """Delete documents. Unknown ids are ignored.
 
         Args:
-            ids: Their ids.
+            ids: Ids of the documents.
 
         Returns:
-            How many documents were there.
+            Number of documents deleted.
 
         Raises:
-            ValueError: If an id is no string or empty; then nothing is changed.
+            ValueError: If an id isn't a string or is empty. Nothing is changed then.
         """
         before = len(self)
         self._forget(check_ids(ids))
@@ -114,18 +114,18 @@ class FaissDocumentIndex:
         return deleted
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, list[list[str]]]:
-        """Find each query's `k` nearest documents, or all if there are fewer.
+        """Find the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
-            queries: `(n, dim)`; they are normalised.
-            k: Documents a query.
+            queries: Embeddings, `(n, dim)`. They don't need to be normalised.
+            k: Number of documents per query.
 
         Returns:
-            Cosines `(n, k)` float32, descending, and their documents' ids; ties by id, ascending.
+            Cosines `(n, k)` float32, descending, and the ids of the documents. Ties are sorted by id.
 
         Raises:
-            ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is less
-                than 1, or if the index is empty.
+            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1, or
+                the index is empty.
         """
         queries = check_search(queries, k, self.dim, len(self))
         k = min(k, len(self))
@@ -141,13 +141,13 @@ class FaissDocumentIndex:
         """Return the normalised embeddings of documents.
 
         Args:
-            ids: Their ids.
+            ids: Ids of the documents.
 
         Returns:
             `(n, dim)` float32.
 
         Raises:
-            KeyError: If there is no document of an id.
+            KeyError: If an id is unknown.
         """
         for document_id in ids:
             if document_id not in self:
@@ -157,7 +157,7 @@ class FaissDocumentIndex:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a folder, complete or not at all."""
+        """Write the index to a folder. A partial index is never left."""
         meta = {"dim": self.dim, "count": self.count, "kind": self.kind, "seed": self.seed}
         with new_current_folder(path, {**meta, "rows": len(self._ids)}) as folder:
             self._index.save(folder / VECTORS_NAME)
@@ -165,11 +165,11 @@ class FaissDocumentIndex:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FaissDocumentIndex:
-        """Read an index that `save` wrote.
+        """Read an index written by `save`.
 
         Raises:
-            FileNotFoundError: If the folder is not there.
-            ValueError: If a file of it is missing, damaged or doesn't belong to the others.
+            FileNotFoundError: If the folder doesn't exist.
+            ValueError: If a file is missing, damaged or doesn't match the others.
         """
         folder, meta = current_folder(path, ("dim", "count", "kind", "seed", "rows"))
         rows = meta.pop("rows")
@@ -196,7 +196,7 @@ class FaissDocumentIndex:
                 self._ids[row] = None
 
     def _search_living(self, queries: np.ndarray, wanted: int) -> list[list[tuple[float, str]]]:
-        """Return the living ones of each query's `wanted` nearest rows, as sorted (- cosine, id)."""
+        """Search `wanted` rows per query, and return those not deleted, as sorted (-cosine, id)."""
         cosines, rows = self._index.search(queries, wanted)
         return [
             sorted((-cosine, name) for cosine, row in zip(*hits, strict=True) if (name := self._ids[row]))
@@ -204,10 +204,10 @@ class FaissDocumentIndex:
         ]
 
     def _compact_if_sparse(self) -> None:
-        """Build the index anew if more than half of its rows are dead: then it costs each change little."""
+        """Rebuild the index if more than half of its rows are deleted, so the cost per change stays low."""
         if len(self._ids) <= 2 * len(self):
             return
-        logger.info("Building the index anew with %d documents of %d rows.", len(self), len(self._ids))
+        logger.info("Rebuilding the index with %d documents of %d rows.", len(self), len(self._ids))
         index = make_index(self.dim, self.count, self.kind, seed=self.seed)
         rows = np.array(
             [row for row, document_id in enumerate(self._ids) if document_id is not None], dtype=int

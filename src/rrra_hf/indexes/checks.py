@@ -1,4 +1,4 @@
-"""Checks and preparations that all indexes share."""
+"""Validation and normalisation, shared by all indexes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..embeddings import check_embeddings
 
 
 def check_search(queries: np.ndarray, k: int, dim: int, size: int) -> np.ndarray:
-    """Return `queries` as an array if an index of `size` documents can be searched with them.
+    """Return `queries` as an array after checking the arguments of a search in `size` documents.
 
     Raises:
-        ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is less than 1,
-            or if the index is empty.
+        ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1, or the
+            index is empty.
     """
     queries = check_embeddings(queries, "queries", dim)
     if k < 1:
@@ -26,10 +26,10 @@ def check_search(queries: np.ndarray, k: int, dim: int, size: int) -> np.ndarray
 
 
 def check_rows(rows: np.ndarray, size: int) -> np.ndarray:
-    """Return `rows` as int64 if an index of `size` documents has them all.
+    """Return `rows` as int64 after checking that they are rows of an index of `size` documents.
 
     Raises:
-        ValueError: If it hasn't.
+        ValueError: If a row is out of range.
     """
     rows = np.asarray(rows, dtype=np.int64)
     if rows.size and (rows.min() < 0 or rows.max() >= size):
@@ -38,10 +38,10 @@ def check_rows(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
-    """Return `ids` as a list if they are document ids, one for each of `count` embeddings.
+    """Return `ids` as a list after checking that they are document ids, one per embedding.
 
     Raises:
-        ValueError: If one is no string or empty, or if there are not `count` of them.
+        ValueError: If an id isn't a string or is empty, or there aren't `count` ids.
 
     Example:
         >>> check_ids(["a", ""])
@@ -60,12 +60,12 @@ def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
 
 
 def last_of_each(ids: list[str]) -> dict[str, int]:
-    """Return the last position of each id, in the order in which the ids first appear."""
+    """Return the last position of each id, in the order of first appearance."""
     return {document_id: position for position, document_id in enumerate(ids)}
 
 
 def normalized(embeddings: np.ndarray) -> np.ndarray:
-    """Return a float32 copy with rows of length 1; rows of zeros stay zero."""
+    """Return a float32 copy with rows of length 1. Rows of zeros stay zero."""
     copy = np.array(embeddings, dtype=np.float32, order="C")
     faiss.normalize_L2(copy)
     return copy

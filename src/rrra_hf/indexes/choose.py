@@ -1,4 +1,4 @@
-"""Which index suits how many documents."""
+"""Choose an index by the number of documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .kinds import FACTORY
 
 logger = logging.getLogger(__name__)
 
-# The greatest number of documents for each kind, and why.
+# Maximum number of documents per kind, and the reason.
 RULES = [
     (50_000, "flat", "exact search takes a few milliseconds"),
     (5_000_000, "hnsw", "a graph is the fastest, and fits into memory"),
@@ -27,23 +27,23 @@ KINDS = ("auto", "flat", *FACTORY)
 
 
 def check_kind(kind: str) -> None:
-    """Raise a ValueError unless there is such a kind of index."""
+    """Raise a ValueError if the kind of index is unknown."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
 
 
 def make_index(dim: int, count: int, kind: str = "auto", *, seed: int = 0) -> FlatIndex | ApproximateIndex:
-    """Return an empty index for a number of documents; the choice and its reason are logged.
+    """Create an empty index. An automatic choice is logged with its reason.
 
     Args:
         dim: Dimension of the embeddings.
-        count: Documents that will be in the index, about.
+        count: Approximate number of documents.
         kind: `flat`, a kind of `ApproximateIndex`, or `auto`, which chooses by `count`: `flat` up to 50,000,
-            `hnsw` up to 5 million, `ivf-sq8` up to 20 million, `ivf-pq` beyond.
-        seed: Seed of the training.
+            `hnsw` up to 5 million, `ivf-sq8` up to 20 million, `ivf-pq` for more.
+        seed: Random seed for training.
 
     Raises:
-        ValueError: If there is no such kind, or if `dim` or `count` is less than 1.
+        ValueError: If the kind is unknown, or `dim` or `count` is less than 1.
 
     Example:
         >>> type(make_index(384, 10_000)).__name__
@@ -61,13 +61,13 @@ def make_index(dim: int, count: int, kind: str = "auto", *, seed: int = 0) -> Fl
 
 
 def load_index(path: str | os.PathLike[str]) -> FlatIndex | ApproximateIndex:
-    """Read an index of any kind: a file holds a flat one, a folder an approximate one.
+    """Read an index of any kind: a flat index from a file, an approximate index from a folder.
 
     Args:
-        path: What the index was saved to.
+        path: Path of the saved index.
 
     Raises:
-        FileNotFoundError: If there is nothing.
-        ValueError: If it is damaged or holds something else.
+        FileNotFoundError: If the path doesn't exist.
+        ValueError: If the index is damaged, or the path has other content.
     """
     return ApproximateIndex.load(path) if Path(path).is_dir() else FlatIndex.load(path)

@@ -1,4 +1,4 @@
-"""Exact search by FAISS, every document compared with every query."""
+"""Exact search with FAISS: every document is compared with every query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..models.files_rrra import write_aside
 from .checks import check_rows, check_search, normalized
 from .exact import best
 
-# Queries or documents handled at a time, so that memory-mapped arrays are never copied whole.
+# Queries or documents per block, so that memory-mapped arrays are never copied as a whole.
 BLOCK_SIZE = 4096
 
 
@@ -48,31 +48,31 @@ class FlatIndex:
         return self._index.ntotal
 
     def add(self, embeddings: np.ndarray) -> None:
-        """Append documents; they are normalised.
+        """Append documents.
 
         Args:
-            embeddings: `(n, dim)`.
+            embeddings: Embeddings, `(n, dim)`. They don't need to be normalised.
 
         Raises:
-            ValueError: If the shape is wrong or a value is not finite; then nothing is added.
+            ValueError: If the shape is wrong or a value isn't finite. Nothing is added then.
         """
         embeddings = check_embeddings(embeddings, "embeddings", self.dim)
         for start in range(0, len(embeddings), BLOCK_SIZE):
             self._index.add(normalized(embeddings[start : start + BLOCK_SIZE]))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find each query's `k` nearest documents, or all if there are fewer.
+        """Find the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
-            queries: `(n, dim)`; they are normalised.
-            k: Documents a query.
+            queries: Embeddings, `(n, dim)`. They don't need to be normalised.
+            k: Number of documents per query.
 
         Returns:
-            Cosines `(n, k)` float32, descending, and rows `(n, k)` int64; ties by row, ascending.
+            Cosines `(n, k)` float32, descending, and rows `(n, k)` int64. Ties are sorted by row.
 
         Raises:
-            ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is less
-                than 1, or if the index is empty.
+            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1, or
+                the index is empty.
         """
         queries = check_search(queries, k, self.dim, len(self))
         k = min(k, len(self))
@@ -94,32 +94,32 @@ class FlatIndex:
             `(..., dim)` float32.
 
         Raises:
-            ValueError: If a row is not in the index.
+            ValueError: If a row is out of range.
         """
         rows = check_rows(rows, len(self))
         return self._index.reconstruct_batch(rows.reshape(-1)).reshape(*rows.shape, self.dim)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a file in FAISS's own format, complete or not at all."""
+        """Write the index to a file in the format of FAISS. A partial file is never left."""
         with write_aside(path) as temporary:
             faiss.write_index(self._index, str(temporary))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FlatIndex:
-        """Read an index that `save` wrote.
+        """Read an index written by `save`.
 
         Raises:
-            FileNotFoundError: If the file is not there.
-            ValueError: If it is damaged or holds an index of another kind.
+            FileNotFoundError: If the file doesn't exist.
+            ValueError: If the file is damaged or has an index of another kind.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"No index at {path}.")
         try:
             found = faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:
-            raise ValueError(f"{path} is damaged or holds no FAISS index: {error}") from error
+            raise ValueError(f"{path} is damaged or not a FAISS index: {error}") from error
         if not isinstance(found, faiss.IndexFlatIP):
-            raise ValueError(f"{path} holds an index of type {type(found).__name__}, not IndexFlatIP.")
+            raise ValueError(f"{path} has an index of type {type(found).__name__}, not IndexFlatIP.")
         index = cls(found.d)
         index._index = found
         return index

@@ -1,4 +1,4 @@
-"""Folders of indexes: each save makes a subfolder, and a file names the current one."""
+"""Saved folders of indexes: each save writes a new subfolder, and a file names the current one."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def new_current_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> It
     as it was. The subfolder that the file named before is deleted. Nothing else in `path` is.
 
     Args:
-        path: The folder; made if it isn't there.
-        meta: Describes the files; written beside them.
+        path: The folder. It is created if needed.
+        meta: Metadata, saved with the files.
 
     Example:
         >>> import tempfile
@@ -41,7 +41,7 @@ def new_current_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> It
     """
     path = Path(path)
     folder = path / uuid.uuid4().hex
-    # What a killed process left.
+    # Left by a process that was killed.
     shutil.rmtree(path / SCRATCH_NAME, ignore_errors=True)
     try:
         with write_aside(folder, scratch=path / SCRATCH_NAME) as new:
@@ -57,7 +57,7 @@ def new_current_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> It
 
 
 def _current_name(path: Path) -> str | None:
-    """Return the name of the current subfolder, None if there is none that this module made."""
+    """Return the name of the current subfolder, or None."""
     try:
         name = read_meta(path / CURRENT_NAME, {FORMAT_VERSION}, ("folder",))["folder"]
     except ValueError:
@@ -66,15 +66,15 @@ def _current_name(path: Path) -> str | None:
 
 
 def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
-    """Return the current subfolder, and entries of its description.
+    """Return the current subfolder and its metadata.
 
     Args:
         path: The folder.
-        names: The entries to return.
+        names: Names of the metadata entries to return.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it is damaged, or its description lacks an entry.
+        FileNotFoundError: If the folder doesn't exist.
+        ValueError: If it is damaged, or a metadata entry is missing.
     """
     path = Path(path)
     if not path.is_dir():

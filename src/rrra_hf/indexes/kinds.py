@@ -1,4 +1,4 @@
-"""The approximate indexes of FAISS that are offered, and how large their parts are."""
+"""Kinds of approximate FAISS indexes and their sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import faiss
 
-# What `faiss.index_factory` builds for each kind.
+# Argument of `faiss.index_factory` for each kind.
 FACTORY = {
     "hnsw": "HNSW32,SQfp16",
     "ivf-flat": "IVF{lists},Flat",
@@ -15,9 +15,9 @@ FACTORY = {
     "ivf-pq": "IVF{lists},PQ{codes}np",
 }
 
-# Documents a list that its centroid is trained on; FAISS asks for 39 at least.
+# Training documents per inverted list. FAISS needs at least 39.
 SAMPLE_PER_LIST = 40
-# Beyond it, finding a document's list costs more than the shorter lists save.
+# With more lists, choosing the lists to search costs more than shorter lists save.
 MAX_LISTS = 16_384
 # The codebooks of a product quantiser have 256 entries.
 CODEBOOK_SIZE = 256
@@ -36,7 +36,7 @@ def list_count(count: int) -> int:
 
 
 def training_size(kind: str, count: int) -> int:
-    """Return how many documents an index is trained on; memory and time are bounded by it.
+    """Return the number of documents to train an index on. It bounds memory and time.
 
     Example:
         >>> [training_size("ivf-pq", count) for count in (10, 10**6, 10**8)]
@@ -49,7 +49,7 @@ def training_size(kind: str, count: int) -> int:
 
 
 def new_faiss_index(kind: str, dim: int, count: int, seed: int) -> Any:
-    """Return an empty FAISS index over inner products for about `count` documents."""
+    """Create an empty FAISS index with inner products for about `count` documents."""
     factory = FACTORY[kind].format(lists=list_count(count), codes=code_count(dim))
     index: Any = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
@@ -58,13 +58,13 @@ def new_faiss_index(kind: str, dim: int, count: int, seed: int) -> Any:
     for clustering in [index.cp, *([index.pq.cp] if kind == "ivf-pq" else [])]:
         clustering.seed = seed
         clustering.niter = K_MEANS_STEPS
-        # FAISS warns of small samples on the standard error otherwise.
+        # Otherwise FAISS prints warnings about small samples.
         clustering.min_points_per_centroid = 1
     return index
 
 
 def code_count(dim: int) -> int:
-    """Return the bytes of a document's product-quantised code: the greatest divisor of `dim` up to `dim / 4`.
+    """Return the bytes per product-quantised embedding: the largest divisor of `dim` up to `dim / 4`.
 
     Example:
         >>> code_count(384), code_count(10), code_count(7)
@@ -74,14 +74,14 @@ def code_count(dim: int) -> int:
 
 
 def search_parameters(index: Any, effort: float, wanted: int) -> Any:
-    """Return how far a search goes: lists probed, or documents kept in the queue of the graph's search.
+    """Return FAISS search parameters: the number of lists to probe, or the queue size in a graph.
 
     Args:
         index: The FAISS index.
-        effort: 1 is the default; twice as much looks at about twice as many documents.
-        wanted: Documents a query; in lists, at least sixteen times as many are looked at.
+        effort: Search effort. Twice the effort compares about twice as many documents.
+        wanted: Number of documents per query. With inverted lists, at least 16 times as many are compared.
     """
-    # The type stubs of FAISS lack these classes' constructors.
+    # The type stubs of FAISS lack the constructors of these classes.
     parameters: Any = faiss
     if isinstance(index, faiss.IndexHNSW):
         return parameters.SearchParametersHNSW(efSearch=max(64, math.ceil(2 * effort * wanted)))

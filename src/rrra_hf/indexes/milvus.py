@@ -1,4 +1,4 @@
-"""Documents by id in Milvus: an embedded file (Milvus Lite), or a server or cluster by its URI."""
+"""An index of documents by id in Milvus: an embedded file (Milvus Lite), a server or a cluster."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ import numpy as np
 from ..embeddings import check_embeddings
 from .checks import check_ids, check_search, last_of_each, normalized
 
-# Limits of Milvus: bytes of an id, documents found a query.
+# Limits of Milvus: bytes per id, documents per query.
 MAX_ID_BYTES = 1024
 MAX_K = 16_384
-# A request may have 64 MB; this leaves room for the ids.
+# The limit per request is 64 MB; this leaves room for the ids.
 REQUEST_BYTES = 16 * 2**20
 IDS_A_REQUEST = 1000
 HITS_A_REQUEST = 100_000
 
-# How many indexes of this process use each embedded file: its engine runs until the last is closed.
+# Number of open indexes per embedded file. Its engine runs until the last one is closed.
 _users: Counter[str] = Counter()
 
 
 class MilvusIndex:
-    """An index whose documents are added, replaced and deleted by id, kept by Milvus.
+    """An index with documents by id in Milvus, which can be added, replaced and deleted.
 
-    Every change is in the file or on the server when the call returns, and seen by the next search (strong
-    consistency). How exact the search is depends on `index_type`; `FLAT` is exact.
+    A change is stored when the call returns, and the next search sees it (strong consistency). The search is
+    exact or approximate depending on `index_type`; `FLAT` is exact.
 
     Args:
         dim: Dimension of the embeddings.
-        uri: A file that ends in `.db` (made if it is not there; one process at a time), or the address of
-            a server or cluster, `http://host:19530`.
-        collection: Name of the collection; made if it is not there.
-        token: `user:password` or a token, where the server wants one.
-        index_type: Milvus's index of a new collection.
+        uri: Path of a file that ends in `.db`, or address of a server or cluster, `http://host:19530`. A file
+            is created if needed, and can be used by one process at a time.
+        collection: Name of the collection. It is created if needed.
+        token: `user:password` or a token, if the server needs one.
+        index_type: Milvus index type of a new collection.
 
     Raises:
-        ImportError: If pymilvus is not installed.
-        ValueError: If `dim` is less than 1 or not that of the collection that is there, or if `uri` is
-            neither a file ending in `.db` nor an address.
+        ImportError: If pymilvus isn't installed.
+        ValueError: If `dim` is less than 1 or differs from an existing collection, or `uri` is neither a file
+            ending in `.db` nor an address.
     """
 
     def __init__(
@@ -87,18 +87,18 @@ class MilvusIndex:
         return bool(self._present(check_ids([document_id])))
 
     def upsert(self, ids: Sequence[str], embeddings: np.ndarray) -> None:
-        """Add documents, or replace those that are there; of an id given twice, the last counts.
+        """Add documents, or replace them if they exist. If an id is given twice, the last embedding counts.
 
-        Large calls are sent in parts: if the connection breaks, the parts before it are there. Doing the
-        call again is harmless.
+        Large calls are sent in several requests. If the connection breaks, some documents are stored; repeat
+        the call.
 
         Args:
-            ids: Their ids, at most 1,024 bytes each, without control characters.
-            embeddings: `(n, dim)`; they are normalised.
+            ids: Ids of the documents, at most 1,024 bytes each, without control characters.
+            embeddings: Embeddings, `(n, dim)`. They don't need to be normalised.
 
         Raises:
-            ValueError: If an id is not allowed, if the lengths differ, or if the embeddings have a wrong
-                shape or values that are not finite; then nothing is changed.
+            ValueError: If an id isn't legal, the lengths differ, or the embeddings have a wrong shape or
+                values that aren't finite. Nothing is changed then.
         """
         embeddings = check_embeddings(embeddings, "embeddings", self.dim)
         positions = last_of_each(_check_ids(ids, len(embeddings)))
@@ -113,16 +113,16 @@ class MilvusIndex:
             self._client.upsert(self.collection, entities)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete documents; ids that are not there are passed over.
+        """Delete documents. Unknown ids are ignored.
 
         Args:
-            ids: Their ids.
+            ids: Ids of the documents.
 
         Returns:
-            How many documents were there.
+            Number of documents deleted.
 
         Raises:
-            ValueError: If an id is not allowed; then nothing is changed.
+            ValueError: If an id isn't legal. Nothing is changed then.
         """
         present = self._present(_check_ids(ids))
         for condition in _conditions(present):
@@ -130,19 +130,19 @@ class MilvusIndex:
         return len(present)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, list[list[str]]]:
-        """Find each query's `k` nearest documents, or all if there are fewer.
+        """Find the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
-            queries: `(n, dim)`; they are normalised.
-            k: Documents a query, at most 16,384.
+            queries: Embeddings, `(n, dim)`. They don't need to be normalised.
+            k: Number of documents per query, at most 16,384.
 
         Returns:
-            Cosines `(n, k)` float32, descending, and their documents' ids; ties by id, ascending.
+            Cosines `(n, k)` float32, descending, and the ids of the documents. Ties are sorted by id.
 
         Raises:
-            ValueError: If `queries` has a wrong shape or values that are not finite, if `k` is out of its
-                range, or if the index is empty.
-            RuntimeError: If Milvus finds fewer than `k` documents although there are as many.
+            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is out of range, or
+                the index is empty.
+            RuntimeError: If Milvus finds fewer than `k` documents although there are enough.
         """
         size = len(self)
         queries = check_search(queries, k, self.dim, size)
@@ -159,7 +159,7 @@ class MilvusIndex:
         ]
         if (fewest := min(len(hits) for hits in found)) < k:
             raise RuntimeError(
-                f"Milvus found {fewest} documents for a query, not {k}; "
+                f"Milvus found {fewest} documents for a query instead of {k}; "
                 "use another index_type or a smaller k."
             )
         cosines = np.array([[-negated for negated, _ in hits] for hits in found], dtype=np.float32)
@@ -169,13 +169,13 @@ class MilvusIndex:
         """Return the normalised embeddings of documents.
 
         Args:
-            ids: Their ids.
+            ids: Ids of the documents.
 
         Returns:
             `(n, dim)` float32.
 
         Raises:
-            KeyError: If there is no document of an id.
+            KeyError: If an id is unknown.
         """
         ids = _check_ids(ids)
         vectors = {entity["id"]: entity["embedding"] for entity in self._query(ids, ["id", "embedding"])}
@@ -186,7 +186,7 @@ class MilvusIndex:
         return np.array(found, dtype=np.float32).reshape(len(ids), self.dim)
 
     def close(self) -> None:
-        """End the connection, for good; an embedded file can be opened by another process then."""
+        """Close the connection, so that another process can open an embedded file."""
         if self._client is None:
             return
         self._client.close()
@@ -198,7 +198,7 @@ class MilvusIndex:
             server_manager_instance.release_server(self.uri)
 
     def _open(self, index_type: str) -> None:
-        """Make the collection, or check the one that is there, and load it."""
+        """Create the collection, or check an existing one, and load it."""
         if not self._client.has_collection(self.collection):
             self._create(index_type)
         fields = {
@@ -219,7 +219,7 @@ class MilvusIndex:
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=self.dim)
         parameters = self._client.prepare_index_params()
-        # Inner products of normalised embeddings are cosines, and are defined for zeros too.
+        # Inner products of normalised embeddings are cosines, and also defined for zero vectors.
         parameters.add_index("embedding", index_type=index_type, metric_type="IP")
         self._client.create_collection(
             self.collection, schema=schema, index_params=parameters, consistency_level="Strong"
@@ -255,9 +255,9 @@ def _check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
 
 
 def _conditions(ids: Sequence[str]) -> Iterator[str]:
-    """Yield filters for ids, a part at a time.
+    """Yield filters for ids, a number of ids at a time.
 
-    They are quoted here because the client's own methods for ids put them between quotes as they are.
+    Ids are escaped here because the methods of the client put them in quotes without escaping.
     """
     for start in range(0, len(ids), IDS_A_REQUEST):
         quoted = (json.dumps(name, ensure_ascii=False) for name in ids[start : start + IDS_A_REQUEST])

@@ -1,4 +1,4 @@
-"""How much an approximate index misses, and how long it takes."""
+"""Measure recall and latency of an index."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .vectors import BLOCK_SIZE
 
 
 class Searchable(Protocol):
-    """Anything that finds documents, by row or by id."""
+    """Any index, with documents by row or id."""
 
     def __len__(self) -> int: ...
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, Any]:
-        """Return cosines and documents, a line a query."""
+        """Return cosines and documents, one row per query."""
 
 
 @dataclass(frozen=True)
 class RecallReport:
-    """What `recall_report` measured.
+    """Recall and latency of an index.
 
     Args:
-        documents: Documents in the index.
-        queries: Queries searched.
-        k: Documents a query.
-        recall: Mean share of the exact `k` nearest documents that were found.
-        worst_recall: The same of the query with the least.
+        documents: Number of documents in the index.
+        queries: Number of queries.
+        k: Number of documents per query.
+        recall: Mean share of the exact `k` nearest documents that the index found.
+        worst_recall: Lowest share among the queries.
         p50_ms: Median time of a search with one query, in milliseconds.
-        p95_ms: Its 95th percentile.
-        p99_ms: Its 99th percentile.
+        p95_ms: 95th percentile of that time.
+        p99_ms: 99th percentile of that time.
     """
 
     documents: int
@@ -56,20 +56,19 @@ class RecallReport:
 def recall_report(
     index: Searchable, queries: np.ndarray, k: int = 100, exact: Searchable | np.ndarray | None = None
 ) -> RecallReport:
-    """Compare an index with exact search over the same documents, and time it, one query at a time.
+    """Compare an index with exact search over the same documents, and measure its latency per query.
 
-    Of documents with equal cosines either search may take others, which counts as a miss.
+    Documents with equal cosines can count as misses, because either search may choose others.
 
     Args:
         index: The index.
-        queries: A sample of queries, `(n, dim)`.
-        k: Documents a query.
-        exact: An exact index of the same documents, row for row or with the same ids, or their embeddings
-            in the order of their rows, memory-mapped or not. An `ApproximateIndex` needs none.
+        queries: Sample of query embeddings, `(n, dim)`.
+        k: Number of documents per query.
+        exact: Exact index of the same documents, with the same rows or ids, or their embeddings in the order
+            of the rows. An `ApproximateIndex` needs neither.
 
     Raises:
-        ValueError: If there is nothing exact to compare with, if it has another number of documents, or if
-            a search is refused.
+        ValueError: If `exact` is missing or has another number of documents, or a search raises one.
 
     Example:
         >>> from rrra_hf.indexes import ApproximateIndex
@@ -81,7 +80,7 @@ def recall_report(
     """
     if exact is not None and len(index) != len(exact):
         raise ValueError(
-            f"index and exact must hold the same documents, got {len(index)} and {len(exact)} of them."
+            f"index and exact must have the same documents, got {len(index)} and {len(exact)} documents."
         )
     expected = _exact_neighbours(index, queries, k, exact)
     recalls, milliseconds = [], []

@@ -1,4 +1,4 @@
-"""Exact embeddings on disk: appended while an index is built, read memory-mapped."""
+"""Exact embeddings on disk, appended while an index is built and read memory-mapped."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BLOCK_SIZE = 16_384
 
 
 class VectorStore:
-    """Normalised embeddings of documents, in a file that is saved as Arrow.
+    """Normalised embeddings of documents, stored on disk.
 
-    What is appended goes to a temporary file without a name, so memory holds only what is being read.
-    It takes 4 bytes a value in the folder of `tempfile.gettempdir()` until the store is gone.
+    Appended embeddings are written to a temporary file in `tempfile.gettempdir()`, 4 bytes per value, which
+    is deleted with the store. `save` writes an Arrow file.
 
     Args:
-        saved: Embeddings that are on disk already, `(n, dim)` float32, normalised.
+        saved: Embeddings that are already on disk, `(n, dim)` float32, normalised.
 
     Example:
         >>> store = VectorStore(np.empty((0, 2), dtype=np.float32))
@@ -33,7 +33,7 @@ class VectorStore:
 
     def __init__(self, saved: np.ndarray):
         self._saved = saved
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the store
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the store
         self._appended = np.empty((0, saved.shape[1]), dtype=np.float32)
         self._count = len(saved)
 
@@ -52,7 +52,7 @@ class VectorStore:
         self._count += len(embeddings)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Return the embeddings of documents: rows `(...)` to `(..., dim)`."""
+        """Return the embeddings of documents, rows `(...)` to `(..., dim)`."""
         appended = self._map_appended()
         if not len(appended):
             return self._saved[rows]
@@ -65,7 +65,7 @@ class VectorStore:
         return found
 
     def blocks(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Yield the embeddings from a row on, at most `BLOCK_SIZE` at a time."""
+        """Yield the embeddings from row `start`, at most `BLOCK_SIZE` at a time."""
         for first in range(start, len(self), BLOCK_SIZE):
             yield self.take(np.arange(first, min(first + BLOCK_SIZE, len(self))))
 
@@ -81,11 +81,11 @@ class VectorStore:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VectorStore:
-        """Open a file that `save` wrote, memory-mapped; see `load_embeddings` for the errors."""
+        """Open a file written by `save`, memory-mapped. Raises the errors of `load_embeddings`."""
         return cls(load_embeddings(path))
 
     def _map_appended(self) -> np.ndarray:
-        """Return what was appended; the file is mapped anew only when it has grown."""
+        """Return the appended embeddings. The file is mapped again only if it has grown."""
         count = self._count - len(self._saved)
         if len(self._appended) < count:
             self._file.flush()
@@ -93,7 +93,7 @@ class VectorStore:
         return self._appended
 
     def _gather(self) -> None:
-        """Move everything to one temporary file, since the Arrow file is written from one matrix."""
+        """Move all embeddings to one temporary file, because the Arrow file is written from one matrix."""
         whole = VectorStore(np.empty((0, self.shape[1]), dtype=np.float32))
         for block in self.blocks():
             whole.append(block)
