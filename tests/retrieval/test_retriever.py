@@ -160,6 +160,14 @@ def test_probability_is_the_sigmoid_of_the_logit() -> None:
         assert found == pytest.approx({"0": 1 / (1 + np.exp(1)), "1": 1 / (1 + np.exp(0.5**0.5))})
 
 
+def test_hits_below_the_depth_have_a_probability_too(retriever: Retriever) -> None:
+    deep = {hit["corpus_id"]: hit["probability"] for hit in retriever.search("sort", probabilities=True)[0]}
+    hits = retriever.search("sort", top_k=6, depth=2, probabilities=True)[0]
+    assert len(hits) == 6
+    # The residual reader reads each document by itself.
+    assert {hit["corpus_id"]: hit["probability"] for hit in hits} == pytest.approx(deep, abs=1e-6)
+
+
 @pytest.mark.parametrize("scoring", ["log_odds", "product"])
 def test_lambda_of_zero_keeps_the_ranking(tiny_bert: Path, scoring: str) -> None:
     corpus = TEXTS + TEXTS[::-1]  # with ties

@@ -138,6 +138,23 @@ def test_prompts_set_by_hand_are_kept(tiny_bert: Path, tmp_path: Path) -> None:
     assert loaded.search(QUERIES) != Retriever.from_pretrained(tiny_bert).index(CORPUS).search(QUERIES)
 
 
+def test_merged_weights_keep_the_encoders_settings_and_have_no_index(tiny_bert: Path, tmp_path: Path) -> None:
+    model = RRRAModel.from_encoder(tiny_bert, lora={"r": 2})
+    encoder = model.to_sentence_transformer()
+    encoder.prompts, encoder.similarity_fn_name = {"query": "find ", "document": ""}, "dot"
+    retriever = Retriever(encoder).index(CORPUS)
+    with pytest.raises(ValueError, match="with_index can't go with form='merged'"):
+        retriever.save_pretrained(tmp_path / "merged", form="merged")
+    retriever.save_pretrained(tmp_path / "merged", form="merged", with_index=False)
+    merged = SentenceTransformer(str(tmp_path / "merged"), device="cpu")
+    assert (merged.prompts["query"], merged.similarity_fn_name) == ("find ", "dot")
+    assert RRRAModel.from_pretrained(tmp_path / "merged").config.lora is None
+    assert model.config.lora is not None
+    assert not (tmp_path / "merged/index").exists()
+    with pytest.raises(ValueError, match="must hold an RRRAModel"):
+        Retriever.from_pretrained(tiny_bert, device="cpu").save_pretrained(tmp_path / "x", form="lora")
+
+
 def test_stale_index_is_not_saved(tiny_bert: Path, tmp_path: Path) -> None:
     retriever = Retriever.from_pretrained(tiny_bert, device="cpu").index(CORPUS)
     with torch.no_grad():
