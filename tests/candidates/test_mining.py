@@ -214,7 +214,7 @@ def test_an_index_is_searched_in_place_of_the_documents() -> None:
     expected = mine_embeddings(**case)
     assert_array_equal(found.candidates, expected.candidates)
     assert_allclose(found.scores, expected.scores, atol=1e-6)
-    with pytest.raises(ValueError, match=r"index must hold documents of shape \(400, 6\), got \(0, 6\)"):
+    with pytest.raises(ValueError, match=r"index must have documents of shape \(400, 6\), got \(0, 6\)"):
         mine_embeddings(**case, index=FlatIndex(6))
 
 

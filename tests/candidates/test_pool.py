@@ -148,7 +148,7 @@ def test_a_pool_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
         queries.set_column(2, "candidate_ids", pa.array([["c", "b", "a"], []])),
     ):
         pq.write_table(table, tmp_path / "queries.parquet")
-        with pytest.raises(ValueError, match=r"queries\.parquet does not hold a candidate pool"):
+        with pytest.raises(ValueError, match=r"queries\.parquet has no candidate pool"):
             CandidatePool.load(tmp_path)
     (tmp_path / "pool.json").write_text('{"format_version": 9}')
     with pytest.raises(ValueError, match=r"pool\.json .* format version 9, this package reads 1"):

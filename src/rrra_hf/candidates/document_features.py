@@ -1,4 +1,4 @@
-"""What the features of candidates need of each document: computed once, and kept beside the index."""
+"""Features of documents that don't depend on the query, computed once and saved with the index."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class DocumentFeatures:
         return CandidateFeatures(statics, torch.from_numpy(direct), torch.from_numpy(expanded), recalled)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a safetensors file, complete or not at all."""
+        """Write the features to a safetensors file. A partial file is never left."""
         tensors = {"statics": self.statics}
         if self.words is not None:
             tensors["words.vocabulary"] = np.array([self.words.shape[1]], dtype=np.int64)
@@ -102,7 +102,7 @@ class DocumentFeatures:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DocumentFeatures:
-        """Read what `save` wrote.
+        """Read features written by `save`.
 
         Raises:
             ValueError: If the file is missing or damaged.
@@ -126,7 +126,7 @@ def _memory(reader: Reader) -> Memory:
 
 
 def _answers(memory: Memory, idf: np.ndarray) -> csr_array:
-    """Return, for each remembered query, the mean of its documents' weights, each divided by its length."""
+    """Return the mean of the normalised weights of the documents of each remembered query."""
     parts = (memory.counts.float(), memory.words, memory.ends)
     counts = csr_array(tuple(part.cpu().numpy() for part in parts), shape=(len(memory.documents), len(idf)))
     weights = weigh_words(counts, idf, float(memory.mean_length))

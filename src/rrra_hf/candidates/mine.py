@@ -1,4 +1,4 @@
-"""Mining candidates: the best documents of each training query, the labelled positives taken out."""
+"""Mine candidates: the best documents per training query, without the labelled positives."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ def mine(
     show_progress_bar: bool | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> CandidatePool:
-    """Mine the documents that an encoder ranks high for each query of a split.
+    """Mine the best documents that an encoder finds for each query of a split.
 
-    Documents with the very text of one of the query's positives are no candidates either.
+    Labelled positives, and documents with the same text as a positive, are left out.
 
     Args:
         collection: The collection.
         encoder: The encoder.
-        depth: Candidates a query.
-        split: The split whose queries and positives are used.
-        cache_dir: Folder of the cache of embeddings, see `encode`.
-        batch_size: Texts a forward pass.
-        show_progress_bar: None shows one on a terminal only.
-        folder: Folder that the pool is saved in while it grows, see `mine_embeddings`.
+        depth: Number of candidates per query.
+        split: Split with the queries and positives.
+        cache_dir: Cache folder for embeddings, see `encode`.
+        batch_size: Encoder batch size.
+        show_progress_bar: Show a progress bar. None shows one on a terminal only.
+        folder: Folder to save the pool to during mining, see `mine_embeddings`.
 
     Returns:
-        A pool with the queries in the order of `collection.split(split).query_ids`, and fingerprints.
+        The pool, with the queries in the order of `collection.split(split).query_ids`, and with fingerprints.
 
     Raises:
-        ValueError: If there is no such split, a query has no positive, or the encoder gives NaN.
+        ValueError: If the split doesn't exist, a query has no positive, or the encoder returns NaN.
     """
     part = collection.split(split)
-    # Before the long part.
+    # Check before the slow part.
     _check_depth(depth)
     _check_every_query_has_positives(part.positive_rows, part.query_ids)
     embeddings = embed_collection(
@@ -72,16 +72,16 @@ def mine(
 def mine_collection(
     collection: Collection, embeddings: CollectionEmbeddings, depth: int = 100, **options: Any
 ) -> CandidatePool:
-    """Mine candidates for all queries of a collection that is encoded already.
+    """Mine candidates for all queries of an encoded collection.
 
     Args:
-        collection: The collection, with a positive for every query (take a split of it).
-        embeddings: Its embeddings.
-        depth: Candidates a query.
-        **options: `folder`, `index`, `max_memory`, ... of `mine_embeddings`.
+        collection: The collection. Every query needs a positive, so pass a single split.
+        embeddings: Embeddings of the collection.
+        depth: Number of candidates per query.
+        **options: Further arguments of `mine_embeddings`, such as `folder`, `index` or `max_memory`.
 
     Returns:
-        A pool with the queries in the order of `collection.query_ids`, and fingerprints.
+        The pool, with the queries in the order of `collection.query_ids`, and with fingerprints.
 
     Raises:
         ValueError: If a query has no positive.
@@ -118,37 +118,36 @@ def mine_embeddings(
 ) -> CandidatePool:
     """Mine candidates from embeddings of any source.
 
-    The search is exact, unless an `index` is given. It takes a block of queries at a time, on each core one.
+    The search is exact, unless you pass an `index`. Queries are searched in blocks, one block per core.
 
-    With `folder`, each block's candidates are kept as soon as they are found, and in the end the pool is
-    saved there, in place of another one: mining that was interrupted goes on where it stopped, and mining
-    that was finished is read. Processes that mine the same into the same folder at once divide the blocks
-    among them, and all return the pool.
+    With `folder`, the candidates of each block are saved as soon as they are found, and finally the whole
+    pool. Interrupted mining resumes with the missing blocks, and a finished pool is read from the folder. An
+    earlier pool in the folder is replaced. Several processes that mine the same pool into the same folder
+    divide the blocks among them, and all of them return the pool.
 
     Args:
-        query_embeddings: `(n_queries, dim)`, of any length; memory-mapped or not.
+        query_embeddings: `(n_queries, dim)`, in memory or memory-mapped. They don't need to be normalised.
         document_embeddings: `(n_documents, dim)`, likewise.
-        positives: Rows of each query's relevant documents, at least one a query.
-        depth: Candidates a query; where the corpus has fewer, the pool is padded with -1.
-        query_ids: Ids of the queries; their rows as strings if not given.
-        document_ids: Ids of the documents; their rows as strings if not given.
-        excluded: Rows of further documents that must not be a query's candidates.
-        fingerprint: What the embeddings were made from, see `CandidatePool`.
-        block_size: Queries searched at a time, the unit of resuming.
-        max_memory: Bytes that a core takes beside the embeddings and the pool.
-        index: Where the documents are in the order of their rows, to search there; its hits may be
-            approximate.
-        folder: Folder of the pool, see `CandidatePool.save`; None to keep nothing on disk.
-        device: Where to compute; None for a GPU if there is one.
-        show_progress_bar: None shows one on a terminal only.
+        positives: Row numbers of the relevant documents per query, at least one.
+        depth: Number of candidates per query. If the corpus has fewer, the pool is padded with -1.
+        query_ids: Ids of the queries, by default their row numbers as strings.
+        document_ids: Ids of the documents, by default their row numbers as strings.
+        excluded: Row numbers of further documents to leave out per query.
+        fingerprint: Fingerprints of the sources of the embeddings, see `CandidatePool`.
+        block_size: Number of queries per block.
+        max_memory: Maximum bytes per core, in addition to the embeddings and the pool.
+        index: Index of the documents, in the order of their rows, to search instead. It may be approximate.
+        folder: Folder of the pool, see `CandidatePool.save`. None saves nothing.
+        device: Device for the search. By default, a GPU if there is one.
+        show_progress_bar: Show a progress bar. None shows one on a terminal only.
 
     Returns:
-        A pool with the queries in the order of their rows.
+        The pool, with the queries in the order of their rows.
 
     Raises:
-        ValueError: If embeddings are not finite matrices of one dimension, a query has no positive, a
-            row is not in the corpus, lengths disagree, a size is not legal, or the folder holds other
-            files; the message names the argument.
+        ValueError: If embeddings aren't finite or differ in dimension, a query has no positive, a row number
+            is out of range, lengths differ, a size isn't legal, or the folder holds other files. The message
+            names the argument.
 
     Example:
         >>> documents = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
@@ -164,7 +163,7 @@ def mine_embeddings(
     documents = check_embeddings(document_embeddings, "document_embeddings", dim=queries.shape[1])
     if index is not None and (len(index), index.dim) != documents.shape:
         raise ValueError(
-            f"index must hold documents of shape {documents.shape}, got {(len(index), index.dim)}."
+            f"index must have documents of shape {documents.shape}, got {(len(index), index.dim)}."
         )
     query_names = _ids(query_ids, len(queries), "query_ids")
     document_names = _ids(document_ids, len(documents), "document_ids")
@@ -181,7 +180,7 @@ def mine_embeddings(
         if index is None
         else partial(_search_index, index, queries, removed, depth)
     )
-    # An index has threads of its own, and a GPU is one.
+    # An index uses its own threads, and a GPU needs none.
     threaded = index is None and place.type == "cpu" and torch.get_num_threads() > 1
     blocks = [
         slice(start, min(start + block_size, len(queries))) for start in range(0, len(queries), block_size)
@@ -220,7 +219,7 @@ def mine_embeddings(
 def _run(
     blocks: list[slice], threaded: bool, show_progress_bar: bool | None, work: Callable[[slice], None]
 ) -> None:
-    """Do the work on each block, on several cores if that is wanted, under one progress bar."""
+    """Process all blocks with a progress bar, on one or several cores."""
     disable = None if show_progress_bar is None else not show_progress_bar
     with (
         tqdm(total=blocks[-1].stop, desc="Mining", unit="query", disable=disable) as bar,
@@ -234,13 +233,13 @@ def _run(
 def _search_index(
     index: Index, queries: np.ndarray, removed: list[np.ndarray], depth: int, block: slice
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the candidates of a block of queries in an index, rows and cosines as `ExactSearch.search`."""
-    # Deep enough that `depth` candidates are left after the removal.
+    """Search an index for the candidates of a block of queries. Returns what `ExactSearch.search` does."""
+    # Search deep enough that `depth` candidates remain after removal.
     found_scores, found = index.search(queries[block], depth + max(len(rows) for rows in removed[block]))
     candidates = np.full((len(found), depth), -1, dtype=np.int32)
     scores = np.full((len(found), depth), -np.inf, dtype=np.float32)
     for query, rows in enumerate(removed[block]):
-        # Approximate indexes fill up with -1.
+        # Approximate indexes pad their results with -1.
         kept = np.flatnonzero((found[query] >= 0) & np.isin(found[query], rows, invert=True))[:depth]
         candidates[query, : len(kept)] = found[query, kept]
         scores[query, : len(kept)] = found_scores[query, kept]
@@ -253,7 +252,7 @@ def _rows_fingerprint(row_lists: list[np.ndarray]) -> str:
 
 
 def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:
-    """Return, for each query, the rows of all documents with the text of one of its positives."""
+    """Return the rows of all documents with the same text as a positive, per query."""
     rows_of = defaultdict(list)
     for row, text in enumerate(texts):
         rows_of[text].append(row)
@@ -276,7 +275,7 @@ def _ids(ids: Sequence[str] | None, count: int, name: str) -> list[str]:
 def _check_rows(
     row_lists: Sequence[Sequence[int] | np.ndarray], name: str, n_queries: int, n_documents: int
 ) -> list[np.ndarray]:
-    """Return each query's rows, sorted and unique, if all are rows of the corpus."""
+    """Return the rows per query, sorted and unique, after checking that they are in the corpus."""
     if len(row_lists) != n_queries:
         raise ValueError(f"{name} must have one entry per query ({n_queries}), got {len(row_lists)}.")
     checked = []

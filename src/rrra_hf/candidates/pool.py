@@ -1,4 +1,4 @@
-"""The documents that a retriever ranks high for each training query, without the labelled positives."""
+"""The candidate pool: the best unlabelled documents per training query."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from .pool_files import FILE_NAMES, QUERIES_NAME, read_pool, write_pool
 
 @dataclass
 class CandidatePool:
-    """Candidates of each query: unlabelled documents that rank high, which are hard or false negatives.
+    """Candidates per query: highly ranked documents without a label, which are hard or false negatives.
 
-    A row is a document's position in `document_ids` and in the documents' embeddings. To add
-    probabilities, use `dataclasses.replace(pool, probability=...)`.
+    Row numbers are positions in `document_ids` and in the embeddings of the documents. To add probabilities,
+    use `dataclasses.replace(pool, probability=...)`.
 
     Args:
         query_ids: Ids of the `n` queries.
-        document_ids: Ids of the whole corpus, in the order of its embeddings' rows.
-        positives: Rows of each query's labelled positives, `n` arrays of int32.
-        candidates: Rows of each query's candidates, best first, `(n, depth)` int32; where there are fewer,
-            the row ends with -1.
+        document_ids: Ids of the whole corpus, in the order of its embeddings.
+        positives: Row numbers of the labelled positives per query, `n` arrays of int32.
+        candidates: Row numbers of the candidates, best first, `(n, depth)` int32. Shorter rows are padded
+            with -1.
         scores: Cosines of the candidates, `(n, depth)` float32; -inf where `candidates` is -1.
-        probability: Probability that each candidate is relevant although it isn't labelled, `(n, depth)`
-            float32; NaN where `candidates` is -1.
-        fingerprint: Fingerprints of the `encoder`, `corpus` and `queries` that the pool was mined
-            with; empty for embeddings from elsewhere.
+        probability: Probability that a candidate is relevant although it has no label, `(n, depth)` float32;
+            NaN where `candidates` is -1.
+        fingerprint: Fingerprints of the `encoder`, `corpus` and `queries` that the pool was mined with. Empty
+            for embeddings from other sources.
 
     Raises:
-        ValueError: If shapes disagree, ids repeat, or a row is not in the corpus.
+        ValueError: If shapes don't match, ids repeat, or a row number is out of range.
 
     Example:
         >>> pool = CandidatePool(
@@ -101,30 +101,30 @@ class CandidatePool:
 
     @property
     def depth(self) -> int:
-        """Candidates per query, including empty places."""
+        """Number of candidates per query, including empty places."""
         return self.candidates.shape[1]
 
     @property
     def candidate_ids(self) -> list[list[str]]:
-        """Document ids of each query's candidates, best first."""
+        """Document ids of the candidates per query, best first."""
         return [self._ids(rows[rows >= 0]) for rows in self.candidates]
 
     @property
     def positive_ids(self) -> list[list[str]]:
-        """Document ids of each query's labelled positives."""
+        """Document ids of the labelled positives per query."""
         return [self._ids(rows) for rows in self.positives]
 
     def _ids(self, rows: np.ndarray) -> list[str]:
         return [self.document_ids[row] for row in rows]
 
     def select(self, query_rows: Sequence[int] | np.ndarray) -> CandidatePool:
-        """Return the pool of some of the queries.
+        """Return a pool with some of the queries.
 
         Args:
-            query_rows: Positions of the queries to keep, in the order wanted.
+            query_rows: Positions of the queries to keep, in the new order.
 
         Raises:
-            ValueError: If a position is not in the pool, or repeats.
+            ValueError: If a position is out of range or repeats.
         """
         rows = np.asarray(query_rows, dtype=np.int64).reshape(-1)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
@@ -137,19 +137,19 @@ class CandidatePool:
             candidates=self.candidates[rows],
             scores=self.scores[rows],
             probability=None if probability is None else probability[rows],
-            # The queries are no longer those that were fingerprinted.
+            # The fingerprint of the queries no longer applies.
             fingerprint={name: value for name, value in self.fingerprint.items() if name != "queries"},
         )
 
     def require(self, fingerprint: dict[str, str]) -> None:
-        """Check that the pool was mined with a certain encoder, corpus and queries.
+        """Check that the pool was mined with the given encoder, corpus and queries.
 
         Args:
-            fingerprint: Fingerprints of the `encoder`, `corpus` and `queries` in use, as in
-                `CollectionEmbeddings.fingerprint`. Only those that the pool has too are compared.
+            fingerprint: Fingerprints of the `encoder`, `corpus` and `queries` in use, see
+                `CollectionEmbeddings.fingerprint`. Only fingerprints that the pool also has are compared.
 
         Raises:
-            ValueError: If one differs; the message names it.
+            ValueError: If a fingerprint differs. The message names it.
 
         Example:
             >>> nothing = np.empty((0, 1))
@@ -165,13 +165,13 @@ class CandidatePool:
                 raise ValueError(f"The pool was mined with {what} ({mined}, not {used}); mine it again.")
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write the pool to a folder of Parquet and JSON, complete or not at all.
+        """Write the pool to a folder with Parquet and JSON files. A partial pool is never left.
 
         `queries.parquet` has the columns `query_id`, `positive_ids`, `candidate_ids`, `scores` and
-        `probability`; `documents.parquet` has the ids of the corpus in order.
+        `probability`. `documents.parquet` has the ids of the corpus.
 
         Args:
-            directory: Made if it isn't there; a pool in it is replaced.
+            directory: The folder. It is created if needed, and an existing pool in it is replaced.
 
         Raises:
             ValueError: If the folder holds other files.
@@ -181,14 +181,14 @@ class CandidatePool:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> CandidatePool:
-        """Read a pool that `save` wrote.
+        """Read a pool written by `save`.
 
         Args:
             directory: The folder.
 
         Raises:
-            FileNotFoundError: If the folder is not there.
-            ValueError: If a file of it is missing or damaged; the message names the file.
+            FileNotFoundError: If the folder doesn't exist.
+            ValueError: If a file is missing or damaged. The message names the file.
         """
         directory = Path(directory)
         if not directory.is_dir():
@@ -197,4 +197,4 @@ class CandidatePool:
         try:
             return cls(**fields)
         except ValueError as error:
-            raise ValueError(f"{directory / QUERIES_NAME} does not hold a candidate pool: {error}") from error
+            raise ValueError(f"{directory / QUERIES_NAME} has no candidate pool: {error}") from error

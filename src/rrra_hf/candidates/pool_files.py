@@ -1,4 +1,4 @@
-"""The files of a candidate pool: Parquet, with JSON that describes it."""
+"""Read and write the files of a candidate pool: Parquet, and JSON with metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCUMENTS_NAME = "documents.parquet"
 QUERIES_NAME = "queries.parquet"
 FILE_NAMES = (META_NAME, DOCUMENTS_NAME, QUERIES_NAME)
 FORMAT_VERSION = 2
-# The column of probabilities in each version of the format.
+# Name of the column with probabilities per format version.
 PROBABILITY_COLUMN = {1: "false_negative_probability", FORMAT_VERSION: "probability"}
 QUERIES_SCHEMA = pa.schema(
     {
@@ -49,7 +49,7 @@ def write_pool(
     ids = _strings(document_ids)
     pq.write_table(pa.table({"document_id": ids}), folder / DOCUMENTS_NAME)
     with pq.ParquetWriter(folder / QUERIES_NAME, QUERIES_SCHEMA) as writer:
-        # Block by block: the ids of all candidates at once take more memory than the pool.
+        # Block by block, because the ids of all candidates take more memory than the pool.
         for start in range(0, len(query_ids), BLOCK_SIZE):
             block = slice(start, start + BLOCK_SIZE)
             kept = candidates[block] >= 0
@@ -78,7 +78,7 @@ def read_pool(folder: Path) -> dict[str, Any]:
     """Return the fields of the `CandidatePool` in a folder.
 
     Raises:
-        ValueError: If a file is missing or damaged; the message names the file.
+        ValueError: If a file is missing or damaged. The message names the file.
     """
     names = ("format_version", "queries", "documents", "depth", "fingerprint")
     meta = read_meta(folder / META_NAME, PROBABILITY_COLUMN.keys(), names)
@@ -87,7 +87,7 @@ def read_pool(folder: Path) -> dict[str, Any]:
     try:
         return _fields(meta, documents, queries)
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{folder / QUERIES_NAME} does not hold a candidate pool: {error}") from error
+        raise ValueError(f"{folder / QUERIES_NAME} has no candidate pool: {error}") from error
 
 
 def _fields(meta: dict[str, Any], documents: pa.Table, queries: pa.Table) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _read_table(path: Path, count: int) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} is missing or damaged: {error}") from error
     if table.num_rows != count:
-        raise ValueError(f"{path} is damaged: it has {table.num_rows} rows, not {count}.")
+        raise ValueError(f"{path} is damaged: it has {table.num_rows} rows instead of {count}.")
     return table
 
 
@@ -139,7 +139,7 @@ def _lengths(lists: pa.Array) -> np.ndarray:
 
 
 def _rows(id_lists: pa.Array, document_ids: pa.Array) -> np.ndarray:
-    """Return the rows of the documents in all lists, one list after the other."""
+    """Return the rows of the documents in all lists, concatenated."""
     rows = pc.index_in(id_lists.flatten(), value_set=document_ids)
     if rows.null_count:
         raise ValueError(f"{rows.null_count} document ids are not in {DOCUMENTS_NAME}")
@@ -147,7 +147,7 @@ def _rows(id_lists: pa.Array, document_ids: pa.Array) -> np.ndarray:
 
 
 def _scatter(values: np.ndarray, filled: np.ndarray, empty: float) -> np.ndarray:
-    """Return a matrix that holds `values`, row by row, where `filled` is true, and `empty` elsewhere."""
+    """Return a matrix with `values`, row by row, where `filled` is true, and `empty` elsewhere."""
     if len(values) != filled.sum():
         raise ValueError(f"{len(values)} values for {filled.sum()} candidates")
     matrix = np.full(filled.shape, empty, dtype=values.dtype)

@@ -1,4 +1,4 @@
-"""A pool while it is mined: one file per block of queries, beside the folder of the finished pool."""
+"""A pool during mining: one file per block of queries, in a hidden folder next to the finished pool."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Search = Callable[[slice], tuple[np.ndarray, np.ndarray]]
 
 
 class UnfinishedPool:
-    """The blocks of a pool that are mined already, by any process.
+    """The finished blocks of a pool, mined by this or other processes.
 
     Args:
         folder: Folder of the finished pool.
-        mining: Fingerprint of everything that decides the pool.
-        blocks: The queries, block by block.
-        depth: Candidates per query.
+        mining: Fingerprint of everything that affects the pool.
+        blocks: Slices of the queries.
+        depth: Number of candidates per query.
 
     Raises:
         ValueError: If the folder holds other files.
@@ -44,7 +44,7 @@ class UnfinishedPool:
         self.shards = folder.with_name(f".{folder.name}.{mining}")
 
     def finished(self) -> bool:
-        """Whether the folder holds this pool, finished."""
+        """Return whether the folder has this pool."""
         try:
             meta = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
             return meta["fingerprint"]["mining"] == self.mining
@@ -52,16 +52,16 @@ class UnfinishedPool:
             return False
 
     def load(self) -> CandidatePool:
-        """Return the finished pool, and remove what an interruption at the very end left."""
+        """Return the finished pool, and remove files left by an interruption at the end."""
         shutil.rmtree(self.shards, ignore_errors=True)
         return CandidatePool.load(self.folder)
 
     def mine(self, search: Search, block: slice, wait: bool = False) -> None:
-        """Mine a block of queries and keep what is found, unless another process has done so or is doing it.
+        """Mine a block of queries and save it, unless another process has mined it or is mining it.
 
         Args:
-            search: Returns rows and scores of a block.
-            block: Which queries.
+            search: Function that returns rows and scores of a block.
+            block: Slice of the queries.
             wait: Wait for the other process, and mine the block if that process dies.
         """
         path = self._path(block)
@@ -75,11 +75,11 @@ class UnfinishedPool:
     def finish(
         self, search: Search, make_pool: Callable[[np.ndarray, np.ndarray], CandidatePool]
     ) -> CandidatePool:
-        """Mine what is left, save the pool, and return it.
+        """Mine the missing blocks, save the pool, and return it.
 
         Args:
-            search: Returns rows and scores of a block.
-            make_pool: Makes the pool from the candidates' rows and scores.
+            search: Function that returns rows and scores of a block.
+            make_pool: Function that builds the pool from rows and scores of the candidates.
         """
         for block in self.blocks:
             self.mine(search, block, wait=True)
@@ -96,7 +96,7 @@ class UnfinishedPool:
         return self.shards / f"{block.start}-{block.stop}.arrow"
 
     def _done(self, path: Path, block: slice) -> bool:
-        # In this order: whoever merges the blocks saves the pool before it removes them.
+        # The order matters: a process that merges the blocks saves the pool before it removes them.
         return self._load(path, block) is not None or self.finished()
 
     def _load(self, path: Path, block: slice) -> tuple[np.ndarray, np.ndarray] | None:
@@ -105,7 +105,7 @@ class UnfinishedPool:
             rows, scores = columns["row"], columns["score"]
             expected = (block.stop - block.start, self.depth)
             if (rows.shape, scores.shape) != (expected, expected):
-                raise ValueError(f"{path} holds arrays of shape {rows.shape}, not {expected}")
+                raise ValueError(f"{path} has arrays of shape {rows.shape}, not {expected}")
         except FileNotFoundError:
             return None
         except (KeyError, ValueError) as error:

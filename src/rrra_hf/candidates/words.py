@@ -1,4 +1,4 @@
-"""Words that query and document share, by BM25 over the encoder's own word pieces."""
+"""BM25 over the word pieces of the encoder's tokenizer."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import numpy as np
 from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
-# The constants of Lucene.
+# The defaults of Lucene.
 K1 = 1.2
 B = 0.75
-# Texts that are tokenized at a time.
+# Texts to tokenize at a time.
 BLOCK = 4096
-# Queries whose words are laid out at a time: each takes a place for every word there is.
+# Queries to expand to dense vectors over the vocabulary at a time.
 QUERIES = 16
 
 
 def count_words(encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
-    """Return how often each text has each word piece of the encoder's tokenizer.
+    """Count the word pieces of each text.
 
     Args:
-        encoder: The encoder; what it cuts off isn't counted.
+        encoder: The encoder. Its tokenizer splits and truncates the texts.
         texts: The texts.
 
     Returns:
-        `(n, vocabulary)` float32; None if the encoder has no tokenizer of transformers.
+        Counts, `(n, vocabulary)` float32, or None if the encoder has no tokenizer of transformers.
     """
     tokenizer = encoder.tokenizer
     if not callable(tokenizer):
@@ -53,7 +53,7 @@ def count_words(encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array
 
 
 def word_statistics(documents: csr_array) -> tuple[np.ndarray, float]:
-    """Return what BM25 knows of a corpus: each word's inverse document frequency, and the mean length.
+    """Compute the statistics of a corpus for BM25: inverse document frequencies and mean length.
 
     Args:
         documents: Counts, `(m, vocabulary)`.
@@ -67,12 +67,12 @@ def word_statistics(documents: csr_array) -> tuple[np.ndarray, float]:
 
 
 def weigh_words(documents: csr_array, idf: np.ndarray, mean_length: float) -> csr_array:
-    """Return the BM25 weight of each word of each document.
+    """Compute the BM25 weight of each word in each document.
 
     Args:
         documents: Counts, `(m, vocabulary)`.
         idf: Inverse document frequencies, `(vocabulary,)`.
-        mean_length: Words of a mean document.
+        mean_length: Mean number of words per document.
 
     Returns:
         `(m, vocabulary)` float32.
@@ -88,13 +88,13 @@ def weigh_words(documents: csr_array, idf: np.ndarray, mean_length: float) -> cs
 
 
 class SharedWords:
-    """What candidates share with queries, and with what queries make a head remember.
+    """Word overlap of candidates with queries, and with the answers to similar training queries.
 
     Args:
         documents: BM25 weights of the corpus, `(m, vocabulary)`.
         idf: Inverse document frequencies, `(vocabulary,)`.
-        answers: For each training query remembered, the mean of its labelled documents' weights, each
-            divided by its length, `(queries, vocabulary)`.
+        answers: For each training query, the mean of the normalised weights of its labelled documents,
+            `(queries, vocabulary)`.
 
     Example:
         >>> counts = csr_array(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]], dtype=np.float32))
@@ -114,18 +114,19 @@ class SharedWords:
     def with_candidates(
         self, queries: csr_array, weights: np.ndarray, remembered: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what candidates share with their query, and with what it makes remember.
+        """Compute the overlap of candidates with their query, and with the answers to similar queries.
 
         Args:
-            queries: Counts of the queries' words, `(n, vocabulary)`.
-            weights: Weights of the training queries recalled, `(n, r)`.
-            remembered: Their rows, `(n, r)`.
-            rows: Rows of each query's candidates among the documents, `(n, k)`.
+            queries: Word counts of the queries, `(n, vocabulary)`.
+            weights: Weights of the similar training queries, `(n, r)`.
+            remembered: Rows of the similar training queries, `(n, r)`.
+            rows: Rows of the candidates among the documents, `(n, k)`.
 
         Returns:
-            Two arrays `(n, k)` float32. The BM25 score as a share of the query's inverse document
-            frequencies: 0 where no word is shared, 1 where a document of mean length has each word once.
-            And the cosine-like product of the candidate's weights with the mean of what is remembered.
+            Two arrays, `(n, k)` float32. The first is the BM25 score divided by the sum of the query's
+            inverse document frequencies: 0 without shared words, 1 for a document of mean length with each
+            word once. The second is the product of the candidate's normalised weights with the weighted
+            answers.
         """
         shape = len(rows), self.answers.shape[0]
         recalled = csr_array(
@@ -155,12 +156,12 @@ class SharedWords:
 
 
 def _row_sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the sum of each row of a sparse matrix, given its values; rows may be empty."""
+    """Return the sums of the rows of a sparse matrix. Rows may be empty."""
     running = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     return (running[ends[1:]] - running[ends[:-1]]).astype(np.float32)
 
 
 def lengths(weights: csr_array) -> np.ndarray:
-    """Return the Euclidean length of each row, 1 for empty ones, `(m,)` float32."""
+    """Return the Euclidean length of each row, 1 for empty rows, `(m,)` float32."""
     found = np.sqrt(weights.multiply(weights).sum(axis=1)).astype(np.float32)
     return np.where(found > 0, found, np.float32(1.0))
