@@ -58,7 +58,7 @@ def push(
         str | None, typer.Option(help="Branch to commit to. It is created if it doesn't exist.")
     ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
-    commit_message: Annotated[str, typer.Option(help="Message of the commit.")] = "Upload model",
+    commit_message: Annotated[str, typer.Option(help="Commit message.")] = "Upload model",
     json: Json = False,
 ) -> None:
     """Upload a folder to the Hugging Face Hub, with a model card, in one commit.

@@ -39,7 +39,7 @@ class MapRecipe(NamedTuple):
     """How maps are trained, chosen on the development queries.
 
     Args:
-        corpus_negatives: Documents drawn from the corpus for each step, beside the batch's own.
+        corpus_negatives: Documents drawn from the corpus for each step, in addition to those of the batch.
         steps: Steps trained, of `STEPS` that the learning rate is laid out for.
         strength: How far the identity is moved towards the maps.
     """

@@ -44,7 +44,7 @@ class Card(NamedTuple):
 
     Args:
         text: Text of `README.md`: metadata that the Hub renders, and Markdown.
-        plot: The reliability plot as a PNG, to be written beside it; None if there is none.
+        plot: The reliability plot as a PNG, None if there is none.
     """
 
     text: str

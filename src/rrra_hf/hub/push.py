@@ -44,10 +44,10 @@ def push_folder(
         revision: Branch to commit to; it is made from `main` if it doesn't exist.
         create_pr: Open a pull request to `main` instead of committing.
         token: Hub token.
-        commit_message: Message of the commit.
+        commit_message: Commit message.
 
     Returns:
-        The commit's address, a string, with the attributes `oid` and `pr_url`.
+        URL of the commit, a string with the attributes `oid` and `pr_url`.
 
     Raises:
         ValueError: If both `revision` and `create_pr` are given, or `private` is given and the repository is
@@ -114,7 +114,7 @@ def push_files(
         revision: Branch to commit to.
         create_pr: Open a pull request.
         token: Hub token.
-        commit_message: Message of the commit.
+        commit_message: Commit message.
 
     Returns:
         As `push_folder`.

@@ -158,7 +158,7 @@ class RetrieverAdapter(nn.Module):
             q: Query embeddings, as searched with, `(n, dim)`.
             c: Embeddings of each query's candidates, as indexed, `(n, k, dim)`.
             cosines: Cosines of the candidates, `(n, k)`; computed if not given.
-            features: What is known about the candidates beside their embeddings.
+            features: What is known about the candidates in addition to their embeddings.
         """
         q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
         if cosines is None:
@@ -177,7 +177,7 @@ class RetrieverAdapter(nn.Module):
         Args:
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
-            features: What is known about the candidates beside their embeddings.
+            features: What is known about the candidates in addition to their embeddings.
 
         Returns:
             Probabilities in [0, 1], `(n, k)`, of the type of `queries`.
@@ -202,7 +202,7 @@ class RetrieverAdapter(nn.Module):
             queries: Query embeddings, `(n, dim)`.
             candidates: Embeddings of each query's candidates, `(n, k, dim)`.
             scores: Cosines of the candidates, `(n, k)`; computed from the embeddings if not given.
-            features: What is known about the candidates beside their embeddings.
+            features: What is known about the candidates in addition to their embeddings.
 
         Returns:
             Reranking scores, `(n, k)`, of the type of `queries`.
@@ -277,7 +277,7 @@ class RetrieverAdapter(nn.Module):
         """Write `config.json` and `model.safetensors` to a directory, complete or not at all.
 
         Args:
-            directory: Made if it isn't there; must not hold a model of another type.
+            directory: The folder. It is created if needed, and must not hold a model of another type.
 
         Raises:
             ValueError: If the directory holds a model of another type.
@@ -359,21 +359,21 @@ class RetrieverAdapter(nn.Module):
         """Upload the adapter and a model card to the Hub in one commit.
 
         Args:
-            repo_id: `namespace/name`; made if it isn't there.
-            private: Make a new repository private; refuse one that is public.
-            revision: Branch to commit to; made from `main` if it isn't there.
+            repo_id: `namespace/name`. The repository is created if it doesn't exist.
+            private: Make a new repository private, and refuse one that is public.
+            revision: Branch to commit to. It is created from `main` if it doesn't exist.
             create_pr: Open a pull request instead of committing.
             token: Hub token.
-            commit_message: Message of the commit.
+            commit_message: Commit message.
 
         Returns:
-            The commit's address, a string, with `oid` and `pr_url`.
+            URL of the commit, a string with the attributes `oid` and `pr_url`.
 
         Raises:
             ImportError: If the package isn't installed, but the adapter's code came with a model.
             PermissionError: If the token doesn't allow it.
-            ConnectionError: If the upload broke off; nothing was committed.
-            ValueError: If `private` was asked for and the repository is public.
+            ConnectionError: If the upload broke off. Nothing was committed then.
+            ValueError: If `private` is set and the repository is public.
         """
         try:
             from rrra_hf.hub import push_folder

@@ -22,7 +22,7 @@ def _default_reader() -> dict[str, Any]:
 
 @dataclass
 class AdapterConfig:
-    """Configuration of a `RetrieverAdapter`, saved as JSON beside its weights.
+    """Configuration of a `RetrieverAdapter`, saved as JSON with its weights.
 
     Args:
         embedding_dim: Dimension of the query and document embeddings that the adapter reads.

@@ -1,4 +1,4 @@
-"""The features of a candidate: what is read about a query and a document beside one cosine.
+"""Features of a candidate document, in addition to its cosine.
 
 Each feature is a function of `FeatureInputs` that returns `(n, k)`. To add one, write the function and add
 it to `FEATURES`.
@@ -17,7 +17,7 @@ AGREEMENT_TAU = 0.03
 
 
 class CandidateFeatures(NamedTuple):
-    """What is known about candidates beside their embeddings.
+    """What is known about candidates in addition to their embeddings.
 
     Args:
         statics: Features of each candidate's document alone, `(n, k, 2)`, from `Memory.document_statics`;
@@ -34,7 +34,7 @@ class CandidateFeatures(NamedTuple):
 
 
 class FeatureInputs(NamedTuple):
-    """What the features of a block of queries are computed from.
+    """Inputs of the features of a block of queries.
 
     Args:
         cosines: Cosines of the search, `(n, k)`.

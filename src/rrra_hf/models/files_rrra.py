@@ -26,9 +26,9 @@ def write_aside(
     The block makes a file or a folder. A file replaces a file. A folder replaces an empty folder, or one that
     holds nothing but `owned` entries. If the block fails, `path` is as it was and nothing else is left.
 
-    With `keep_others`, the files of the new folder are moved one by one into the folder that is there.
-    Only files of the same name and files that match `owned` are deleted. What `last` names is deleted first
-    and moved last, so an interrupted move leaves a folder that doesn't load.
+    With `keep_others`, the files of the new folder are moved one by one into the existing folder. Only files
+    with the same name and files that match `owned` are deleted. The entries in `last` are deleted first and
+    moved last, so an interrupted move leaves a folder that doesn't load.
 
     Args:
         path: The file or folder to write. Folders on the way to it are made.
@@ -145,7 +145,7 @@ def read_json(path: str | PathLike[str]) -> Any:
     """Read a JSON file.
 
     Raises:
-        FileNotFoundError: If it isn't there.
+        FileNotFoundError: If the file doesn't exist.
         ValueError: If it is damaged; the message names it.
     """
     try:

@@ -1,4 +1,4 @@
-"""The two small networks of an adapter: each reads the features of a query's candidates."""
+"""The heads of an adapter: small networks that read the features of the candidates of a query."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """A linear layer over standardised features, beside a small network that compares the candidates.
+    """A linear layer over standardised features, plus a small network that compares the candidates.
 
     The last layers start at zero, so that a head that isn't fitted gives 0 for every candidate.
 

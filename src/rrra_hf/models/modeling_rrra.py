@@ -415,16 +415,16 @@ class RRRAModel(PreTrainedModel):
             revision: Branch to commit to; it is made from `main` if it doesn't exist.
             create_pr: Open a pull request instead of committing.
             token: Hub token.
-            commit_message: Message of the commit.
+            commit_message: Commit message.
             kwargs: Passed to `save_pretrained`.
 
         Returns:
-            The commit's address, a string, with the attributes `oid` and `pr_url`.
+            URL of the commit, a string with the attributes `oid` and `pr_url`.
 
         Raises:
             ImportError: If this package isn't installed and the code came with the model.
             PermissionError: If the token doesn't allow it.
-            ConnectionError: If the upload broke off; nothing was committed.
+            ConnectionError: If the upload broke off. Nothing was committed then.
             ValueError: If the model can't be saved in this form, or the repository is public.
         """
         try:

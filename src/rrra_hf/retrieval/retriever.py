@@ -569,14 +569,14 @@ class Retriever:
             revision: Branch to commit to; it is made from `main` if it doesn't exist.
             create_pr: Open a pull request instead of committing.
             token: Hub token.
-            commit_message: Message of the commit.
+            commit_message: Commit message.
 
         Returns:
-            The commit's address, a string, with the attributes `oid` and `pr_url`.
+            URL of the commit, a string with the attributes `oid` and `pr_url`.
 
         Raises:
             PermissionError: If the token doesn't allow it.
-            ConnectionError: If the upload broke off; nothing was committed.
+            ConnectionError: If the upload broke off. Nothing was committed then.
             FileNotFoundError: If `with_index` is given and there is no index.
             ValueError: If the retriever can't be saved, or not in this form, or `private` is given and the
                 repository is public.
