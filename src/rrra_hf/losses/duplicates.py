@@ -1,4 +1,4 @@
-"""Which texts of a batch are equal, and which documents are therefore not negatives of a query."""
+"""Find equal texts in a batch, and documents that are therefore not negatives of a query."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def known_positives(batch: InBatch, own: Tensor, pairs: PoolPairs | None) -> Ten
 def copies_of_negatives(batch: InBatch, own: Tensor) -> Tensor:
     """Return which documents of other rows are copies of each query's own hard negatives.
 
-    Such a copy would count with weight 1, whatever the weight of the query's own negative.
+    Such a copy would count with weight 1, regardless of the weight of the query's own negative.
 
     Args:
         batch: The batch.

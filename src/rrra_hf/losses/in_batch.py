@@ -57,7 +57,7 @@ def gather_batch(embeddings: list[Tensor], gather_across_devices: bool, ids: Ten
     Args:
         embeddings: Queries, positives, and each column of negatives, all `(batch, dim)`.
         gather_across_devices: Take the embeddings of all devices.
-        ids: Ids of each column's texts, `(batch, 2 + n)`; if not given, each text has an id of its own.
+        ids: Ids of each column's texts, `(batch, 2 + n)`. By default, every text has a different id.
 
     Raises:
         ValueError: If the devices have batches of different sizes.

@@ -186,7 +186,7 @@ class RRRAModel(PreTrainedModel):
         Args:
             pretrained_model_name_or_path: Folder or Hub repository.
             args: As in `PreTrainedModel.from_pretrained`.
-            output_loading_info: Return the model and a dictionary of what was found.
+            output_loading_info: Also return a dictionary with missing, unexpected and mismatched weights.
             kwargs: As in `PreTrainedModel.from_pretrained`: `dtype`, `device_map`, `revision`, ...
 
         Raises:

@@ -1,4 +1,4 @@
-"""Searching a corpus, reranking what was found, and measuring both."""
+"""Search a corpus, rerank the results, and evaluate both."""
 
 from .evaluate import RetrieverEvaluation, evaluate, evaluate_embeddings
 from .results import Hit, RankedDocument

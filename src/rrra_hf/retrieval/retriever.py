@@ -1,4 +1,4 @@
-"""The retriever: indexes a corpus, searches it, reranks what was found, saves it all in one folder."""
+"""The retriever: index a corpus, search it, rerank the results, and save everything in one folder."""
 
 from __future__ import annotations
 

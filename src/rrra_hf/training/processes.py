@@ -78,7 +78,7 @@ def joined_processes() -> Iterator[Processes]:
     if state.num_processes == 1:
         yield Processes()
         return
-    # A group of its own has a timeout of its own; the default group keeps that of training steps.
+    # This group has its own timeout. The default group keeps that of training steps.
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     try:
         yield Processes(state.num_processes, state.process_index, group)

@@ -200,7 +200,7 @@ class Resampler(TrainerCallback):
         """Return the rows of a pair's negatives and their weights, `(num_negatives,)` each."""
         query = self._pairs[pair, 0]
         chances = self._chances[query : query + 1]
-        # The counter gives each pair a part of its own of the epoch's sequence of random numbers.
+        # The counter gives each pair its own part of the random numbers of the epoch.
         rng = Generator(Philox(key=self.seed, counter=[0, 0, pair, self._epoch]))
         if not chances.any():
             rows = rng.integers(len(self._documents), size=self.num_negatives)

@@ -44,7 +44,7 @@ def strategy(
 
 
 def add(name: str, about: str, strategy: Strategy, *settings: str, **options: Any) -> None:
-    """Register a strategy, possibly with a loss of its own, under a name.
+    """Register a strategy, optionally with its own loss, under a name.
 
     Args:
         name: Its name.
