@@ -39,7 +39,7 @@ def test_blocks_change_nothing(
     adapter = make_adapter(dim=DIM, lambda_=0.5)
     rows = np.tile(np.arange(20), (QUERIES, 1))
     expected = rerank_vectors(adapter, queries, documents, rows)
-    monkeypatch.setattr("rrra_hf.retrieval.vectors.PAIRS", 70)
+    monkeypatch.setattr("rrra_hf.candidates.reading.PAIRS_PER_BLOCK", 70)
     found = rerank_vectors(adapter, queries, documents, rows)
     assert_array_equal(found[0], expected[0])
     assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-5)

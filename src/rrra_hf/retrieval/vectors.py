@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..candidates import DocumentFeatures, read_candidates
 from ..evaluation import reorder
 from ..models.adapter_rrra import RetrieverAdapter
-
-# Pairs of query and document that the adapter reads at a time.
-PAIRS = 2048
 
 
 def rerank_vectors(
@@ -51,12 +49,10 @@ def rerank_vectors(
         raise ValueError(
             f"rows must be in [0, {len(document_embeddings)}), got {rows.min()} to {rows.max()}."
         )
-    scores = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, PAIRS // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        found = np.asarray(document_embeddings[block.reshape(-1)])
-        documents = adapter.map_documents(found).reshape(*block.shape, -1)
-        queries = adapter.map_queries(np.asarray(query_embeddings[start : start + step]))
-        scores[start : start + step] = adapter.rerank(queries, documents)
+    found, places = np.unique(rows, return_inverse=True)
+    documents = adapter.map_documents(np.asarray(document_embeddings[found], dtype=np.float32))
+    queries = adapter.map_queries(np.asarray(query_embeddings, dtype=np.float32))
+    features = DocumentFeatures.of(adapter.reader, [documents], None)
+    reading = read_candidates(adapter, queries, places.reshape(rows.shape), documents.__getitem__, features)
+    scores = adapter.combine(reading.cosines, reading.ranking).numpy()
     return reorder(rows, scores), reorder(scores, scores)
