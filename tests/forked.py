@@ -9,11 +9,11 @@ import multiprocessing
 import os
 import socket
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from launching import WAIT
@@ -21,7 +21,7 @@ from launching import WAIT
 # Windows has no fork: there they are started anew.
 CONTEXT = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 if hasattr(os, "fork"):
-    CONTEXT.set_forkserver_preload(["rrra_hf.retrieval", "rrra_hf.training", "rrra_hf.cli"])
+    CONTEXT.set_forkserver_preload(["rrra_hf.retrieval", "rrra_hf.training", "rrra_hf.serving"])
 
 
 class Done(NamedTuple):
@@ -32,29 +32,62 @@ class Done(NamedTuple):
     err: str
 
 
+class Process:
+    """A process that calls a function, and writes its output into two files."""
+
+    def __init__(self, function: Callable[..., object], *arguments: Any, **environment: str):
+        self._folder = TemporaryDirectory()
+        self._streams = [Path(self._folder.name, name) for name in ("out", "err")]
+        for path in self._streams:
+            path.touch()
+        self.process = CONTEXT.Process(target=_call, args=(function, arguments, environment, self._streams))
+        self.process.start()
+
+    @property
+    def out(self) -> str:
+        return self._streams[0].read_text()
+
+    @property
+    def err(self) -> str:
+        return self._streams[1].read_text()
+
+    def wait(self) -> int:
+        """Return the exit status."""
+        self.process.join(WAIT)
+        if self.process.exitcode is None:
+            self.kill()
+            raise TimeoutError(f"{self.process} had not ended after {WAIT} seconds: {self.err}")
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
 def run(function: Callable[..., object], *arguments: Any, processes: int = 1, **environment: str) -> Done:
     """Call a function in a process of its own, or in several that find each other as under `torchrun`.
 
     As under `torchrun`, the others are killed when one fails. `MAIN_PID` is the number of the first process.
     """
-    if processes > 1:
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        environment |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-        environment |= {"ACCELERATE_USE_CPU": "true"}
-    with tempfile.TemporaryDirectory() as folder:
-        streams = Path(folder, "out"), Path(folder, "err")
-        started: list[BaseProcess] = []
-        for rank in range(processes):
-            if processes > 1:
-                environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            if started:
-                environment |= {"MAIN_PID": str(started[0].pid)}
-            child = CONTEXT.Process(target=_call, args=(function, arguments, dict(environment), streams))
-            child.start()
-            started.append(child)
-        statuses = _wait(started)
-        out, err = (path.read_text() if path.exists() else "" for path in streams)
-    return Done(statuses, out, err)
+    if processes == 1:
+        one = Process(function, *arguments, **environment)
+        return Done([one.wait()], one.out, one.err)
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true"}
+    environment |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    started: list[Process] = []
+    for rank in map(str, range(processes)):
+        main = {"MAIN_PID": str(started[0].process.pid)} if started else {}
+        each = {"RANK": rank, "LOCAL_RANK": rank, **main}
+        started.append(Process(function, *arguments, **environment, **each))
+    running = {one.process.sentinel: one for one in started}
+    while running:
+        ended = [running.pop(sentinel) for sentinel in wait(list(running), WAIT)]
+        if not ended or any(one.wait() for one in ended):
+            for one in running.values():
+                one.kill()
+            break
+    outputs = ("".join(parts) for parts in zip(*((one.out, one.err) for one in started), strict=True))
+    return Done([one.wait() for one in started], *outputs)
 
 
 def free_port() -> int:
@@ -63,26 +96,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait(started: list[BaseProcess]) -> list[int]:
-    running = {child.sentinel: child for child in started}
-    while running:
-        ended = multiprocessing.connection.wait(list(running), timeout=WAIT)
-        for sentinel in ended:
-            child = running.pop(sentinel)
-            child.join()
-        if not ended or any(child.exitcode for child in started if child not in running.values()):
-            for child in running.values():
-                child.kill()
-                child.join()
-            running = {}
-    return [int(child.exitcode or 0) for child in started]
-
-
 def _call(
     function: Callable[..., object],
     arguments: tuple[Any, ...],
     environment: dict[str, str],
-    streams: tuple[Path, Path],
+    streams: list[Path],
 ) -> None:
     os.environ.update(environment)
     for stream, path in zip((sys.stdout, sys.stderr), streams, strict=True):

@@ -10,10 +10,10 @@ import torch
 
 from rrra_hf import RRRAModel
 from rrra_hf.retrieval import Retriever
-from running import CORPUS, Server, started
+from running import CORPUS, Server, Servers, started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved retriever with an adapter that changes the ranking."""
     torch.manual_seed(0)
@@ -26,17 +26,17 @@ def folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
-    with started(folder) as both:
-        yield both
+@pytest.fixture(scope="session")
+def servers(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with started(folder, tmp_path_factory.mktemp("gate")) as running:
+        yield running
 
 
-@pytest.fixture(scope="module")
-def server(servers: tuple[Server, Server]) -> Server:
-    return servers[0]
+@pytest.fixture(scope="session")
+def server(servers: Servers) -> Server:
+    return servers.small
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def retriever(folder: Path) -> Retriever:
     return Retriever.from_pretrained(folder, device="cpu")

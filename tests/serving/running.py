@@ -4,55 +4,101 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from forked import Process
+from launching import WAIT
+from rrra_hf.cli import main
+from rrra_hf.retrieval import Retriever
+from rrra_hf.serving import Limits, create_app, listen
+from rrra_hf.serving import run as run_server
+
 WORDS = ["list", "copy", "find", "files", "folder", "sort", "text", "line", "passage", "old", "new"]
-
-
 CORPUS = {
     f"d{number}": {"title": first, "text": f"{second} the {third}"}
     for number, (first, second, third) in enumerate(
         (a, b, c) for a in WORDS[:4] for b in WORDS[3:7] for c in WORDS[6:10]
     )
 }
-
-
 QUERIES = [f"how do i {a} {b}" for a in WORDS[:4] for b in WORDS[3:]]
+# No server of the tests gives up because the machine is slow, but for the one that is tested for it.
+PATIENT = {"body_seconds": WAIT, "work_seconds": WAIT}
+SMALL = Limits(
+    body_bytes=20_000,
+    queries=8,
+    documents=5,
+    text_length=50,
+    top_k=20,
+    depth=110,
+    waiting=2,
+    idle_seconds=WAIT,
+    **PATIENT,
+)
+HASTY = Limits(waiting=2, body_seconds=0.4, work_seconds=5, idle_seconds=1.0)
 
 
-# A server where searches for `slow` take a second and ranking the document `broken` fails.
-SCRIPT = """
-import sys, time
-from rrra_hf.retrieval import Retriever
-from rrra_hf.serving import Limits, create_app, listen, run
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+class Gate:
+    """Lets a test hold back searches that run in another process."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def hold(self, query: str) -> None:
+        (self.folder / f"{query} has begun").touch()
+        wait_for((self.folder / f"{query} may go on").exists)
+
+    def wait_until_begun(self, query: str) -> None:
+        wait_for((self.folder / f"{query} has begun").exists)
+
+    def open(self, query: str) -> None:
+        (self.folder / f"{query} may go on").touch()
+
 
 class Slow(Retriever):
-    def search(self, queries, *arguments, **options):
-        if any("slow" in query for query in queries):
-            time.sleep(1.0)
+    """A retriever whose searches for `slow ...` wait at a gate, and which fails to rank `broken`."""
+
+    gate: Gate
+
+    def search(self, queries: Any, *arguments: Any, **options: Any) -> Any:
+        for query in queries:
+            if query.startswith("slow"):
+                self.gate.hold(query)
         return super().search(queries, *arguments, **options)
 
-    def rank(self, query, documents, *arguments):
+    def rank(self, query: Any, documents: Any, *arguments: Any, **options: Any) -> Any:
         if "broken" in documents:
             raise RuntimeError("damaged weights of a secret name")
-        return super().rank(query, documents, *arguments)
+        return super().rank(query, documents, *arguments, **options)
 
-limits = Limits(body_bytes=20_000, queries=8, documents=5, text_length=50, top_k=20, depth=110, waiting=2,
-                body_seconds=0.4, work_seconds=1.6, idle_seconds=1)
-app = create_app(Slow.from_pretrained(sys.argv[1], device="cpu"), limits)
-with listen("127.0.0.1", 0) as listener:
-    print(f"at http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    run(app, listener, limits)
-"""
+
+def serve(folder: Path, gate: Gate, limits: Limits) -> None:
+    retriever = Slow.from_pretrained(folder, device="cpu")
+    retriever.gate = gate
+    with listen("127.0.0.1", 0) as listener:
+        sys.stdout.write(f"at http://127.0.0.1:{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+        run_server(create_app(retriever, limits), listener, limits)
+
+
+def serve_by_command(folder: Path) -> None:
+    limits = [f"--limit={name}={value}" for name, value in {**PATIENT, "top_k": 7}.items()]
+    sys.argv = ["rrra", "serve", str(folder), "--port", "0", *limits]
+    main()
 
 
 class Answer(NamedTuple):
@@ -72,31 +118,18 @@ class Answer(NamedTuple):
 class Server:
     """A server process. Its first line of output has the port."""
 
-    def __init__(self, *command: object):
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, function: Callable[..., None], *arguments: Any):
+        self.process = Process(function, *arguments, CUDA_VISIBLE_DEVICES="")
 
     def wait_until_it_listens(self) -> Server:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-        assert found, (line, self.process.communicate()[1])
+        wait_for(lambda: "\n" in self.process.out or not self.process.process.is_alive())
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.process.out)
+        assert found, (self.process.out, self.process.err)
         self.port = int(found[1])
         return self
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
         data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
         connection.request(method, path, data, {"Content-Type": "application/json", **headers})
         response = connection.getresponse()
@@ -108,19 +141,28 @@ class Server:
         return self.ask("POST", path, body, **headers)
 
 
+class Servers(NamedTuple):
+    """One with small limits, one from the command line, and one that soon gives up."""
+
+    small: Server
+    usual: Server
+    hasty: Server
+    gate: Gate
+
+
 @contextmanager
-def started(folder: Path) -> Iterator[tuple[Server, Server]]:
-    """Start a server with small limits and slow queries, and one from the command line."""
-    script = folder.parent / "server.py"
-    script.write_text(SCRIPT)
-    command = ("from rrra_hf.cli import main; main()", "serve", folder, "--port", 0, "--limit", "top_k=7")
-    both = Server(script, folder), Server("-c", *command)
+def started(folder: Path, gate_folder: Path) -> Iterator[Servers]:
+    gate = Gate(gate_folder)
+    servers = [
+        Server(serve, folder, gate, SMALL),
+        Server(serve_by_command, folder),
+        Server(serve, folder, gate, HASTY),
+    ]
     try:
-        yield both[0].wait_until_it_listens(), both[1].wait_until_it_listens()
+        yield Servers(*(server.wait_until_it_listens() for server in servers), gate)
     finally:
-        for server in both:
+        for server in servers:
             server.process.kill()
-            server.process.communicate()
 
 
 def assert_same_hits(found: list[list[dict]], expected: list[list[Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from launching import WAIT
 from rrra_hf.serving.batching import Batcher, Busy
 
 
@@ -16,14 +17,14 @@ def test_jobs_that_wait_are_done_together_if_they_may() -> None:
     release = threading.Event()
 
     def work(items: list[int]) -> list[int]:
-        release.wait(5)
+        release.wait(WAIT)
         calls.append(items)
         return [10 * item for item in items]
 
     async def main() -> list[Any]:
         batcher = Batcher("test", threads=1, batch=3, waiting=10)
         jobs = [("a", [0]), ("a", [1]), ("b", [2]), ("a", [3, 4]), ("a", [5]), (None, [6]), (None, [7])]
-        tasks = [asyncio.create_task(batcher.run(work, items, 5.0, key)) for key, items in jobs]
+        tasks = [asyncio.create_task(batcher.run(work, items, WAIT, key)) for key, items in jobs]
         await asyncio.sleep(0)
         release.set()
         results = await asyncio.gather(*tasks)
@@ -40,9 +41,9 @@ def test_jobs_fail_together_and_later_ones_do_not() -> None:
 
     async def main() -> list[Any]:
         batcher = Batcher("test", threads=1, batch=8, waiting=10)
-        tasks = [asyncio.create_task(batcher.run(work, [item], 5.0, "key")) for item in (1, 0, 1)]
+        tasks = [asyncio.create_task(batcher.run(work, [item], WAIT, "key")) for item in (1, 0, 1)]
         results = await asyncio.gather(*tasks, return_exceptions=True)
-        results.append(await batcher.run(work, [1], 5.0, "key"))
+        results.append(await batcher.run(work, [1], WAIT, "key"))
         batcher.close()
         return results
 
@@ -57,23 +58,23 @@ def test_job_that_waited_too_long_is_never_begun() -> None:
     release = threading.Event()
 
     def work(items: list[int]) -> list[int]:
-        release.wait(5)
+        release.wait(WAIT)
         done.extend(items)
         return items
 
     async def main() -> None:
         batcher = Batcher("test", threads=1, batch=1, waiting=1)
-        running = asyncio.create_task(batcher.run(work, [1], 5.0))
+        running = asyncio.create_task(batcher.run(work, [1], WAIT))
         await asyncio.sleep(0)
         waiting = asyncio.create_task(batcher.run(work, [2], 0.05))
         await asyncio.sleep(0)
         with pytest.raises(Busy, match="1 requests are waiting already"):
-            await batcher.run(work, [3], 5.0)
+            await batcher.run(work, [3], WAIT)
         with pytest.raises(asyncio.TimeoutError):
             await waiting
         release.set()
         assert await running == [1]
-        assert await batcher.run(work, [4], 5.0) == [4]
+        assert await batcher.run(work, [4], WAIT) == [4]
         batcher.close()
 
     asyncio.run(main())

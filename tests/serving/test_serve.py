@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rrra_hf.embeddings import encode
 from rrra_hf.retrieval import Retriever
-from running import CORPUS, QUERIES, Server, assert_same_hits, started
+from running import CORPUS, QUERIES, Server, Servers, assert_same_hits, started, wait_for
 
 # -------------------------------------------------------------------- answers
 
@@ -54,9 +52,7 @@ def test_rank_answers_as_the_retriever_does(server: Server, retriever: Retriever
         assert_same_hits([answer.json["results"]], [retriever.rank("sort it", documents, **options)])
 
 
-def test_requests_at_once_get_the_answers_of_requests_alone(
-    servers: tuple[Server, Server], retriever: Retriever
-) -> None:
+def test_requests_at_once_get_the_answers_of_requests_alone(servers: Servers, retriever: Retriever) -> None:
     embeddings = encode(retriever.encoder, QUERIES, task="query")
     # The second server returns at most seven hits, also by default.
     options = [{}, {"top_k": 3, "probabilities": True}, {"rerank": False, "top_k": 5}]
@@ -71,7 +67,7 @@ def test_requests_at_once_get_the_answers_of_requests_alone(
             bodies.append({"query_embeddings": row.tolist(), **chosen})
             expected.append(retriever.search_embeddings(row, **{"top_k": 7, **chosen}))
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda body: servers[1].post("/search", body), bodies))
+        answers = list(pool.map(lambda body: servers.usual.post("/search", body), bodies))
     assert [answer.status for answer in answers] == [200] * len(bodies)
     for answer, wanted in zip(answers, expected, strict=True):
         assert_same_hits(answer.json["results"], wanted)
@@ -122,12 +118,13 @@ def test_metrics_count_requests_by_path_and_status(server: Server) -> None:
     assert after["rrra_requests_in_flight",] == 1  # the request itself
 
 
-def test_sigterm_finishes_what_is_running_and_exits_with_status_0(folder: Path) -> None:
-    with started(folder) as servers:
-        assert_sigterm_is_heeded(*servers)
+def test_sigterm_finishes_what_is_running_and_exits_with_status_0(folder: Path, tmp_path: Path) -> None:
+    with started(folder, tmp_path) as servers:
+        assert_sigterm_is_heeded(servers)
 
 
-def assert_sigterm_is_heeded(slow: Server, fast: Server) -> None:
+def assert_sigterm_is_heeded(servers: Servers) -> None:
+    slow, fast = servers.small, servers.usual
     assert slow.post("/rank", {"query": "sort", "documents": ["broken"]}).status == 500
     refused = threading.Event()
     statuses: list[int] = []
@@ -142,19 +139,20 @@ def assert_sigterm_is_heeded(slow: Server, fast: Server) -> None:
     with ThreadPoolExecutor(9) as pool:
         running = pool.submit(slow.post, "/search", {"queries": "slow"})
         loaders = [pool.submit(load) for _ in range(8)]
-        time.sleep(0.4)
-        assert not running.done()
+        servers.gate.wait_until_begun("slow")
+        wait_for(lambda: len(statuses) > 8)
         for server in (slow, fast):
-            server.process.send_signal(signal.SIGTERM)
-        assert [server.process.wait(timeout=30) for server in (slow, fast)] == [0, 0]
+            server.process.process.terminate()
+        assert not running.done()
+        servers.gate.open("slow")
+        assert [server.process.wait() for server in (slow, fast)] == [0, 0]
         assert running.result().status == 200
         for loader in loaders:
             loader.result()
     # All requests before the shutdown were answered. Afterwards, connections are refused.
-    assert len(statuses) > 8
     assert set(statuses) == {200}
     for server in (slow, fast):
         with pytest.raises(ConnectionRefusedError):
             server.ask("GET", "/healthz")
         # Only the failed request is logged as an error, not the shutdown.
-        assert server.process.communicate()[1].count("Traceback") == (1 if server is slow else 0)
+        assert server.process.err.count("Traceback") == (1 if server is slow else 0)

@@ -14,11 +14,12 @@ import torch
 from fastapi.testclient import TestClient
 
 from command_line import rrra
+from launching import WAIT
 from rrra_hf import RRRAModel
 from rrra_hf.embeddings import encode
 from rrra_hf.retrieval import Retriever
 from rrra_hf.serving import Limits, create_app, listen
-from running import CORPUS, QUERIES, Server, assert_same_hits
+from running import CORPUS, QUERIES, Server, Servers, assert_same_hits, wait_for
 
 # -------------------------------------------------------------------- refusals
 
@@ -94,13 +95,51 @@ def test_large_bodies_are_refused(server: Server) -> None:
     chunks = server.post("/search", (b" " * 5000 for _ in range(5)))
     assert chunks.status == 413
     # A huge Content-Length is refused before the body is sent.
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
         connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-def test_idle_connections_are_kept_longer_than_clients_pause(servers: tuple[Server, Server]) -> None:
-    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=20) for server in servers]
+def test_slow_bodies_are_refused(servers: Servers) -> None:
+    with socket.create_connection(("127.0.0.1", servers.hasty.port), timeout=WAIT) as connection:
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = b""
+        while chunk := connection.recv(1000):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"The body did not arrive within 0.4 seconds." in answer
+
+
+def test_slow_work_and_too_much_of_it_is_refused(servers: Servers) -> None:
+    server, gate = servers.hasty, servers.gate
+
+    def waiting() -> bool:
+        return "rrra_requests_in_flight 4.0" in server.ask("GET", "/metrics").body.decode()
+
+    # One request runs, and two wait. Different options keep them out of its batch.
+    bodies = [{"queries": f"slow {number}", "top_k": number} for number in range(1, 5)]
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(server.post, "/search", bodies[0])]
+        gate.wait_until_begun("slow 1")
+        futures += [pool.submit(server.post, "/search", body) for body in bodies[1:3]]
+        # These and the request itself. Requests that need no thread are answered meanwhile.
+        wait_for(waiting)
+        assert server.ask("GET", "/healthz").status == 200
+        refused = server.post("/search", bodies[3])
+        gate.open("slow 1")
+        answers = [*(future.result() for future in futures), refused]
+    gate.open("slow 2")
+    gate.open("slow 3")
+    assert [answer.status for answer in answers] == [200, 504, 504, 503]
+    assert answers[1].problems == [(None, "The request was not finished within 5 seconds.")]
+    assert answers[3].headers["retry-after"] == "1"
+    assert "2 requests are waiting already" in answers[3].problems[0][1]
+    wait_for(lambda: server.post("/search", {"queries": "sort"}).status == 200)
+
+
+def test_idle_connections_are_kept_longer_than_clients_pause(servers: Servers) -> None:
+    both = servers.hasty, servers.usual
+    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT) for server in both]
     for connection in connections:
         connection.auto_open = 0
         connection.connect()
@@ -113,34 +152,6 @@ def test_idle_connections_are_kept_longer_than_clients_pause(servers: tuple[Serv
         brief.getresponse()
     usual.request("GET", "/healthz")
     assert usual.getresponse().status == 200
-
-
-def test_slow_bodies_are_refused(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        answer = b""
-        while chunk := connection.recv(1000):
-            answer += chunk
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"The body did not arrive within 0.4 seconds." in answer
-
-
-def test_slow_work_and_too_much_of_it_is_refused(server: Server) -> None:
-    # One request runs for a second, and two wait. Different options keep them out of its batch.
-    bodies = [{"queries": "slow", "top_k": top_k} for top_k in (1, 2, 3, 4)]
-    with ThreadPoolExecutor(4) as pool:
-        futures = []
-        for body in bodies:
-            futures.append(pool.submit(server.post, "/search", body))
-            time.sleep(0.15)
-        # Requests that need no thread are answered meanwhile.
-        assert server.ask("GET", "/healthz").status == 200
-        answers = [future.result() for future in futures]
-    assert [answer.status for answer in answers] == [200, 504, 504, 503]
-    assert answers[1].problems == [(None, "The request was not finished within 1.6 seconds.")]
-    assert answers[3].headers["retry-after"] == "1"
-    assert "2 requests are waiting already" in answers[3].problems[0][1]
-    assert server.post("/search", {"queries": "sort"}).status == 200
 
 
 def test_failures_are_not_explained_to_clients(server: Server) -> None:
