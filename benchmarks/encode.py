@@ -1,8 +1,8 @@
-"""Texts a second: `rrra_hf.embeddings.encode` against `SentenceTransformer.encode_document`, with MiniLM.
+"""Texts per second of `rrra_hf.embeddings.encode` and `SentenceTransformer.encode_document`, with MiniLM.
 
-Both encode the same texts with the same greatest batch size, in turns, so that a slow minute slows both;
-the ratio is the median of the turns' ratios. Mixed texts are the docstrings of Python's standard library,
-equal ones so many words of one token each.
+Both encode the same texts with the same maximum batch size. They take turns, so that other load on the
+machine slows both, and the ratio is the median over turns. Mixed texts are the docstrings of Python's
+standard library. Equal texts consist of the same number of words, each of one token.
 
 Run: python benchmarks/encode.py --out results/encode.json
 """
@@ -30,14 +30,14 @@ from rrra_hf.embeddings import encode
 
 
 def equal_texts(model: SentenceTransformer, count: int, tokens: int) -> list[str]:
-    """Return texts of random words, each `tokens` tokens long with the two special ones."""
+    """Return texts of random words, each `tokens` tokens long including the two special tokens."""
     words = sorted(word for word in model.tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
     draw = random.Random(0)
     return [" ".join(draw.choices(words, k=tokens - 2)) for _ in range(count)]
 
 
 def mixed_texts(count: int) -> list[str]:
-    """Return docstrings of the standard library, all different, in random order."""
+    """Return distinct docstrings of the standard library in random order."""
     found: set[str] = set()
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
@@ -47,7 +47,7 @@ def mixed_texts(count: int) -> list[str]:
 
 
 def seconds(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
-    """Return how long a run took, and its embeddings."""
+    """Return the seconds that a run takes, and its embeddings."""
     start = time.perf_counter()
     embeddings = run()
     return time.perf_counter() - start, embeddings
@@ -67,7 +67,7 @@ def compare(
                 model, texts, task="document", batch_size=batch_size, show_progress_bar=False
             ),
         }
-        # Each goes first in turn.
+        # Both go first in turn.
         results = {who: seconds(runs[who]) for who in sorted(runs, reverse=bool(repeat % 2))}
         peer_times.append(results["peer"][0])
         our_times.append(results["ours"][0])
@@ -87,7 +87,7 @@ def compare(
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=1024, help="texts of a kind")
+    parser.add_argument("--count", type=int, default=1024, help="number of texts of each kind")
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 64, 256], help="lengths of equal texts")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--repeats", type=int, default=5)
@@ -98,7 +98,7 @@ def main() -> None:
     model = SentenceTransformer(str(get_model_path()), device=arguments.device)
     kinds = {"mixed": mixed_texts(arguments.count)}
     for tokens in arguments.tokens:
-        # As many tokens in all, whatever the length.
+        # The same number of tokens for each length.
         count = max(128, arguments.count * 64 // tokens)
         kinds[f"equal, {tokens} tokens"] = equal_texts(model, count, tokens)
     encode(model, kinds["mixed"][:64], task="document")

@@ -1,4 +1,4 @@
-"""Time to import `rrra_hf` against `sentence_transformers`, each in fresh processes, in turns.
+"""Time to import `rrra_hf` and `sentence_transformers`, each in fresh processes, in turns.
 
 Run: python benchmarks/import_time.py --out results/import_time.json
 """
@@ -18,7 +18,7 @@ MODULES = ("sentence_transformers", "rrra_hf")
 
 
 def seconds(module: str) -> float:
-    """Return how long a process takes that imports a module."""
+    """Return the seconds that a process takes to start and import a module."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
     return time.perf_counter() - start
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     for module in MODULES:
-        seconds(module)  # reads the files into memory
+        seconds(module)  # fills the file cache
     times = [{module: seconds(module) for module in MODULES} for _ in range(arguments.repeats)]
     ratios = {module: [turn[module] / turn[MODULES[0]] for turn in times] for module in MODULES}
     rows = [

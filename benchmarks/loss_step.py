@@ -1,8 +1,8 @@
-"""Time and peak memory of a training step: our losses against sentence-transformers' on the same columns.
+"""Time and peak memory of a training step: our losses and those of sentence-transformers.
 
-Times are medians over steps that take turns, so that a slow minute slows all alike. Memory is measured
-in a process of its own for each loss: the greatest resident size during its steps (on a GPU, the greatest
-allocation).
+Times are medians over steps. The losses take turns, so that other load on the machine slows all of them.
+Memory is measured in a separate process for each loss. It is the maximum resident size during the steps, or
+the maximum allocation on a GPU.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/loss_step.py --out results/loss_step.json
 """
@@ -32,26 +32,25 @@ from common import report
 from rrra_hf import RRRAModel
 from rrra_hf.losses import CachedRRRALoss, RRRALoss
 
-# Each of our losses, its parent, and whether the dataset brings weights.
+# For each loss: its class and options, the name of its parent, and whether the dataset has weights.
 LOSSES: dict[str, tuple[type[nn.Module], dict[str, Any], str, bool]] = {
     "MultipleNegativesRankingLoss": (MultipleNegativesRankingLoss, {}, "", False),
     "RRRALoss": (RRRALoss, {}, "MultipleNegativesRankingLoss", True),
-    "RRRALoss, live": (RRRALoss, {"live": True}, "MultipleNegativesRankingLoss", False),
-    "RRRALoss, live, in-batch": (
+    "RRRALoss, adapter": (RRRALoss, {"weights": "adapter"}, "MultipleNegativesRankingLoss", False),
+    "RRRALoss, adapter, joint": (
         RRRALoss,
-        {"live": True, "weigh_in_batch": True},
-        "MultipleNegativesRankingLoss",
-        False,
-    ),
-    "RRRALoss, joint": (
-        RRRALoss,
-        {"live": True, "adapter_weight": 0.1},
+        {"weights": "adapter", "adapter_weight": 0.1},
         "MultipleNegativesRankingLoss",
         False,
     ),
     "CachedMultipleNegativesRankingLoss": (CachedMultipleNegativesRankingLoss, {}, "", False),
     "CachedRRRALoss": (CachedRRRALoss, {}, "CachedMultipleNegativesRankingLoss", True),
-    "CachedRRRALoss, live": (CachedRRRALoss, {"live": True}, "CachedMultipleNegativesRankingLoss", False),
+    "CachedRRRALoss, adapter": (
+        CachedRRRALoss,
+        {"weights": "adapter"},
+        "CachedMultipleNegativesRankingLoss",
+        False,
+    ),
 }
 
 
@@ -61,7 +60,7 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace):
         torch.manual_seed(0)
         self.model: SentenceTransformer = RRRAModel.from_encoder(
-            str(get_model_path()), lora=arguments.lora
+            str(get_model_path()), lora=arguments.lora, adapter={"reader": {"kind": "residual"}}
         ).to_sentence_transformer()
         self.model.to(arguments.device).train()
         shape = (arguments.batch_size, arguments.tokens)
@@ -94,7 +93,7 @@ class Bench:
 
 
 def peak_megabytes(name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Return the memory of a process before its steps, and the greatest during them."""
+    """Return the memory of this process before the steps, and its peak during them."""
     bench = Bench(arguments)
     loss = bench.make(name)
     if arguments.device.startswith("cuda"):
@@ -108,7 +107,7 @@ def peak_megabytes(name: str, arguments: argparse.Namespace) -> dict[str, float]
         line = next(line for line in status.read_text().splitlines() if line.startswith(field))
         return int(line.split()[1]) / 1024
 
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     idle = megabytes("VmRSS")
     for _ in range(2):
         bench.step(name, loss)
@@ -116,7 +115,7 @@ def peak_megabytes(name: str, arguments: argparse.Namespace) -> dict[str, float]
 
 
 def in_own_process(name: str) -> dict[str, float]:
-    """Return `peak_megabytes` of a fresh process with this one's arguments."""
+    """Return `peak_megabytes`, measured in a fresh process with the same arguments."""
     command = [sys.executable, *sys.argv, "--memory-of", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -153,7 +152,7 @@ def main() -> None:
         rows.append(
             {
                 "loss": name,
-                "ms a step": 1000 * statistics.median(times[name]),
+                "ms per step": 1000 * statistics.median(times[name]),
                 "times its parent": statistics.median(times[name]) / statistics.median(times[peer]),
                 "peak MB": memory[name]["peak"],
                 "peak / parent": memory[name]["peak"] / memory[peer]["peak"],

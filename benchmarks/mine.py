@@ -1,13 +1,13 @@
-"""Time and memory of exact mining: `mine_embeddings` against sentence-transformers' `mine_hard_negatives`.
+"""Time and memory of exact mining: `mine_embeddings` and sentence-transformers' `mine_hard_negatives`.
 
-Both get the same embeddings, random unit vectors, and find 100 candidates a query without its positive.
-Each measurement is a process of its own; its memory is the greatest resident size above that of the process
-with the libraries imported and the embeddings not yet read. The peer gets the embeddings
-from a model that only looks them up; its texts are as short as can be.
+Both get the same embeddings, random unit vectors, and find 100 candidates per query without its positive.
+Each measurement runs in a separate process. Its memory is the maximum resident size, minus the size of the
+process after importing the libraries and before reading the embeddings. The peer gets the embeddings from a
+model that looks them up; its texts are as short as possible.
 
-With `--large`, our side alone, exact: 10^6 documents by default, memory-mapped; recall is measured against
-a product of whole matrices in float64 on a sample of the queries. Shards are kept in `--folder`: a run that
-is interrupted goes on.
+With `--large`, only our side is measured, on 10^6 memory-mapped documents by default. Recall is measured
+against a float64 matrix product for a sample of the queries. Shards are kept in `--folder`, so an
+interrupted run continues.
 
 Run: python benchmarks/mine.py --out results/mine.json
      python benchmarks/mine.py --large --out results/mine_large.json
@@ -45,9 +45,9 @@ BLOCK_SIZE = 65_536
 
 
 class Memory:
-    """The greatest resident size of this process from here on, above what it is now.
+    """The maximum resident size of this process inside a `with` block, above its size at the start.
 
-    Looked at by a thread, and not read from the system's own record, which not every kernel keeps.
+    A thread polls it, because not every kernel keeps a record of the peak.
     """
 
     def __enter__(self) -> Memory:
@@ -67,12 +67,12 @@ class Memory:
         self._thread.join()
 
     def figures(self) -> dict[str, float]:
-        """Return megabytes: above the start, and in all."""
+        """Return megabytes above the start, and in total."""
         return {"above idle, MB": (self.peak - self.before) / 2**20, "peak, MB": self.peak / 2**20}
 
 
 def make_embeddings(folder: Path, counts: dict[str, int], dim: int) -> None:
-    """Write random unit vectors, block by block."""
+    """Write random unit vectors in blocks."""
     draw = np.random.default_rng(0)
     for name, count in counts.items():
         path = folder / f"{name}-{count}-{dim}.arrow"
@@ -109,7 +109,7 @@ def read(arguments: argparse.Namespace) -> list[np.ndarray]:
 
 
 def recall(candidates: np.ndarray, queries: np.ndarray, documents: np.ndarray, sample: int) -> float:
-    """Return the share of the true candidates that were found, for some of the queries."""
+    """Return the share of the true candidates that were found, for a sample of the queries."""
     rows = np.random.default_rng(1).choice(len(queries), min(sample, len(queries)), replace=False)
     cosines = np.empty((len(rows), len(documents)))
     for start in range(0, len(documents), BLOCK_SIZE):
@@ -125,7 +125,7 @@ def recall(candidates: np.ndarray, queries: np.ndarray, documents: np.ndarray, s
 
 
 def mine_peer(arguments: argparse.Namespace, use_faiss: bool) -> dict[str, float]:
-    """Mine with sentence-transformers, the embeddings read through its model."""
+    """Mine with sentence-transformers. Its model reads the embeddings."""
     model = Embeddings(arguments)
     counts = (arguments.queries, arguments.documents)
     dataset = Dataset.from_dict(
@@ -151,7 +151,7 @@ def mine_peer(arguments: argparse.Namespace, use_faiss: bool) -> dict[str, float
 
 
 class Embeddings(SentenceTransformer):
-    """A model that knows the embeddings of its texts, `q0`, `q1`, ... and `d0`, `d1`, ..."""
+    """A model that looks up the embeddings of the texts `q0`, `q1`, ... and `d0`, `d1`, ..."""
 
     def __init__(self, arguments: argparse.Namespace):
         super().__init__(modules=[torch.nn.Identity()], device="cpu", similarity_fn_name="cosine")
@@ -171,7 +171,7 @@ class Embeddings(SentenceTransformer):
 
 
 def in_own_process(side: str, folder: Path) -> dict[str, float]:
-    """Return what a fresh process with this one's arguments measures."""
+    """Return the figures of one side, measured in a fresh process with the same arguments."""
     command = [sys.executable, *sys.argv, "--side", side, "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -180,7 +180,7 @@ def in_own_process(side: str, folder: Path) -> dict[str, float]:
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Measure all sides in turns, and return the table's rows."""
+    """Measure all sides in turns, and return the rows of the table."""
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for repeat in range(arguments.repeats):
         for side in SIDES[:: -1 if repeat % 2 else 1]:
@@ -205,14 +205,14 @@ def compare(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--documents", type=int, help="10^5, or 10^6 if large")
-    parser.add_argument("--queries", type=int, help="10^4, or 10^5 if large")
+    parser.add_argument("--documents", type=int, help="default: 10^5, or 10^6 with --large")
+    parser.add_argument("--queries", type=int, help="default: 10^4, or 10^5 with --large")
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--large", action="store_true", help="our side alone, with recall on a sample")
-    parser.add_argument("--sample", type=int, default=100, help="queries whose recall is measured")
-    parser.add_argument("--folder", type=Path, help="where embeddings and shards are kept")
+    parser.add_argument("--large", action="store_true", help="measure only our side, with recall")
+    parser.add_argument("--sample", type=int, default=100, help="number of queries to measure recall on")
+    parser.add_argument("--folder", type=Path, help="folder for embeddings and shards")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--side", choices=(*SIDES, "large"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

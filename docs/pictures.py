@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation: `python docs/pictures.py`.
 
-`docs/pictures/data_flow.svg` shows the data flow. `docs/pictures/quality_cost.svg` plots quality against cost, as
-measured by `make benchmark`. Both have a white background, so they can be read on a dark page.
+`docs/pictures/data_flow.svg` shows the data flow. `docs/pictures/quality_cost.svg` plots quality against
+cost, as measured by `make benchmark`. Both have a white background, so they can be read on a dark page.
 """
 
 from __future__ import annotations
