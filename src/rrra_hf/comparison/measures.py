@@ -74,24 +74,12 @@ def ranking_measure(name: str) -> Callable[[RankingMeasure], RankingMeasure]:
     return add
 
 
-@ranking_measure(NDCG)
-def _ndcg(rankings: Rankings) -> np.ndarray:
-    return rankings.measured("nDCG@10")
+def _by_name(name: str) -> RankingMeasure:
+    return lambda rankings: rankings.measured(name)
 
 
-@ranking_measure("R@1")
-def _recall_at_1(rankings: Rankings) -> np.ndarray:
-    return rankings.measured("R@1")
-
-
-@ranking_measure("R@10")
-def _recall_at_10(rankings: Rankings) -> np.ndarray:
-    return rankings.measured("R@10")
-
-
-@ranking_measure("R@100")
-def _recall_at_100(rankings: Rankings) -> np.ndarray:
-    return rankings.measured("R@100")
+for _name in (NDCG, "R@1", "R@10", "R@100"):
+    ranking_measure(_name)(_by_name(_name))
 
 
 @ranking_measure(EXPONENTIAL_NDCG)
@@ -152,24 +140,10 @@ def detection_measure(name: str) -> Callable[[DetectionMeasure], DetectionMeasur
     return add
 
 
-@detection_measure(AVERAGE_PRECISION)
-def _average_precision(detection: Detection) -> float:
-    return detection.quality.average_precision
-
-
-@detection_measure("AUROC")
-def _auroc(detection: Detection) -> float:
-    return detection.quality.auroc
-
-
-@detection_measure("precision at 1 %")
-def _precision_at_1_percent(detection: Detection) -> float:
-    return detection.quality.precision_at_1_percent
-
-
-@detection_measure("precision at 5 %")
-def _precision_at_5_percent(detection: Detection) -> float:
-    return detection.quality.precision_at_5_percent
+detection_measure(AVERAGE_PRECISION)(lambda detection: detection.quality.average_precision)
+detection_measure("AUROC")(lambda detection: detection.quality.auroc)
+detection_measure("precision at 1 %")(lambda detection: detection.quality.precision_at_1_percent)
+detection_measure("precision at 5 %")(lambda detection: detection.quality.precision_at_5_percent)
 
 
 @detection_measure("ECE")
