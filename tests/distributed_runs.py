@@ -1,4 +1,4 @@
-"""Training runs that one process or several do alike; `python distributed_runs.py FOLDER` does FOLDER's.
+"""Training runs that one process or several do alike; `do_runs` does those of a folder.
 
 Every process trains; the main one writes what each run logged, and a checksum of each process's weights.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def checksum(model: SentenceTransformer) -> str:
     return digest.hexdigest()
 
 
-def main(folder: Path) -> None:
+def do_runs(folder: Path) -> None:
     """Do the runs of `runs.json`, and write `results.json`."""
     results = {}
     for name, settings in json.loads((folder / "runs.json").read_text()).items():
@@ -121,7 +120,3 @@ def main(folder: Path) -> None:
         results[name] = train(settings, folder / name, resume and str(folder / resume))
     if os.environ["RANK"] == "0":
         (folder / "results.json").write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

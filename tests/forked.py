@@ -21,7 +21,7 @@ from launching import WAIT
 # Windows has no fork: there they are started anew.
 CONTEXT = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 if hasattr(os, "fork"):
-    CONTEXT.set_forkserver_preload(["rrra_hf.retrieval", "rrra_hf.training", "rrra_hf.serving"])
+    CONTEXT.set_forkserver_preload(["preloaded"])
 
 
 class Done(NamedTuple):

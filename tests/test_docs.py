@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from hub_server import WRITER, HubServer
+from launching import WAIT
 from rrra_hf import Retriever, RRRAModel, load_collection
 from snippets import (
     CHECKS,
@@ -130,7 +131,7 @@ def test_the_page_on_sharing_runs_against_a_hub(reader: dict[str, str], tmp_path
             env={**os.environ, **settings},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=WAIT,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -225,7 +226,7 @@ def public_names() -> set[str]:
 def test_the_site_is_built_strictly_with_every_public_name_and_needs_no_network(tmp_path: Path) -> None:
     # Not with --quiet: strict counts the warnings that are logged.
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=WAIT, check=False)
     assert done.returncode == 0, done.stderr
     inventory = (tmp_path / "site/objects.inv").read_bytes().split(b"\n", 4)[-1]
     documented = {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}

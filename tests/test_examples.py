@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import runpy
@@ -14,8 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from accelerate.commands.launch import launch_command_parser
 from sentence_transformers import SentenceTransformer
 
+import forked
+from launching import WAIT
 from rrra_hf import CandidatePool, RetrieverAdapter, RRRAModel
 from tiny import word_collection
 
@@ -38,10 +40,22 @@ def run(
     variables = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     variables.update(environment or {})
     done = subprocess.run(
-        [str(part) for part in command], env=variables, capture_output=True, text=True, timeout=300
+        [str(part) for part in command], env=variables, capture_output=True, text=True, timeout=WAIT
     )
     assert done.returncode == status, done.stderr
     return done
+
+
+def as_main(script: Path, *arguments: object) -> None:
+    sys.argv = [str(part) for part in (script, *arguments)]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def run_script(script: Path, *arguments: object) -> str:
+    """Run a script in a process of its own, and return what it printed."""
+    done = forked.run(as_main, script, *arguments)
+    assert done.statuses == [0], done.err
+    return done.out
 
 
 def options(values: dict[str, object]) -> list[object]:
@@ -57,13 +71,13 @@ SCRIPT = EXAMPLES / "fit_on_your_embeddings.py"
 @pytest.mark.slow
 def test_the_adapter_learns_what_the_sample_hides_and_reranks(tmp_path: Path) -> None:
     out = tmp_path / "adapter"
-    done = run(sys.executable, SCRIPT, "--make-sample", tmp_path / "made", "--out", out, "--maps", "query")
-    found = re.search(r"held-out queries: (\d\.\d+) before, (\d\.\d+) after", done.stdout)
-    assert found, done.stdout
+    printed = run_script(SCRIPT, "--make-sample", tmp_path / "made", "--out", out, "--maps", "query")
+    found = re.search(r"held-out queries: (\d\.\d+) before, (\d\.\d+) after", printed)
+    assert found, printed
     assert float(found[2]) > float(found[1]) + 0.2
     assert RetrieverAdapter.from_pretrained(out).config.embedding_dim == 64
 
-    hits = re.findall(r"^  d\d+, was (\d+), probability (\d\.\d\d)", done.stdout, flags=re.MULTILINE)
+    hits = re.findall(r"^  d\d+, was (\d+), probability (\d\.\d\d)", printed, flags=re.MULTILINE)
     assert len(hits) == len({place for place, _ in hits}) == 5
     assert all(0 <= float(probability) <= 1 for _, probability in hits)
 
@@ -146,9 +160,9 @@ def check_trained(out: Path, printed: str, encoder: Path) -> None:
 @pytest.mark.slow
 def test_the_trainer_script_runs_in_one_process(tiny_bert: Path, collection: Path, tmp_path: Path) -> None:
     where = {"--model": tiny_bert, "--collection": collection, "--out": tmp_path / "run"}
-    done = run(sys.executable, EXAMPLES / "train_with_trainer.py", *options({**TRAINING, **where}))
-    assert done.stdout.startswith("process 1 of 1 on ")
-    check_trained(tmp_path / "run", done.stdout, tiny_bert)
+    printed = run_script(EXAMPLES / "train_with_trainer.py", *options({**TRAINING, **where}))
+    assert printed.startswith("process 1 of 1 on ")
+    check_trained(tmp_path / "run", printed, tiny_bert)
 
 
 @pytest.mark.slow
@@ -169,14 +183,8 @@ def test_the_launcher_tells_its_usage(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("how", ["gpus", "fsdp", "nodes"])
 def test_launch_lines_without_hardware_have_options_that_accelerate_knows(how: str, tmp_path: Path) -> None:
-    # In place of accelerate, its own parser of the command line, which prints what it understood.
-    (tmp_path / "accelerate").write_text(
-        f"#!{sys.executable}\n"
-        "import json, sys\n"
-        "from accelerate.commands.launch import launch_command_parser\n"
-        "parsed, unknown = launch_command_parser().parse_known_args(sys.argv[2:])\n"
-        "print(json.dumps(vars(parsed), default=list))\n"
-    )
+    # In place of accelerate, a script that prints its arguments, for accelerate's own parser.
+    (tmp_path / "accelerate").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "accelerate").chmod(0o755)
     environment = {
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
@@ -187,7 +195,9 @@ def test_launch_lines_without_hardware_have_options_that_accelerate_knows(how: s
     }
     launcher = EXAMPLES / "train_accelerate.sh"
     done = run("bash", launcher, how, "--max-steps", 7, environment=environment)
-    parsed = json.loads(done.stdout)
+    command, *arguments = done.stdout.splitlines()
+    assert command == "launch"
+    parsed = vars(launch_command_parser().parse_known_args(arguments)[0])
     assert parsed["training_script"].endswith("train_with_trainer.py")
     assert parsed["training_script_args"] == ["--max-steps", "7"]
     assert parsed["num_processes"] == (12 if how == "nodes" else 4)

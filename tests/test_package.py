@@ -92,9 +92,9 @@ def test_the_wheel_holds_the_whole_package_and_its_command(built: Path, tmp_path
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path), str(wheel)]
     subprocess.run(install, capture_output=True, check=True)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    code = "import rrra_hf; print(rrra_hf.__file__)"
-    imported = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert imported.stdout.strip() == str(tmp_path / "rrra_hf/__init__.py")
+    code = "import importlib.util as util; print(util.find_spec('rrra_hf').origin)"
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert found.stdout.strip() == str(tmp_path / "rrra_hf/__init__.py")
     helped = subprocess.run(
         [tmp_path / "bin/rrra", "--help"], env=environment, capture_output=True, text=True
     )

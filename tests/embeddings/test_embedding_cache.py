@@ -13,8 +13,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sentence_transformers import SentenceTransformer
 
+import forked
 from encoding import TEXTS, WORDS, cache_folder, count_texts, truncate
-from launching import launch
+from rrra_hf.candidates import mine_embeddings
 from rrra_hf.embeddings import (
     encode,
     encoder_fingerprint,
@@ -23,6 +24,7 @@ from rrra_hf.embeddings import (
     texts_fingerprint,
 )
 from rrra_hf.embeddings.cache import Cache
+from rrra_hf.training.processes import joined_processes
 
 
 def test_cached_embeddings_are_mapped_and_not_encoded_again(
@@ -188,40 +190,28 @@ def test_a_shard_that_nobody_finished_is_encoded_at_last(
     assert_allclose(found, encode(model, TEXTS, task="document"), atol=1e-6)
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import numpy as np
-from rrra_hf.training.processes import joined_processes
-from rrra_hf.embeddings import encode, save_embeddings
-from rrra_hf.candidates import mine_embeddings
-from sentence_transformers import SentenceTransformer
+WORD_PAIRS = [f"{a} {b}" for a in WORDS[:4] for b in WORDS[4:]]
 
-encoder, folder = sys.argv[1], Path(sys.argv[2])
-words = "list copy find files folder sort text line".split()
-texts = [f"{a} {b}" for a in words[:4] for b in words[4:]]
-positives = [[row] for row in range(16)]
-with joined_processes() as processes:
-    model = SentenceTransformer(encoder, device="cpu")
-    found = encode(model, texts, task="document", cache_dir=folder / "cache", shard_size=4)
-    pool = mine_embeddings(found, found, positives, depth=5, block_size=3, folder=folder / "pool")
-    assert pool.candidates.shape == (16, 5)
-    save_embeddings(folder / f"{processes.index}-of-{processes.count}.arrow", found)
-"""
+
+def encode_and_mine(encoder: Path, folder: Path) -> None:
+    positives = [[row] for row in range(16)]
+    with joined_processes() as processes:
+        model = SentenceTransformer(str(encoder), device="cpu")
+        found = encode(model, WORD_PAIRS, task="document", cache_dir=folder / "cache", shard_size=4)
+        pool = mine_embeddings(found, found, positives, depth=5, block_size=3, folder=folder / "pool")
+        assert pool.candidates.shape == (16, 5)
+        save_embeddings(folder / f"{processes.index}-of-{processes.count}.arrow", found)
 
 
 @pytest.mark.slow
 def test_launched_processes_give_the_bits_of_one(tiny_bert: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    done = launch(script, tiny_bert, tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forked.run(encode_and_mine, tiny_bert, tmp_path, processes=2)
+    assert done.statuses == [0, 0], done.err
     model = SentenceTransformer(str(tiny_bert), device="cpu")
-    texts = [f"{a} {b}" for a in WORDS[:4] for b in WORDS[4:]]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        expected = encode(model, texts, task="document", shard_size=4)
+        expected = encode(model, WORD_PAIRS, task="document", shard_size=4)
     finally:
         torch.set_num_threads(before)
     for index in range(2):

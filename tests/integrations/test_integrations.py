@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import forked
 from retriever_models import CORPUS, QUERY, make_retriever
 from rrra_hf.integrations.hits import find, rank_texts
 from rrra_hf.retrieval import Retriever
@@ -22,7 +21,6 @@ PACKAGES = {
 }
 SCRIPT = """
 import importlib, json, sys
-packages = json.loads(sys.argv[1])
 for package in [*packages.values(), "pymilvus"]:
     sys.modules[package] = None  # as if it were not installed
 import rrra_hf
@@ -41,9 +39,9 @@ print(json.dumps([loaded, errors]))
 
 
 def test_package_loads_no_integration_and_each_says_what_to_install() -> None:
-    command = [sys.executable, "-c", SCRIPT, json.dumps(PACKAGES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    loaded, errors = json.loads(done.stdout.splitlines()[-1])
+    done = forked.run(exec, SCRIPT, {"packages": PACKAGES})
+    assert done.statuses == [0], done.err
+    loaded, errors = json.loads(done.out.splitlines()[-1])
     assert loaded == []
     assert list(errors) == list(PACKAGES)
     for module, message in errors.items():

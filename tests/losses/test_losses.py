@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sentence_transformers.util import cos_sim, dot_score
 from torch import Tensor
 from torch.nn import functional as F
 
+import forked
 from loss_options import PARENT_OPTIONS, SYMMETRIC
 from rrra_hf.losses import RRRALoss
 
@@ -186,15 +186,15 @@ def test_the_trainer_brings_the_scores_to_the_loss(tiny_bert: Path, tmp_path: Pa
     assert any(not torch.equal(weight.cpu(), before[name]) for name, weight in model.state_dict().items())
 
 
-def share_of_a_process(rank: int, port: str, results: Any) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK=str(rank), WORLD_SIZE="2")
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def share_of_a_process(folder: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     rows = slice(2 * rank, 2 * rank + 2)
     embeddings = [e.detach()[rows].requires_grad_() for e in make_embeddings(batch=4)]
     loss = RRRALoss(None, gather_across_devices=True)
     value = loss.compute_loss_from_embeddings(embeddings, gathered_weights()[rows])
     value.backward()
-    results[rank] = (value.item(), [e.grad.tolist() for e in embeddings])
+    (folder / str(rank)).write_text(json.dumps([value.item(), [e.grad.tolist() for e in embeddings]]))
     torch.distributed.destroy_process_group()
 
 
@@ -203,18 +203,10 @@ def gathered_weights() -> Tensor:
 
 
 @pytest.mark.slow
-def test_two_processes_that_gather_equal_one_with_the_whole_batch() -> None:
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        results = manager.dict()
-        port = str(20_000 + os.getpid() % 20_000)
-        processes = [context.Process(target=share_of_a_process, args=(r, port, results)) for r in range(2)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(timeout=120)
-            assert process.exitcode == 0
-        shares = [results[0], results[1]]
+def test_two_processes_that_gather_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
+    done = forked.run(share_of_a_process, tmp_path, processes=2)
+    assert done.statuses == [0, 0], done.err
+    shares = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(2)]
     embeddings = make_embeddings(batch=4)
     loss = RRRALoss(None).compute_loss_from_embeddings(embeddings, gathered_weights())
     loss.backward()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distributed_runs import train
-from launching import launch
+import forked
+from distributed_runs import do_runs, train
 from tiny import save_encoder
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ SAME: dict[str, dict[str, Any]] = {
         "cached": cached,
         "mode": mode,
         "batch_size": 16,
-        "steps": 10,
+        "steps": 4,
     }
     for cached in (False, True)
     for mode in ("lora", "full")
@@ -30,18 +30,18 @@ SAME |= {
     for cached in (False, True)
 }
 SAME |= {
-    f"{name}-accumulated": {**SAME[name], "accumulation": 2, "batch_size": 8, "steps": 5}
+    f"{name}-accumulated": {**SAME[name], "accumulation": 2, "batch_size": 8, "steps": 3}
     for name in ("plain-lora", "cached-joint")
 }
 SAME |= {
-    f"{name}-checkpointing": {**SAME[name], "checkpointing": True, "steps": 4}
+    f"{name}-checkpointing": {**SAME[name], "checkpointing": True, "steps": 2}
     for name in ("plain-lora", "cached-full")
 }
 UNEVEN = {f"{name}-uneven": {**SAME[name], "steps": -1, "rows": 37} for name in ("plain-full", "cached-lora")}
 RESUMED: dict[str, dict[str, Any]] = {}
 for name in ("plain-lora", "cached-joint"):
-    RESUMED[f"{name}-whole"] = {**SAME[name], "save_steps": 5}
-    RESUMED[f"{name}-resumed"] = {**SAME[name], "resume": f"{name}-whole/checkpoint-5"}
+    RESUMED[f"{name}-resumed"] = {**SAME[name], "resume": f"{name}/checkpoint-2"}
+    SAME[name] |= {"save_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def on_two(encoder: Path) -> dict[str, Any]:
-    """What two processes of `accelerate launch` got in each run."""
+    """What two processes got in each run."""
     folder = encoder.parent
     runs = {name: {**run, "encoder": str(encoder)} for name, run in (SAME | UNEVEN | RESUMED).items()}
     (folder / "runs.json").write_text(json.dumps(runs))
-    script = Path(__file__).parents[1] / "distributed_runs.py"
-    done = launch(script, folder, launcher="accelerate", timeout=600)
-    assert done.returncode == 0, done.stderr[-4000:]
+    done = forked.run(do_runs, folder, processes=2)
+    assert done.statuses == [0, 0], done.err
     results = json.loads((folder / "results.json").read_text())
     assert all(result["processes"] == 2 for result in results.values())
     return results
@@ -86,6 +85,6 @@ def test_uneven_last_batches_are_trained_on(name: str, on_two: dict[str, Any]) -
 
 @pytest.mark.parametrize("name", ["plain-lora", "cached-joint"])
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, on_two: dict[str, Any]) -> None:
-    whole, resumed = on_two[f"{name}-whole"], on_two[f"{name}-resumed"]
+    whole, resumed = on_two[name], on_two[f"{name}-resumed"]
     assert resumed["losses"] == whole["losses"]
     assert resumed["checksums"] == whole["checksums"]

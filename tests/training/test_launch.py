@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from launching import WAIT
 from rrra_hf.training import launch
 from rrra_hf.training.launch import check_launch
 
 BIN = Path(sys.executable).parent
-SCRIPT = """
-import os, sys
-from rrra_hf.training.launch import check_launch
-check_launch()
-sys.stdout.write(f"process {os.environ.get('RANK')}\\n")
+# The check by itself, without the package around it, which takes seconds to import.
+SCRIPT = f"""
+import os, runpy, sys
+runpy.run_path({launch.__file__!r})["check_launch"]()
+sys.stdout.write(f"process {{os.environ.get('RANK')}}\\n")
 """
 
 
@@ -35,7 +36,7 @@ def run(command: str) -> subprocess.CompletedProcess[str]:
     environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
     return subprocess.run(
-        command, shell=True, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, shell=True, env=environment, capture_output=True, text=True, timeout=WAIT, check=False
     )
 
 
