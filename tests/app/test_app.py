@@ -27,6 +27,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from sentence_transformers import SentenceTransformer
 
 from command_line import rrra
+from launching import WAIT
 from retriever_models import CORPUS, QUERY, make_adapter, make_retriever
 from rrra_hf.app import THEME, Comparison, PlacedHit, compare, create_demo
 from rrra_hf.app.page import EXCERPT_LENGTH, NO_ADAPTER, comparison_html
@@ -39,7 +40,6 @@ HOSTILE = (
     "${window.harmed = 3} {{value}} </p></li> files"
 )
 DOCUMENTS = {**CORPUS, "hostile": {"title": "<b onclick='harm()'>files</b>", "text": HOSTILE}}
-SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +200,7 @@ def search(browser: Chrome, query: str) -> None:
 
 
 def wait_for(browser: Chrome, selector: str) -> Any:
-    return WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector))[
-        0
-    ]
+    return WebDriverWait(browser, WAIT).until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector))[0]
 
 
 def column(browser: Chrome, name: str) -> list[tuple[str, str, str]]:
@@ -264,7 +262,7 @@ def test_an_empty_query_is_refused_in_the_page(browser: Chrome, url: str) -> Non
 @pytest.mark.slow
 def test_an_example_is_searched_when_it_is_clicked(browser: Chrome, url: str, retriever: Retriever) -> None:
     browser.get(url)
-    button = WebDriverWait(browser, SECONDS).until(
+    button = WebDriverWait(browser, WAIT).until(
         lambda _: browser.find_elements(By.XPATH, "//button[contains(., 'sort a text')]")
     )[0]
     button.click()
@@ -324,10 +322,11 @@ def test_the_command_serves_until_it_is_interrupted(folder: Path) -> None:
     pages: list[str] = []
 
     def interrupt_when_it_answers() -> None:
-        for _ in range(200):
+        until = time.monotonic() + WAIT
+        while time.monotonic() < until:
             time.sleep(0.1)
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=WAIT) as answer:
                     pages.append(answer.read().decode())
                     break
             except OSError:

@@ -109,11 +109,15 @@ class TestAveragePrecisionInterval:
         scores = np.tile(np.arange(5.0, 0, -1), (3, 1))
         assert np.isfinite(detection_quality(scores, hidden).average_precision_interval).all()
 
-    def test_a_thousand_queries_take_a_few_seconds(self):
+    def test_resamples_of_a_thousand_queries_take_less_time_than_of_scikit_learn(self):
         scores, hidden = random_pairs(n=1000, k=100, rate=0.02)
         start = time.process_time()
+        for _ in range(3):
+            average_precision_score(hidden.ravel(), scores.ravel())
+        one = (time.process_time() - start) / 3
+        start = time.process_time()
         detection_quality(scores, hidden)
-        assert time.process_time() - start < 6
+        assert time.process_time() - start < 500 * one  # for 1,000 resamples
 
 
 class TestCalibration:

@@ -118,11 +118,16 @@ def test_a_comparison_is_symmetric_and_knows_no_order_of_queries(pairs, seed):
     assert result.interval[0] <= result.interval[1]
 
 
-def test_two_thousand_queries_take_about_a_second():
-    differences = np.random.default_rng(0).normal(0.01, 0.2, 2000)
+def test_two_thousand_queries_take_little_more_time_than_drawing_their_resamples():
+    rng = np.random.default_rng(0)
+    differences = rng.normal(0.01, 0.2, 2000)
+    start = time.process_time()
+    for _ in range(100):
+        rng.integers(0, 2000, size=(100, 2000))
+    draws = time.process_time() - start
     start = time.process_time()
     compare_paired(differences, np.zeros(2000))
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 20 * draws
 
 
 def test_holm_of_known_p_values():
