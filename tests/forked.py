@@ -16,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from launching import WAIT
+# Seconds that a test waits for a process: only one that hangs takes as long, on the slowest machine too.
+WAIT = 1200
 
 # Windows has no fork: there they are started anew.
 CONTEXT = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from forked import WAIT
 from hub_server import WRITER, HubServer
-from launching import WAIT
 from rrra_hf import Retriever, RRRAModel, load_collection
 from snippets import (
     CHECKS,

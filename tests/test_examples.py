@@ -17,7 +17,7 @@ from accelerate.commands.launch import launch_command_parser
 from sentence_transformers import SentenceTransformer
 
 import forked
-from launching import WAIT
+from forked import WAIT
 from rrra_hf import CandidatePool, RetrieverAdapter, RRRAModel
 from tiny import word_collection
 

@@ -27,7 +27,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from sentence_transformers import SentenceTransformer
 
 from command_line import rrra
-from launching import WAIT
+from forked import WAIT
 from retriever_models import CORPUS, QUERY, make_adapter, make_retriever
 from rrra_hf.app import THEME, Comparison, PlacedHit, compare, create_demo
 from rrra_hf.app.page import EXCERPT_LENGTH, NO_ADAPTER, comparison_html

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from forked import Process
-from launching import WAIT
+from forked import WAIT, Process
 from rrra_hf.cli import main
 from rrra_hf.retrieval import Retriever
 from rrra_hf.serving import Limits, create_app, listen

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launching import WAIT
+from forked import WAIT
 from rrra_hf.serving.batching import Batcher, Busy
 
 

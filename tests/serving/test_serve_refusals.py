@@ -14,7 +14,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from command_line import rrra
-from launching import WAIT
+from forked import WAIT
 from rrra_hf import RRRAModel
 from rrra_hf.embeddings import encode
 from rrra_hf.retrieval import Retriever

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import WAIT
+from forked import WAIT
 from rrra_hf.training import launch
 from rrra_hf.training.launch import check_launch
 

@@ -21,7 +21,6 @@ from numpy.testing import assert_allclose
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 import forked
-from launching import launch
 from rrra_hf.data import load_collection
 from rrra_hf.training import train
 from rrra_hf.training.batches import EqualShares
@@ -104,10 +103,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(steady_bert: Path, collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two processes."""
     folder = tmp_path_factory.mktemp("launched") / "run"
-    arguments = train_and_tell.__name__, steady_bert, collection, folder
-    finished = launch(__file__, *arguments, launcher="accelerate")
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout == ""
+    finished = forked.run(train_and_tell, steady_bert, collection, folder, processes=2)
+    assert finished.statuses == [0, 0], finished.err
+    assert finished.out == ""
     return folder
 
 
@@ -239,7 +237,3 @@ def tell_errors(encoder: str, collection: str, run: str, out: str) -> None:
         except Exception as error:
             errors[name] = f"{type(error).__name__}: {error}"
     Path(out, f"errors-{os.environ['RANK']}").write_text(json.dumps(errors))
-
-
-if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
