@@ -11,22 +11,21 @@ from sentence_transformers import SentenceTransformer
 
 from mined import assert_same, make_collection, random_case
 from rrra_hf.candidates import CandidatePool, mine, mine_embeddings
-from rrra_hf.candidates.exact import ExactSearch
 from rrra_hf.embeddings import save_embeddings
+from rrra_hf.indexes import search_flat
 
 
-def count_searches(monkeypatch: pytest.MonkeyPatch, fail_after: int = 10**9) -> list[slice]:
-    """Record the blocks that are really searched for; raise when it would be more than `fail_after`."""
-    searched: list[slice] = []
-    original = ExactSearch.search
+def count_searches(monkeypatch: pytest.MonkeyPatch, fail_after: int = 10**9) -> list[int]:
+    """Record how many queries are really searched at a time; raise at the search after `fail_after`."""
+    searched: list[int] = []
 
-    def record(self: ExactSearch, block: slice) -> tuple[np.ndarray, np.ndarray]:
+    def record(queries: np.ndarray, *arguments: object, **options: object) -> tuple[np.ndarray, np.ndarray]:
         if len(searched) == fail_after:
             raise KeyboardInterrupt
-        searched.append(block)
-        return original(self, block)
+        searched.append(len(queries))
+        return search_flat(queries, *arguments, **options)
 
-    monkeypatch.setattr(ExactSearch, "search", record)
+    monkeypatch.setattr("rrra_hf.candidates.mining.search_flat", record)
     return searched
 
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from numpy.testing import assert_array_equal
 from sentence_transformers import SentenceTransformer
 
 from rrra_hf.candidates import CandidatePool, mine_embeddings
-from rrra_hf.candidates.exact import ExactSearch
 from rrra_hf.embeddings import encode
+from rrra_hf.indexes import search_flat
 from tiny import WORDS
 
 pytestmark = [
@@ -122,15 +123,17 @@ class Mining:
         self.log = folder / "log"
         self.count = len(self.queries)
         self.expected = self.mine()
-        search = ExactSearch.search
 
-        def slow(searcher: ExactSearch, block: slice) -> tuple[np.ndarray, np.ndarray]:
-            found = search(searcher, block)
+        def slow(
+            *arguments: Any, excluded: list[np.ndarray], **options: Any
+        ) -> tuple[np.ndarray, np.ndarray]:
+            found = search_flat(*arguments, excluded=excluded, **options)
             time.sleep(2 * PAUSE)
-            add(self.log, [str(query) for query in range(block.start, block.stop)])
+            # Each query's only positive has the number of the query.
+            add(self.log, [str(rows[0]) for rows in excluded])
             return found
 
-        monkeypatch.setattr(ExactSearch, "search", slow)
+        monkeypatch.setattr("rrra_hf.candidates.mining.search_flat", slow)
 
     def mine(self, **options: object) -> CandidatePool:
         positives = [[query] for query in range(40)]

@@ -2,7 +2,7 @@
 
 from .document_features import DocumentFeatures
 from .labelled import LabelledQueries
-from .mine import mine, mine_collection, mine_embeddings
+from .mining import mine, mine_collection, mine_embeddings
 from .pool import CandidatePool
 from .reading import candidate_probabilities, read_candidates
 from .retrieved import RetrievedCandidates

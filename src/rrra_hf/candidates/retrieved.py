@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..indexes import FlatIndex
+from ..indexes import search_flat
 from .labelled import KnownPositives, LabelledQueries
 
 
@@ -34,9 +34,7 @@ class RetrievedCandidates:
     @classmethod
     def retrieve(cls, labelled: LabelledQueries, documents: np.ndarray, depth: int) -> RetrievedCandidates:
         """Search the documents for each query."""
-        index = FlatIndex(documents.shape[1])
-        index.add(documents)
-        cosines, rows = index.search(labelled.embeddings, depth)
+        cosines, rows = search_flat(labelled.embeddings, documents, min(depth, len(documents)))
         known = KnownPositives(labelled.positives, len(documents))
         relevant = known.contains(np.arange(len(rows))[:, None], rows)
         return cls(labelled.embeddings, rows, cosines, relevant, labelled.num_relevant, labelled.words)

@@ -5,6 +5,7 @@ from .base import DocumentIndex, Index
 from .by_id import FaissDocumentIndex
 from .choose import load_index, make_index
 from .flat import FlatIndex
+from .flat_search import search_flat
 from .milvus import MilvusIndex
 from .recall import RecallReport, recall_report
 
@@ -19,4 +20,5 @@ __all__ = [
     "load_index",
     "make_index",
     "recall_report",
+    "search_flat",
 ]

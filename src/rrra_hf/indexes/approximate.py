@@ -9,8 +9,9 @@ import faiss
 import numpy as np
 
 from ..embeddings import check_embeddings
+from .best import best
 from .checks import check_rows, check_search, normalized
-from .exact import best
+from .flat_search import search_flat
 from .folder import current_folder, new_current_folder
 from .kinds import FACTORY, new_faiss_index, search_parameters, training_size
 from .vectors import BLOCK_SIZE, VectorStore
@@ -153,7 +154,7 @@ class ApproximateIndex:
     def search_exactly(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the exact `k` nearest documents per query, see `search`."""
         queries = check_search(queries, k, self.dim, len(self))
-        return self._vectors.search(normalized(queries), k)
+        return search_flat(normalized(queries), self._vectors, min(k, len(self)))
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
         """Return the exact normalised embeddings of documents.
@@ -223,7 +224,7 @@ class ApproximateIndex:
 
     def _search_block(self, queries: np.ndarray, k: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
         if self.is_exact:
-            return self._vectors.search(queries, k)
+            return search_flat(queries, self._vectors, k)
         rows = self._candidates(queries, k, wanted)
         # FAISS pads results with -1, which must rank last.
         documents = self._vectors.take(np.maximum(rows, 0))
@@ -241,5 +242,5 @@ class ApproximateIndex:
             short = short[(rows[short] >= 0).sum(axis=1) < k]
             if not len(short):
                 return rows
-        rows[short] = self._vectors.search(queries[short], wanted)[1]
+        rows[short] = search_flat(queries[short], self._vectors, wanted)[1]
         return rows

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..embeddings import check_embeddings
 from ..models.files_rrra import write_aside
+from .best import best
 from .checks import check_rows, check_search, normalized
-from .exact import best
 
 # Queries or documents per block, so that memory-mapped arrays are never copied as a whole.
 BLOCK_SIZE = 4096

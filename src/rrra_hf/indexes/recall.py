@@ -10,9 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from .approximate import ApproximateIndex
-from .checks import check_search, normalized
-from .exact import exact_search
-from .vectors import BLOCK_SIZE
+from .checks import check_search
+from .flat_search import search_flat
 
 
 class Searchable(Protocol):
@@ -98,9 +97,7 @@ def _exact_neighbours(
 ) -> Any:
     if isinstance(exact, np.ndarray):
         queries = check_search(queries, k, exact.shape[1], len(exact))
-        starts = range(0, len(exact), BLOCK_SIZE)
-        blocks = (normalized(exact[start : start + BLOCK_SIZE]) for start in starts)
-        return exact_search(normalized(queries), blocks, k)[1]
+        return search_flat(queries, exact, min(k, len(exact)))[1]
     if exact is not None:
         return exact.search(queries, k)[1]
     if isinstance(index, ApproximateIndex):

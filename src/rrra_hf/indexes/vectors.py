@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..embeddings import load_embeddings, save_embeddings
-from .exact import exact_search
 
 # Documents read at a time: 24 MB at dimension 384.
 BLOCK_SIZE = 16_384
@@ -64,14 +63,13 @@ class VectorStore:
         found[~is_saved] = appended[rows[~is_saved] - len(self._saved)]
         return found
 
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.take(np.arange(*rows.indices(len(self))))
+
     def blocks(self, start: int = 0) -> Iterator[np.ndarray]:
         """Yield the embeddings from row `start`, at most `BLOCK_SIZE` at a time."""
         for first in range(start, len(self), BLOCK_SIZE):
             yield self.take(np.arange(first, min(first + BLOCK_SIZE, len(self))))
-
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find the `k` nearest documents of each normalised query exactly, see `exact_search`."""
-        return exact_search(queries, self.blocks(), k)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all embeddings to an Arrow file."""

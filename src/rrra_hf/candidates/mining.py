@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.util import get_device_name
 from tqdm.auto import tqdm
 
 from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection, texts_fingerprint
 from ..embeddings.fingerprint import array_fingerprint
-from ..embeddings.threads import compute_threads
-from ..indexes import Index
-from .exact import ExactSearch
+from ..indexes import Index, search_flat
 from .pool import CandidatePool
-from .unfinished import Search, UnfinishedPool
+from .unfinished import UnfinishedPool
 
 if TYPE_CHECKING:
     from ..data import Collection
@@ -118,7 +113,7 @@ def mine_embeddings(
 ) -> CandidatePool:
     """Mine candidates from embeddings of any source.
 
-    The search is exact, unless you pass an `index`. Queries are searched in blocks, one block per core.
+    The search is exact, unless you pass an `index`. Queries are searched in blocks.
 
     With `folder`, the candidates of each block are saved as soon as they are found, and finally the whole
     pool. Interrupted mining resumes with the missing blocks, and a finished pool is read from the folder. An
@@ -174,28 +169,22 @@ def mine_embeddings(
         excluded_rows = _check_rows(excluded, "excluded", len(queries), len(documents))
         removed = [np.union1d(p, e) for p, e in zip(positive_rows, excluded_rows, strict=True)]
 
-    place = torch.device(device or get_device_name())
-    search: Search = (
-        ExactSearch(queries, documents, removed, depth, max_memory, place).search
-        if index is None
-        else partial(_search_index, index, queries, removed, depth)
-    )
-    # An index uses its own threads, and a GPU needs none.
-    threaded = index is None and place.type == "cpu" and torch.get_num_threads() > 1
+    def search(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        if index is not None:
+            return _search_index(index, queries[block], removed[block], depth)
+        scores, rows = search_flat(
+            queries[block], documents, depth, excluded=removed[block], max_memory=max_memory, device=device
+        )
+        return rows.astype(np.int32), scores
+
     blocks = [
         slice(start, min(start + block_size, len(queries))) for start in range(0, len(queries), block_size)
     ]
-    run = partial(_run, blocks, threaded, show_progress_bar)
     make_pool = partial(CandidatePool, query_names, document_names, positive_rows)
     fingerprint = dict(fingerprint or {})
     if folder is None:
-        candidates = np.empty((len(queries), depth), dtype=np.int32)
-        scores = np.empty((len(queries), depth), dtype=np.float32)
-
-        def fill(block: slice) -> None:
-            candidates[block], scores[block] = search(block)
-
-        run(fill)
+        found = [search(block) for block in _with_progress(blocks, show_progress_bar)]
+        candidates, scores = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         return make_pool(candidates, scores, fingerprint=fingerprint)
     decisive = {
         **fingerprint,
@@ -212,33 +201,29 @@ def mine_embeddings(
     unfinished = UnfinishedPool(Path(folder), mining, blocks, depth)
     if unfinished.finished():
         return unfinished.load()
-    run(partial(unfinished.mine, search))
+    for block in _with_progress(blocks, show_progress_bar):
+        unfinished.mine(search, block)
     return unfinished.finish(search, partial(make_pool, fingerprint={**fingerprint, "mining": mining}))
 
 
-def _run(
-    blocks: list[slice], threaded: bool, show_progress_bar: bool | None, work: Callable[[slice], None]
-) -> None:
-    """Process all blocks with a progress bar, on one or several cores."""
+def _with_progress(blocks: list[slice], show_progress_bar: bool | None) -> Iterator[slice]:
+    """Yield each block, and count its queries when it is done."""
     disable = None if show_progress_bar is None else not show_progress_bar
-    with (
-        tqdm(total=blocks[-1].stop, desc="Mining", unit="query", disable=disable) as bar,
-        compute_threads() if threaded and len(blocks) > 1 else nullcontext() as pool,
-    ):
-        done = map(work, blocks) if pool is None else pool.map(work, blocks)
-        for block, _ in zip(blocks, done, strict=True):
+    with tqdm(total=blocks[-1].stop, desc="Mining", unit="query", disable=disable) as bar:
+        for block in blocks:
+            yield block
             bar.update(block.stop - block.start)
 
 
 def _search_index(
-    index: Index, queries: np.ndarray, removed: list[np.ndarray], depth: int, block: slice
+    index: Index, queries: np.ndarray, removed: list[np.ndarray], depth: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Search an index for the candidates of a block of queries. Returns what `ExactSearch.search` does."""
+    """Return rows and cosines of the candidates that an index finds, `(n, depth)`."""
     # Search deep enough that `depth` candidates remain after removal.
-    found_scores, found = index.search(queries[block], depth + max(len(rows) for rows in removed[block]))
+    found_scores, found = index.search(queries, depth + max(len(rows) for rows in removed))
     candidates = np.full((len(found), depth), -1, dtype=np.int32)
     scores = np.full((len(found), depth), -np.inf, dtype=np.float32)
-    for query, rows in enumerate(removed[block]):
+    for query, rows in enumerate(removed):
         # Approximate indexes pad their results with -1.
         kept = np.flatnonzero((found[query] >= 0) & np.isin(found[query], rows, invert=True))[:depth]
         candidates[query, : len(kept)] = found[query, kept]

@@ -1,0 +1,63 @@
+"""Sort keys: a cosine and a row in one integer, so that sorting breaks ties by row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# The lower half of a key holds the row: from -1, which stands for no document, to 4 billion.
+ROW_BITS = np.int64(2**32 - 1)
+
+
+def sort_keys(cosines: np.ndarray, rows: np.ndarray | int) -> np.ndarray:
+    """Return integers that are greater for higher cosines and, among equal cosines, for smaller rows.
+
+    Args:
+        cosines: float32 of any shape.
+        rows: Row numbers of the same shape, -1 for no document.
+
+    Example:
+        >>> keys = sort_keys(np.array([0.5, -1.0, 0.5], dtype=np.float32), np.array([7, 8, 9]))
+        >>> keys.argsort().tolist()
+        [1, 2, 0]
+    """
+    # Adding 0 turns -0 into 0. Negative floats order the other way round than their bits.
+    bits = (cosines + np.float32(0)).view(np.int32)
+    ordered = bits ^ ((bits >> 31) & np.int32(2**31 - 1))
+    return (ordered.astype(np.int64) << 32) | (ROW_BITS - 1 - rows)
+
+
+def cosines_of(keys: np.ndarray) -> np.ndarray:
+    """Return the cosines that keys were made from, float32."""
+    ordered = (keys >> 32).astype(np.int32)
+    return (ordered ^ ((ordered >> 31) & np.int32(2**31 - 1))).view(np.float32)
+
+
+def rows_of(keys: np.ndarray) -> np.ndarray:
+    """Return the rows that keys were made from, int64."""
+    return ROW_BITS - 1 - (keys & ROW_BITS)
+
+
+def largest(keys: np.ndarray, k: int) -> np.ndarray:
+    """Return the `k` largest keys per line. The smallest of them is first, the others are in any order."""
+    return np.partition(keys, keys.shape[1] - k, axis=1)[:, keys.shape[1] - k :]
+
+
+def unpacked(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cosines per line, descending, and their rows. Ties are sorted by row."""
+    descending = np.sort(keys, axis=1)[:, ::-1]
+    return cosines_of(descending), rows_of(descending)
+
+
+def best(cosines: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `k` highest cosines per line, descending, and their rows. Ties are sorted by row.
+
+    Args:
+        cosines: `(n, m)` float32.
+        rows: `(n, m)`.
+        k: At most `m`.
+
+    Example:
+        >>> best(np.array([[0.5, 0.7, 0.5]], dtype=np.float32), np.array([[4, 9, 3]]), k=2)[1].tolist()
+        [[9, 3]]
+    """
+    return unpacked(largest(sort_keys(cosines, rows), k))
