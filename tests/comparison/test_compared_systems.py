@@ -109,6 +109,7 @@ def test_the_split_dev_serves_where_there_is_one(task):
     assert trial.development is development and trial.training is task.training
 
 
+@pytest.mark.usefixtures("quick")
 def test_all_systems_rank_every_test_query(task, store):
     arguments = replace(QUICK, seeds=1)
     results = run_cells([task], choose_methods("systems", None, arguments), arguments, store)
@@ -205,6 +206,7 @@ def test_variants_start_elsewhere():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_ablations_stand_beside_the_full_adapter(task, store):
     arguments = replace(QUICK, seeds=1)
     results = run_cells([task], choose_methods("ablations", None, arguments), arguments, store)
