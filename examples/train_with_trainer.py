@@ -17,7 +17,7 @@ from transformers import set_seed
 from rrra_hf import CandidatePool, FitArguments, RRRALoss, RRRAModel, cross_fit, load_collection
 from rrra_hf.candidates import mine_collection
 from rrra_hf.data import Collection
-from rrra_hf.data.python_docs.collect import python_docs
+from rrra_hf.data.python_docs import python_docs
 from rrra_hf.embeddings import embed_collection
 from rrra_hf.training import Resampler
 from rrra_hf.training.launch import check_launch

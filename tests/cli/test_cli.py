@@ -23,7 +23,7 @@ from rrra_hf import CandidatePool, Retriever, RRRAModel
 from rrra_hf.cli import main
 from rrra_hf.cli.app import app
 from rrra_hf.data import Collection
-from rrra_hf.data.python_docs.collect import Package
+from rrra_hf.data.python_docs.packages import Package
 from rrra_hf.evaluation import DEFAULT_MEASURES
 
 TEXT = "how do i list copy find files folder sort text line query passage old new"
@@ -429,7 +429,7 @@ def test_process_fails_with_status_1_and_no_traceback(tmp_path: Path) -> None:
 def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Instead of all that is installed, which takes longer to read than the demo itself.
     packages = [Package(name, weight=5) for name in ("click", "requests", "tqdm")]
-    monkeypatch.setattr("rrra_hf.data.python_docs.collect.PACKAGES", packages)
+    monkeypatch.setattr("rrra_hf.data.python_docs.packages.PACKAGES", packages)
     options = ["--documents", "150", "--steps", "1", "--json"]
     done = rrra("demo", "--out", tmp_path / "demo", "--model", tiny_bert, *options)
     assert done.status == 0, done.err

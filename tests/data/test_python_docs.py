@@ -8,10 +8,10 @@ from textwrap import indent
 import pytest
 
 from rrra_hf.data import Collection, load_collection
-from rrra_hf.data.python_docs.collect import python_docs
-from rrra_hf.data.python_docs.docstrings import public_definitions, read_package, split_docstring
-
-module = importlib.import_module("rrra_hf.data.python_docs.collect")
+from rrra_hf.data.python_docs import python_docs
+from rrra_hf.data.python_docs.docstrings import split_docstring
+from rrra_hf.data.python_docs.public_names import public_definitions
+from rrra_hf.data.python_docs.source import read_package
 
 REST = "It takes every row one after the other, and gives back the {} of them all."
 
@@ -336,7 +336,7 @@ def test_split_stays_when_other_documents_come(build) -> None:
 
 def test_second_call_reads_the_cache(build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = build({"alfa/rows.py": many(5, "a")})
-    monkeypatch.setattr(module, "_read_documents", None)
+    monkeypatch.setattr("rrra_hf.data.python_docs.collect.read_documents", None)
     second = python_docs(["alfa"], None, tmp_path / "cache")
     assert (first.name, documents(first), first.qrels_by_split) == (
         second.name,
