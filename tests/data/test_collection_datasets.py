@@ -60,9 +60,9 @@ def test_source_of_another_type_is_refused() -> None:
     with pytest.raises(TypeError, match="got int"):
         load_collection(3)  # type: ignore[arg-type]
 
-    """A local folder with the layout of retrieval datasets on the Hub: three configurations."""
+
 def hub_layout(folder: Path) -> Path:
-    """A local folder laid out as retrieval datasets on the Hub are: three configurations."""
+    """A local folder with the layout of retrieval datasets on the Hub: three configurations."""
     for name in ("documents", "questions", "labels"):
         (folder / name).mkdir(parents=True)
     write_jsonl(folder / "documents" / "corpus.jsonl", DOCUMENTS)

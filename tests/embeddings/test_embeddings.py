@@ -17,7 +17,7 @@ from sentence_transformers.sentence_transformer.modules import BoW
 
 from encoding import TEXTS, WORDS
 from rrra_hf.embeddings import encode
-from rrra_hf.embeddings.forward import Forward, _cut
+from rrra_hf.embeddings.forward import Forward, batches_by_length
 
 # ---------------------------------------------------------------- encode
 
@@ -112,7 +112,7 @@ def test_nan_from_the_model_is_an_error_that_counts_rows_and_is_not_cached(
 def test_batches_hold_each_text_once_and_keep_to_their_budgets(
     lengths: list[int], batch_size: int, batch_tokens: int | None
 ) -> None:
-    batches = _cut(np.array(lengths), batch_size, batch_tokens)
+    batches = batches_by_length(np.array(lengths), batch_size, batch_tokens)
     assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
     in_order = [lengths[position] for batch in batches for position in batch]
     assert in_order == sorted(lengths, reverse=True)

@@ -100,9 +100,9 @@ class Forward:
         if lengths is None:
             # Tokens can't be counted: use the length in characters, and tokenise each batch separately.
             characters = np.array([len(text) for text in texts])
-            cuts = _cut(characters, self.batch_size, None)
+            cuts = batches_by_length(characters, self.batch_size, None)
             return [Batch(cut, self._tokenize([texts[position] for position in cut])) for cut in cuts]
-        cuts = _cut(lengths, self.batch_size, self.batch_tokens)
+        cuts = batches_by_length(lengths, self.batch_size, self.batch_tokens)
         return [Batch(cut, _take(features, cut)) for cut in cuts]
 
     def _tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
@@ -150,11 +150,12 @@ def _take(features: Mapping[str, Any], positions: np.ndarray) -> dict[str, Any]:
     return {name: take(value) for name, value in features.items()}
 
 
-def _cut(lengths: np.ndarray, batch_size: int, batch_tokens: int | None) -> list[np.ndarray]:
+def batches_by_length(lengths: np.ndarray, batch_size: int, batch_tokens: int | None) -> list[np.ndarray]:
     """Divide texts into batches, the longest texts first, and return their positions.
 
     Example:
-        >>> [batch.tolist() for batch in _cut(np.array([1, 9, 3, 8]), batch_size=3, batch_tokens=16)]
+        >>> lengths = np.array([1, 9, 3, 8])
+        >>> [batch.tolist() for batch in batches_by_length(lengths, batch_size=3, batch_tokens=16)]
         [[1], [3, 2], [0]]
     """
     order = np.argsort(-lengths, kind="stable")
