@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from rrra_hf import FitArguments, RetrieverAdapter, fit_adapter
 from rrra_hf.evaluation import ndcg_per_query
-from rrra_hf.indexes import FlatIndex
+from rrra_hf.indexes import search_flat
 from rrra_hf.retrieval import rerank_vectors
 
 DEPTH = 100
@@ -94,9 +94,7 @@ def read_pairs(path: Path, query_ids: list[str], document_ids: list[str]) -> dic
 
 def search(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
     """Return the rows of each query's nearest documents, best first."""
-    index = FlatIndex(documents.shape[1])
-    index.add(documents)
-    return index.search(queries, DEPTH)[1]
+    return search_flat(queries, documents, min(DEPTH, len(documents)))[1]
 
 
 def rank(queries: np.ndarray, documents: np.ndarray, adapter: RetrieverAdapter | None = None) -> np.ndarray:

@@ -79,7 +79,6 @@ def test_no_progress_bar_off_a_terminal_and_one_bar_if_wanted(
         (["copy", "sort", 3.0], {}, "got float at position 2"),
         (["copy"], {"task": "passage"}, "task must be 'query' or 'document', got 'passage'"),
         (["copy"], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        (["copy"], {"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
         (["copy"], {"shard_size": -1}, "shard_size must be at least 1, got -1"),
     ],
 )
@@ -122,27 +121,31 @@ def test_batches_hold_each_text_once_and_keep_to_their_budgets(
         assert len(batch) == 1 or batch_tokens is None or padded <= batch_tokens
 
 
-def test_texts_are_batched_by_tokens_and_not_padded_beyond_the_longest(model: SentenceTransformer) -> None:
+def test_texts_are_batched_by_tokens_and_not_padded_beyond_the_longest(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # One token each, unknown, of any length in characters.
     texts = ["x" * 30, "list copy find files", "y" * 20, "sort text", "z"]
     batches = Forward(model, "document", batch_size=3)._batches(texts)
     assert [batch.positions.tolist() for batch in batches] == [[1, 3, 0], [2, 4]]
     assert [tuple(batch.features["input_ids"].shape) for batch in batches] == [(3, 6), (2, 3)]
-    few_tokens = Forward(model, "document", batch_size=3, batch_tokens=8)._batches(texts)
+    monkeypatch.setattr("rrra_hf.embeddings.forward.CPU_BATCH_TOKENS", 8)
+    few_tokens = Forward(model, "document", batch_size=3)._batches(texts)
     assert [batch.positions.tolist() for batch in few_tokens] == [[1], [3, 0], [2, 4]]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("model_type", ["bert", "qwen3"])
 def test_threads_and_padding_on_either_side_change_no_embedding(
-    encoder_folder: Callable[[str], Path], threads: int, model_type: str
+    encoder_folder: Callable[[str], Path], threads: int, model_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rrra_hf.embeddings.forward.CPU_BATCH_TOKENS", 24)
     model = SentenceTransformer(str(encoder_folder(model_type)), device="cpu")
     expected = model.encode_document(TEXTS, normalize_embeddings=True)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        found = encode(model, TEXTS, task="document", batch_size=4, batch_tokens=24, shard_size=16)
+        found = encode(model, TEXTS, task="document", batch_size=4, shard_size=16)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..embeddings.shards import claimed
 from ..embeddings.storage import load_columns, save_columns
-from ..models.files_rrra import check_replaceable, write_aside
+from ..models.files_rrra import check_replaceable, read_json, write_aside
 from .pool import CandidatePool
 from .pool_files import FILE_NAMES, META_NAME, write_pool
 
@@ -46,7 +45,7 @@ class UnfinishedPool:
     def finished(self) -> bool:
         """Return whether the folder has this pool."""
         try:
-            meta = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
+            meta = read_json(self.folder / META_NAME)
             return meta["fingerprint"]["mining"] == self.mining
         except (OSError, ValueError, KeyError, TypeError):
             return False

@@ -22,7 +22,6 @@ def encode(
     *,
     task: Task,
     batch_size: int = 64,
-    batch_tokens: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     show_progress_bar: bool | None = None,
     shard_size: int = 512,
@@ -47,9 +46,8 @@ def encode(
         model: The encoder.
         texts: The texts, in any order. The model truncates texts that are too long.
         task: Encode the texts as `"query"` or `"document"`.
-        batch_size: Maximum number of texts per batch.
-        batch_tokens: Maximum number of tokens per batch, including padding. None means 1,024 on a CPU, which
-            is what fits into its caches, and no limit on other devices.
+        batch_size: Maximum number of texts per batch. On a CPU, a batch also has at most 1,024 tokens, which
+            is what fits into its caches.
         cache_dir: Cache folder, None for no cache.
         show_progress_bar: Show a progress bar. None shows one on a terminal only.
         shard_size: Number of texts per shard.
@@ -65,11 +63,10 @@ def encode(
     texts = _check_texts(texts)
     if task not in ("query", "document"):
         raise ValueError(f"task must be 'query' or 'document', got {task!r}.")
-    sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens, "shard_size": shard_size}
-    for name, size in sizes.items():
-        if size is not None and size < 1:
+    for name, size in (("batch_size", batch_size), ("shard_size", shard_size)):
+        if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}.")
-    forward = Forward(model, task, batch_size, batch_tokens)
+    forward = Forward(model, task, batch_size)
     disable = None if show_progress_bar is None else not show_progress_bar
     if cache_dir is None:
         with tqdm(total=len(texts), desc=f"Encoding ({task})", unit="text", disable=disable) as bar:

@@ -38,19 +38,15 @@ class Forward:
         model: The encoder.
         task: `"query"` or `"document"`.
         batch_size: Maximum number of texts per batch.
-        batch_tokens: Maximum number of tokens per batch, including padding. A longer text is a batch by
-            itself. None means 1,024 on a CPU and no limit on other devices.
     """
 
-    def __init__(
-        self, model: SentenceTransformer, task: Task, batch_size: int, batch_tokens: int | None = None
-    ):
+    def __init__(self, model: SentenceTransformer, task: Task, batch_size: int):
         self.model = model
         self.task = task
         self.batch_size = batch_size
         self.device = model.device
         on_cpu = self.device.type == "cpu"
-        self.batch_tokens = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else None)
+        self.batch_tokens = CPU_BATCH_TOKENS if on_cpu else None
         # Other backends manage their threads themselves.
         self.threaded = on_cpu and model.get_backend() == "torch"
         self.prompt = _prompt(model, task)
