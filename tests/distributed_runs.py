@@ -102,6 +102,7 @@ def train(settings: dict[str, Any], output_dir: Path, resume: str | None = None)
         "losses": [log["loss"] for log in logs],
         "grad_norms": [log["grad_norm"] for log in logs],
         "checksums": gather_object([checksum(model)]),
+        "sums": {name: float(weight.abs().sum()) for name, weight in model.state_dict().items()},
     }
 
 

@@ -19,6 +19,7 @@ import torch
 from numpy.testing import assert_array_equal
 from sentence_transformers import SentenceTransformer
 
+from alike import assert_alike
 from rrra_hf.candidates import CandidatePool, mine_embeddings
 from rrra_hf.embeddings import encode
 from rrra_hf.indexes import search_flat
@@ -104,7 +105,7 @@ class Encoding:
 
     def check(self) -> None:
         before = done(self.log)
-        assert_array_equal(self.work(), self.expected)
+        assert_alike(self.work(), self.expected)
         assert done(self.log) == before
         (folder,) = self.out.iterdir()
         assert sorted(path.name for path in folder.iterdir()) == ["embeddings.arrow", "meta.json"]
@@ -148,7 +149,7 @@ class Mining:
         before = done(self.log)
         for pool in (self.work(), CandidatePool.load(self.out / "pool")):
             assert_array_equal(pool.candidates, self.expected.candidates)
-            assert_array_equal(pool.scores, self.expected.scores)
+            assert_alike(pool.scores, self.expected.scores)
             assert pool.positive_ids == self.expected.positive_ids
         assert done(self.log) == before
         assert [path.name for path in self.out.iterdir()] == ["pool"]
@@ -210,4 +211,4 @@ def work_and_compare(task: Encoding | Mining) -> None:
     expected = task.expected
     if isinstance(result, CandidatePool):
         result, expected = result.candidates, expected.candidates
-    assert_array_equal(result, expected)
+    assert_alike(result, expected)

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants
 from sentence_transformers import SentenceTransformer
 
+from alike import assert_alike
 from command_line import rrra
 from hub_server import READER, Blob, HubServer
 from retriever_models import CORPUS, QUERY, make_adapter, make_retriever
@@ -63,7 +64,7 @@ def test_a_model_arrives_in_one_commit_and_opens_with_all_loaders(
     assert set(files) == expected | CODE | {"README.md"}
     assert MODEL in files["README.md"].decode()
     for embeddings in embed_with_all_loaders(MODEL):
-        assert torch.equal(embeddings, embed(lora_model))
+        assert_alike(embeddings, embed(lora_model))
 
 
 def test_a_card_and_results_that_are_there_are_kept(
@@ -99,7 +100,7 @@ def test_what_is_of_another_model_goes_in_the_same_commit(
     assert hub.commits(MODEL) == ["Upload retriever", "notes", "Upload model"]
     assert "notes.csv" in names and "model.safetensors.index.json" in names
     assert not [name for name in names if name.startswith("index/") or name == "model.safetensors"]
-    assert torch.equal(embed(RRRAModel.from_pretrained(MODEL)), embed(plain_model))
+    assert_alike(embed(RRRAModel.from_pretrained(MODEL)), embed(plain_model))
 
 
 # -------------------------------------------------------------------- adapters and retrievers
@@ -128,7 +129,7 @@ def test_a_retriever_brings_its_index_if_wanted(hub: HubServer, tiny_bert: Path)
     assert not [name for name in hub.files("me/without") if name.startswith("index/")]
     commit = retriever.push_to_hub(MODEL, with_index=True)
     loaded = Retriever.from_pretrained(MODEL, revision=commit.oid)
-    assert loaded.search(QUERY) == retriever.search(QUERY)
+    assert_alike(loaded.search(QUERY), retriever.search(QUERY))
     with pytest.raises(FileNotFoundError, match="has no index"):
         make_retriever(tiny_bert).push_to_hub(MODEL, with_index=True)
 
@@ -138,7 +139,7 @@ def test_a_retriever_shares_its_index_with_lora_weights_but_not_with_merged_ones
 ) -> None:
     retriever = Retriever(lora_model).index(CORPUS)
     retriever.push_to_hub(MODEL, with_index=True, form="lora")
-    assert Retriever.from_pretrained(MODEL).search(QUERY) == retriever.search(QUERY)
+    assert_alike(Retriever.from_pretrained(MODEL).search(QUERY), retriever.search(QUERY))
     with pytest.raises(ValueError, match="with_index can't go with form='merged'"):
         retriever.push_to_hub(MODEL, with_index=True, form="merged")
 
@@ -148,7 +149,7 @@ def test_a_retriever_of_any_encoder_brings_its_adapter(hub: HubServer, tiny_bert
     retriever = Retriever(encoder, make_adapter(lambda_=0.5)).index(CORPUS)
     retriever.push_to_hub(MODEL, with_index=True)
     assert {"adapter/config.json", "adapter/model.safetensors"} <= set(hub.files(MODEL))
-    assert Retriever.from_pretrained(MODEL).search(QUERY) == retriever.search(QUERY)
+    assert_alike(Retriever.from_pretrained(MODEL).search(QUERY), retriever.search(QUERY))
 
 
 def test_a_retriever_opens_from_the_cache_without_a_connection(
@@ -158,7 +159,7 @@ def test_a_retriever_opens_from_the_cache_without_a_connection(
     retriever.push_to_hub(MODEL, with_index=True)
     Retriever.from_pretrained(MODEL)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert Retriever.from_pretrained(MODEL).search(QUERY) == retriever.search(QUERY)
+    assert_alike(Retriever.from_pretrained(MODEL).search(QUERY), retriever.search(QUERY))
 
 
 # -------------------------------------------------------------------- private, branch, pull request
@@ -228,7 +229,7 @@ def test_an_upload_that_breaks_off_commits_nothing_and_goes_on_when_repeated(
     push_folder(tmp_path / "saved", MODEL, **push)
     assert hub.commits(MODEL) == ["whole"]
     assert hub.paths("PUT") == [f"/lfs/{weights}"]
-    assert Retriever.from_pretrained(MODEL).search(QUERY) == retriever.search(QUERY)
+    assert_alike(Retriever.from_pretrained(MODEL).search(QUERY), retriever.search(QUERY))
 
 
 def test_a_commit_that_is_lost_is_made_by_the_next_call(hub: HubServer, plain_model: RRRAModel) -> None:
@@ -240,7 +241,7 @@ def test_a_commit_that_is_lost_is_made_by_the_next_call(hub: HubServer, plain_mo
     hub.faults.clear()
     plain_model.push_to_hub(MODEL)
     assert hub.paths("PUT") == sent
-    assert torch.equal(embed(RRRAModel.from_pretrained(MODEL)), embed(plain_model))
+    assert_alike(embed(RRRAModel.from_pretrained(MODEL)), embed(plain_model))
 
 
 def test_a_short_break_is_waited_for(hub: HubServer, plain_model: RRRAModel) -> None:

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 from torch import Tensor
 
+from alike import assert_alike
 from feature_task import DIM, VOCABULARY, directions, disturb, make_adapter, normalized, read
 from rrra_hf import AdapterConfig, RetrieverAdapter
 from rrra_hf.models.features_rrra import FEATURES, CandidateFeatures
@@ -51,9 +52,9 @@ def test_numpy_torch_and_read_only_arrays_are_read_alike() -> None:
     q, c = directions(2, DIM, seed=4), directions(2, 3, DIM, seed=5)
     expected = adapter.rerank(q, c)
     assert isinstance(adapter.rerank(torch.from_numpy(q), torch.from_numpy(c)), Tensor)
-    assert_array_equal(adapter.rerank(torch.from_numpy(q), torch.from_numpy(c)).numpy(), expected)
+    assert_alike(adapter.rerank(torch.from_numpy(q), torch.from_numpy(c)).numpy(), expected)
     q.setflags(write=False)
-    assert_array_equal(adapter.rerank(q, c.astype(np.float64)), expected)
+    assert_alike(adapter.rerank(q, c.astype(np.float64)), expected)
 
 
 def test_no_query_and_no_candidate_are_no_error() -> None:
@@ -78,7 +79,7 @@ def test_a_folder_keeps_memory_and_heads(tmp_path: Path) -> None:
     pairs = directions(2, DIM, seed=4), directions(2, 3, DIM, seed=5)
     known = CandidateFeatures(words=torch.rand(2, 3), expansion=torch.rand(2, 3))
     for method in ("rerank", "probability"):
-        assert_array_equal(
+        assert_alike(
             getattr(loaded, method)(*pairs, features=known), getattr(adapter, method)(*pairs, features=known)
         )
 

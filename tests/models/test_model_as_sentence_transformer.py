@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
+from alike import assert_alike
 from model_folders import TEXTS, embed, encode, make
 from rrra_hf import RRRAConfig, RRRAModel
 from rrra_hf.embeddings import encoder_fingerprint
@@ -23,7 +24,7 @@ def test_sentence_transformer_shares_the_model(maps: bool, tiny_bert: Path, tmp_
     transformer = model.to_sentence_transformer()
     assert RRRAModel.from_sentence_transformer(transformer) is model
     for task in ("query", "document"):
-        assert torch.equal(encode(transformer, task), embed(model, task, "query " if task == "query" else ""))
+        assert_alike(encode(transformer, task), embed(model, task, "query " if task == "query" else ""))
     parameters = {id(p) for p in model.parameters()}
     assert all(id(p) in parameters for p in transformer.parameters())
     assert sum(p.requires_grad for p in transformer.parameters()) == sum(
@@ -42,11 +43,9 @@ def test_sentence_transformer_shares_the_model(maps: bool, tiny_bert: Path, tmp_
     transformer.save_pretrained(str(tmp_path / "st"))
     for task in ("query", "document"):
         expected = embed(model, task, "query " if task == "query" else "")
-        assert torch.equal(encode(SentenceTransformer(str(tmp_path / "st"), device="cpu"), task), expected)
+        assert_alike(encode(SentenceTransformer(str(tmp_path / "st"), device="cpu"), task), expected)
         for load in (AutoModel.from_pretrained, RRRAModel.from_pretrained):
-            assert torch.equal(
-                embed(load(tmp_path / "st"), task, "query " if task == "query" else ""), expected
-            )
+            assert_alike(embed(load(tmp_path / "st"), task, "query " if task == "query" else ""), expected)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -121,10 +120,10 @@ def test_changes_made_in_sentence_transformers_survive(saved: Path, tmp_path: Pa
     assert (model.config.max_seq_length, model.tokenizer.model_max_length) == (7, 7)
     again = SentenceTransformer(str(tmp_path / "again"), device="cpu")
     assert (again.prompts["query"], again.max_seq_length) == ("find ", 7)
-    assert torch.equal(encode(again, "query"), encode(transformer, "query"))
+    assert_alike(encode(again, "query"), encode(transformer, "query"))
     # and once more, by the package
     model.save_pretrained(tmp_path / "third")
-    assert torch.equal(
+    assert_alike(
         encode(SentenceTransformer(str(tmp_path / "third"), device="cpu"), "query"), encode(again, "query")
     )
 
@@ -144,7 +143,7 @@ def test_map_trained_elsewhere_is_refused_and_the_advice_works(saved: Path, tmp_
     with torch.no_grad():
         model.adapter.query_map.weight.copy_(dense)
     model.save_pretrained(folder)
-    assert torch.equal(encode(SentenceTransformer(str(folder), device="cpu"), "query"), expected)
+    assert_alike(encode(SentenceTransformer(str(folder), device="cpu"), "query"), expected)
 
 
 def test_pooling_changed_elsewhere_is_refused(saved: Path) -> None:

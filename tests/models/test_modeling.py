@@ -10,6 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
+from alike import assert_alike
 from model_folders import PROMPTS, TEXTS, embed, encode, make
 from rrra_hf import RetrieverAdapter, RRRAConfig, RRRAModel
 from rrra_hf.models.pooling_rrra import pool_tokens
@@ -40,7 +41,7 @@ def test_three_loaders_make_equal_embeddings(
         expected = embed(model, task, prompt, side)
         for other in loaded:
             assert isinstance(other, RRRAModel)
-            assert torch.equal(embed(other, task, prompt, side), expected)
+            assert_alike(embed(other, task, prompt, side), expected)
         assert (encode(transformer, task) - expected).abs().max() <= 1e-6
     # The adapter's own maps say the same of unmapped embeddings.
     mapped = model.adapter.map_queries
@@ -60,7 +61,7 @@ def test_lora_starts_without_effect_and_spares_the_pooler(
     names = [name for name, _ in model.named_parameters() if "lora_" in name]
     assert names
     assert not any("pooler" in name for name in names)
-    assert torch.equal(embed(model), embed(RRRAModel.from_encoder(folder)))
+    assert_alike(embed(model), embed(RRRAModel.from_encoder(folder)))
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -68,10 +69,10 @@ def test_embeddings_are_those_of_the_encoder_itself(normalize: bool, tmp_path: P
     folder = add_side_files(save_encoder(tmp_path / "e", "bert"), {"pooling_mode_cls_token": True}, normalize)
     expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, convert_to_tensor=True)
     model = RRRAModel.from_encoder(folder)
-    assert torch.equal(embed(model), expected)
+    assert_alike(embed(model), expected)
     model.save_pretrained(tmp_path / "saved")
     again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
-    assert torch.equal(again.encode(TEXTS, convert_to_tensor=True), expected)
+    assert_alike(again.encode(TEXTS, convert_to_tensor=True), expected)
 
 
 @pytest.mark.parametrize("kind", ["features", "residual"])

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
+from alike import assert_alike
 from model_folders import edit_weights, embed, encode, make
 from rrra_hf import RetrieverAdapter, RRRAConfig, RRRAModel
 from tiny import save_encoder
@@ -52,7 +53,7 @@ def test_unexpected_and_misshapen_weights_are_refused(saved: Path) -> None:
 def test_missing_unused_pooler_is_no_error(saved: Path) -> None:
     expected = embed(RRRAModel.from_pretrained(saved))
     edit_weights(saved, lambda name: "pooler" not in name)
-    assert torch.equal(embed(RRRAModel.from_pretrained(saved)), expected)
+    assert_alike(embed(RRRAModel.from_pretrained(saved)), expected)
 
 
 @pytest.mark.parametrize("size", [0, 5, 1000, -1])
@@ -81,7 +82,7 @@ def test_loading_info_is_returned_on_request(saved: Path) -> None:
 
 def test_options_of_transformers_work(saved: Path) -> None:
     expected = embed(RRRAModel.from_pretrained(saved))
-    assert torch.equal(embed(RRRAModel.from_pretrained(saved, device_map="cpu")), expected)
+    assert_alike(embed(RRRAModel.from_pretrained(saved, device_map="cpu")), expected)
     eager = RRRAModel.from_pretrained(saved, attn_implementation="eager")
     assert eager.encoder.config._attn_implementation == "eager"
     assert torch.allclose(embed(eager), expected, atol=1e-6)
@@ -92,7 +93,7 @@ def test_half_precision_is_for_the_encoder_alone(saved: Path, tmp_path: Path) ->
     assert {p.dtype for p in model.encoder.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in model.adapter.parameters()} == {torch.float32}
     model.save_pretrained(tmp_path / "half")
-    assert torch.equal(embed(RRRAModel.from_pretrained(tmp_path / "half")), embed(model))
+    assert_alike(embed(RRRAModel.from_pretrained(tmp_path / "half")), embed(model))
     expected = embed(RRRAModel.from_pretrained(saved))
     for task in ("query", "document"):
         half = embed(model, task).float()
@@ -107,7 +108,7 @@ def test_half_precision_encoder_with_lora_survives_saving(tmp_path: Path) -> Non
     folder = save_encoder(tmp_path / "e", "qwen3")
     model = make(folder, lora=True, pooling="lasttoken", dtype=torch.bfloat16)
     model.save_pretrained(tmp_path / "saved")
-    assert torch.equal(embed(RRRAModel.from_pretrained(tmp_path / "saved")), embed(model))
+    assert_alike(embed(RRRAModel.from_pretrained(tmp_path / "saved")), embed(model))
 
 
 def test_shards_and_whole_files_replace_each_other(saved: Path) -> None:
@@ -116,11 +117,11 @@ def test_shards_and_whole_files_replace_each_other(saved: Path) -> None:
     model.save_pretrained(saved, max_shard_size="50KB")
     assert not (saved / "model.safetensors").exists()
     assert len(list(saved.glob("model-*.safetensors"))) > 1
-    assert torch.equal(embed(AutoModel.from_pretrained(saved)), expected)
+    assert_alike(embed(AutoModel.from_pretrained(saved)), expected)
     RetrieverAdapter.from_pretrained(saved)
     model.save_pretrained(saved)
     assert [path.name for path in saved.glob("model*.safetensors*")] == ["model.safetensors"]
-    assert torch.equal(embed(RRRAModel.from_pretrained(saved)), expected)
+    assert_alike(embed(RRRAModel.from_pretrained(saved)), expected)
 
 
 def test_merged_model_embeds_alike_without_peft(saved: Path, tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_merged_model_embeds_alike_without_peft(saved: Path, tmp_path: Path) -> 
     assert all(p.requires_grad for p in model.parameters())
     assert "lora" not in "".join(load_file(tmp_path / "merged/model.safetensors"))
     assert RRRAConfig.from_pretrained(tmp_path / "merged").lora is None
-    assert torch.equal(embed(RRRAModel.from_pretrained(tmp_path / "merged")), embed(model))
+    assert_alike(embed(RRRAModel.from_pretrained(tmp_path / "merged")), embed(model))
 
 
 def test_only_lora_needs_peft(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ def test_a_model_with_fewer_modules_leaves_none_of_those_before(tiny_bert: Path,
     for normalize, adapter, router in ((True, {"query_map": True}, "3_Router"), (False, {}, None)):
         model = make(tiny_bert, normalize=normalize, adapter=adapter)
         model.save_pretrained(tmp_path)
-        assert torch.equal(embed(RRRAModel.from_pretrained(tmp_path), "query"), embed(model, "query"))
+        assert_alike(embed(RRRAModel.from_pretrained(tmp_path), "query"), embed(model, "query"))
         folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
         assert folders == {"1_Pooling", *([router] if router else [])}
         assert not (tmp_path / "3_Router/document_0_Dense").exists()

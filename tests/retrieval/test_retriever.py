@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sentence_transformers import SentenceTransformer, util
 
+from alike import assert_alike
 from retriever_models import CORPUS, RESIDUAL, make_adapter
 from retrievers import QUERIES, TEXTS, ids, make_model, opposing_adapter, scores, vocabulary_encoder
 from rrra_hf import RRRAModel
@@ -196,7 +197,7 @@ def test_trained_adapter_changes_the_ranking(retriever: Retriever) -> None:
 def test_search_of_embeddings_equals_search_of_their_queries(retriever: Retriever) -> None:
     embeddings = encode(retriever.encoder, QUERIES, task="query")
     for options in ({}, {"rerank": False}, {"top_k": 2, "depth": 3, "probabilities": True}):
-        assert retriever.search_embeddings(embeddings, **options) == retriever.search(QUERIES, **options)
+        assert_alike(retriever.search_embeddings(embeddings, **options), retriever.search(QUERIES, **options))
 
 
 def test_maps_are_applied_once(tiny_bert: Path, encoder: SentenceTransformer, tmp_path: Path) -> None:
@@ -240,8 +241,8 @@ def test_rank_is_a_search_over_the_documents_given(retriever: Retriever) -> None
 def test_rank_needs_no_index_and_cuts_at_top_k(tiny_bert: Path, encoder: SentenceTransformer) -> None:
     retriever = Retriever(encoder)
     ranked = retriever.rank(QUERIES[0], TEXTS)
-    assert retriever.rank(QUERIES[0], TEXTS, top_k=2) == ranked[:2]
-    assert retriever.rank(QUERIES[0], TEXTS, top_k=100) == ranked
+    assert_alike(retriever.rank(QUERIES[0], TEXTS, top_k=2), ranked[:2])
+    assert_alike(retriever.rank(QUERIES[0], TEXTS, top_k=100), ranked)
     assert retriever.rank(QUERIES[0], ["find files"])[0]["corpus_id"] == 0
     assert retriever.rank(QUERIES[0], []) == []
     assert list(ranked[0]) == ["corpus_id", "score"]

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from numpy.testing import assert_array_equal
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
+from alike import assert_alike
 from retriever_models import CORPUS, make_adapter
 from retrievers import QUERIES, TEXTS, make_model
 from rrra_hf import RetrieverAdapter, RRRAModel
@@ -26,23 +26,25 @@ def test_saved_retriever_searches_as_before(retriever: Retriever, tmp_path: Path
     expected = retriever.search(QUERIES, probabilities=True)
     retriever.save_pretrained(folder)
     loaded = Retriever.from_pretrained(folder, device="cpu")
-    assert loaded.search(QUERIES, probabilities=True) == expected
+    assert_alike(loaded.search(QUERIES, probabilities=True), expected)
     assert loaded.documents == retriever.documents
     assert loaded.document("cp") == {"id": "cp", **CORPUS["cp"]}
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
     # and again, over the folder it came from
     loaded.save_pretrained(folder)
-    assert Retriever.from_pretrained(folder, device="cpu").search(QUERIES, probabilities=True) == expected
+    assert_alike(
+        Retriever.from_pretrained(folder, device="cpu").search(QUERIES, probabilities=True), expected
+    )
 
 
 def test_saved_folder_opens_with_every_loader(retriever: Retriever, tmp_path: Path) -> None:
     retriever.save_pretrained(tmp_path / "model")
     expected = encode(retriever.encoder, QUERIES, task="query")
     opened = SentenceTransformer(str(tmp_path / "model"), device="cpu")
-    assert_array_equal(encode(opened, QUERIES, task="query"), expected)
+    assert_alike(encode(opened, QUERIES, task="query"), expected)
     for load in (RRRAModel.from_pretrained, AutoModel.from_pretrained):
         model = load(tmp_path / "model")
-        assert_array_equal(encode(model.to_sentence_transformer(), QUERIES, task="query"), expected)
+        assert_alike(encode(model.to_sentence_transformer(), QUERIES, task="query"), expected)
         assert model.adapter.config.lambda_ == 0.5
 
 
@@ -50,7 +52,7 @@ def test_adapter_of_another_encoder_is_kept_beside_it(encoder: SentenceTransform
     retriever = Retriever(encoder, make_adapter(lambda_=0.5)).index(CORPUS)
     retriever.save_pretrained(tmp_path / "model")
     loaded = Retriever.from_pretrained(tmp_path / "model", device="cpu")
-    assert loaded.search(QUERIES) == retriever.search(QUERIES)
+    assert_alike(loaded.search(QUERIES), retriever.search(QUERIES))
     RetrieverAdapter.from_pretrained(tmp_path / "model" / "adapter")
     # Saved without it, the folder no longer has it.
     Retriever(encoder).save_pretrained(tmp_path / "model")
@@ -125,7 +127,7 @@ def test_new_adapter_weights_do_not_make_an_index_stale(
     retriever.save_pretrained(tmp_path / "model")
     make_model(tiny_bert, seed=1, lambda_=0.5).save_pretrained(tmp_path / "model")
     loaded = Retriever.from_pretrained(tmp_path / "model", device="cpu")
-    assert loaded.search(QUERIES, rerank=False) == retriever.search(QUERIES, rerank=False)
+    assert_alike(loaded.search(QUERIES, rerank=False), retriever.search(QUERIES, rerank=False))
     assert loaded.search(QUERIES) != retriever.search(QUERIES)
 
 
@@ -134,7 +136,7 @@ def test_prompts_set_by_hand_are_kept(tiny_bert: Path, tmp_path: Path) -> None:
     retriever = Retriever(encoder).index(CORPUS)
     retriever.save_pretrained(tmp_path / "model")
     loaded = Retriever.from_pretrained(tmp_path / "model", device="cpu")
-    assert loaded.search(QUERIES) == retriever.search(QUERIES)
+    assert_alike(loaded.search(QUERIES), retriever.search(QUERIES))
     assert loaded.search(QUERIES) != Retriever.from_pretrained(tiny_bert).index(CORPUS).search(QUERIES)
 
 

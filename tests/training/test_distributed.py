@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import forked
+from alike import assert_alike
 from distributed_runs import do_runs, train
 from tiny import save_encoder
 
@@ -86,5 +87,5 @@ def test_uneven_last_batches_are_trained_on(name: str, on_two: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["plain-lora", "cached-joint"])
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, on_two: dict[str, Any]) -> None:
     whole, resumed = on_two[name], on_two[f"{name}-resumed"]
-    assert resumed["losses"] == whole["losses"]
-    assert resumed["checksums"] == whole["checksums"]
+    assert_alike(resumed["losses"], whole["losses"])
+    assert_alike(resumed["sums"], whole["sums"])

@@ -22,6 +22,7 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from alike import assert_alike
 from refreshed import DEPTH, FIT, Run, losses
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import LabelledQueries, mine
@@ -46,11 +47,9 @@ class AfterRefresh(TrainerCallback):
             self.function()
 
 
-def equal_models(first: RRRAModel, second: RRRAModel) -> bool:
-    one, other = first.state_dict(), second.state_dict()
-    return all(torch.equal(one[name], other[name]) for name in one) and (
-        first.adapter.config == second.adapter.config
-    )
+def assert_same_models(first: RRRAModel, second: RRRAModel) -> None:
+    assert_alike(second.state_dict(), first.state_dict())
+    assert_alike(second.adapter.config.to_dict(), first.adapter.config.to_dict())
 
 
 # ---------------------------------------------------------------- what a refresh does
@@ -202,7 +201,7 @@ def test_training_with_refreshes_that_are_discarded_is_training_without(
     monkeypatch.setattr(Refresh, "_load", lambda *_, **__: None)
     assert losses(refreshed.train(tmp_path, refreshed.refresh(tmp_path))) == expected
     assert (tmp_path / "refresh/step-9").exists()
-    assert equal_models(plain.model, refreshed.model)
+    assert_same_models(plain.model, refreshed.model)
 
 
 def test_random_numbers_and_modes_are_left_as_they_were(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -292,7 +291,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
         )
     )
     assert found == expected
-    assert equal_models(whole.model, resumed.model)
+    assert_same_models(whole.model, resumed.model)
     assert not (tmp_path / "refresh/.step-half").exists()
 
 
@@ -304,7 +303,7 @@ def test_an_adapter_that_was_trained_on_since_its_refresh_is_kept(
     for run, resume in zip(runs, (None, "checkpoint-5"), strict=True):
         loss = RRRALoss(run.encoder, weights="adapter", adapter_weight=1.0)
         run.train(tmp_path, run.refresh(tmp_path), resume=resume, loss=loss, **common)
-    assert equal_models(runs[0].model, runs[1].model)
+    assert_same_models(runs[0].model, runs[1].model)
 
 
 def test_what_no_checkpoint_goes_back_to_is_deleted(make_run: Callable[..., Run], tmp_path: Path) -> None:

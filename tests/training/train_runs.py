@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from rrra_hf.data import Collection
 from rrra_hf.fitting import ResidualFitArguments
 from rrra_hf.training import TrainArguments
@@ -38,7 +40,7 @@ def outcome(run: Path) -> dict[str, Any]:
     return {
         "results": without_seconds(json.loads((run / "results.json").read_text())),
         "history": [json.loads((run / stage / "history.json").read_text()) for stage in ("stage1", "stage3")],
-        "weights": (run / "model/model.safetensors").read_bytes(),
+        "weights": load_file(run / "model/model.safetensors"),
         "config": json.loads((run / "model/config.json").read_text()),
-        "stage 1 weights": (run / "stage1/model/model.safetensors").read_bytes(),
+        "stage 1 weights": load_file(run / "stage1/model/model.safetensors"),
     }
