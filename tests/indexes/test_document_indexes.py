@@ -64,7 +64,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=changes, seed=st.integers(0, 99))
 def test_any_changes_leave_what_a_dictionary_would_hold(
     make_documents: Documents, changes: list[tuple[str, list[str]]], seed: int
