@@ -19,6 +19,7 @@ import torch
 from numpy.testing import assert_array_equal
 from sentence_transformers import SentenceTransformer
 
+import forked
 from alike import assert_alike
 from rrra_hf.candidates import CandidatePool, mine_embeddings
 from rrra_hf.embeddings import encode
@@ -30,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are killed are forked"),
 ]
 
-KILLS = 16
+KILLS = 8
 # Work of about half a second, so that a kill hits it anywhere.
 PAUSE = 0.01
 
@@ -155,21 +156,12 @@ class Mining:
         assert [path.name for path in self.out.iterdir()] == ["pool"]
 
 
-@pytest.fixture(params=["encoding", "mining"])
-def task(
-    request: pytest.FixtureRequest, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Encoding | Mining:
-    if request.param == "encoding":
-        return Encoding(tiny_bert, tmp_path)
-    return Mining(monkeypatch, tmp_path)
-
-
 def clear(task: Encoding | Mining) -> None:
     shutil.rmtree(task.out, ignore_errors=True)
     task.log.unlink(missing_ok=True)
 
 
-def test_killed_work_goes_on_and_redoes_one_shard_at_most(task: Encoding | Mining) -> None:
+def kill_again_and_again(task: Encoding | Mining) -> None:
     moments = random.Random(0)
     kills = kills_of_this = 0
     while kills < KILLS:
@@ -187,9 +179,9 @@ def test_killed_work_goes_on_and_redoes_one_shard_at_most(task: Encoding | Minin
     assert len(done(task.log)) <= task.count + kills_of_this * task.unit
 
 
-def test_a_process_takes_over_from_one_that_is_killed(task: Encoding | Mining) -> None:
+def kill_one_of_two(task: Encoding | Mining) -> None:
     moments = random.Random(1)
-    for _ in range(4):
+    for _ in range(3):
         clear(task)
         killed, other = start(task.work), start(task.work)
         end(killed, after=moments.uniform(0.05, 0.3))
@@ -198,7 +190,7 @@ def test_a_process_takes_over_from_one_that_is_killed(task: Encoding | Mining) -
         assert len(done(task.log)) <= task.count + task.unit
 
 
-def test_processes_divide_the_work(task: Encoding | Mining) -> None:
+def divide(task: Encoding | Mining) -> None:
     children = [start(partial(work_and_compare, task)) for _ in range(3)]
     for child in children:
         finish(child)
@@ -212,3 +204,25 @@ def work_and_compare(task: Encoding | Mining) -> None:
     if isinstance(result, CandidatePool):
         result, expected = result.candidates, expected.candidates
     assert_alike(result, expected)
+
+
+def do(schedule: Callable[[Encoding | Mining], None], kind: str, tiny_bert: Path, folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        schedule(Encoding(tiny_bert, folder) if kind == "encoding" else Mining(patch, folder))
+
+
+@pytest.mark.parametrize("kind", ["encoding", "mining"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pytest.param(kill_again_and_again, id="killed work goes on and redoes one shard at most"),
+        pytest.param(kill_one_of_two, id="a process takes over from one that is killed"),
+        pytest.param(divide, id="processes divide the work"),
+    ],
+)
+def test_nothing_is_lost_or_done_twice(
+    schedule: Callable[[Encoding | Mining], None], kind: str, tiny_bert: Path, tmp_path: Path
+) -> None:
+    # In a process without the threads of other tests, which a fork wouldn't have.
+    done = forked.run(do, schedule, kind, tiny_bert, tmp_path)
+    assert done.statuses == [0], done.err
