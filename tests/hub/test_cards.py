@@ -36,8 +36,9 @@ def test_a_saved_model_measures_as_its_retriever_does(fitted, collection, preset
     quality = evaluate(retriever, collection.split("test")).quality
     measured = figures["quality"]["all"]
     searched = "maps" if "maps" in measured else "encoder"
-    assert measured[searched] == pytest.approx(quality["encoder"].mean)
-    assert measured["adapter"] == pytest.approx(quality["adapter"].mean)
+    assert list(quality) == [searched, "adapter"]
+    for system in quality:
+        assert measured[system] == pytest.approx(quality[system].mean)
     assert (figures["collection"], figures["split"], figures["documents"]) == ("words", "test", 30)
     assert figures["queries"]["all"] == 20
 

@@ -94,7 +94,7 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100)
     adapter = retriever.adapter
     if adapter is None:
         return Comparison(placed(found), None)
-    mapped = adapter.query_map is not None or adapter.document_map is not None
+    mapped = adapter.has_maps
     return Comparison(placed(found), placed(ranking(rerank=True)), mapped)
 
 

@@ -92,9 +92,7 @@ def fit(
     if json:
         print_json(summary)
         return
-    quality = summary["development"]["nDCG@10"]
     typer.echo(f"model: {out}\nseconds: {summary['seconds']}")
-    typer.echo(
-        f"nDCG@10 on {summary['development']['queries']} development queries: "
-        f"{quality['encoder']:.3f}, with the adapter {quality['adapter']:.3f}"
-    )
+    figures = summary["development"]["nDCG@10"].items()
+    quality = ", ".join(f"{system} {value:.3f}" for system, value in figures)
+    typer.echo(f"nDCG@10 on {summary['development']['queries']} development queries: {quality}")

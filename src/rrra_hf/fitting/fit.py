@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..candidates import CandidatePool, LabelledQueries, mine_embeddings
+from ..candidates import CandidatePool, LabelledQueries, RetrievedCandidates, mine_embeddings
+from ..evaluation import ndcg_per_query
 from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments
 from .checks import check_pool, check_words
-from .data import fit_data
+from .data import FitData, fit_data
 from .features import fit_features
 from .residual import fit_residual
 
@@ -83,7 +84,18 @@ def fit_adapter(
     data = fit_data(training, pool.candidates, document_embeddings, document_words, development, arguments)
     adapter = FITS[type(arguments)](data, arguments)
     adapter.config.fit.update(_record(data.training, len(document_embeddings), arguments))
+    if adapter.has_maps:
+        _record_encoder(adapter, data)
     return adapter
+
+
+def _record_encoder(adapter: RetrieverAdapter, data: FitData) -> None:
+    """Record the quality of the encoder alone, beside that of its search after the maps."""
+    found = RetrievedCandidates.retrieve(data.development, data.documents, 10)
+    alone = float(ndcg_per_query(found.relevant, found.num_relevant).mean())
+    development = adapter.config.fit["development"]
+    mapped = development["nDCG@10"]
+    development["nDCG@10"] = {"encoder": alone, "maps": mapped["encoder"], "adapter": mapped["adapter"]}
 
 
 def _record(training: LabelledQueries, num_documents: int, arguments: AnyFitArguments) -> dict[str, Any]:

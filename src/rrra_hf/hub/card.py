@@ -188,7 +188,7 @@ def _training(saved: SavedFolder) -> dict[str, Any] | None:
             **{measure: stages[stage]["development"][system][measure] for measure in STAGE_MEASURES},
         }
         for stage, label in STAGES.items()
-        for system in ("encoder", "adapter")
+        for system in ("encoder", "maps", "adapter")
         if system in stages[stage]["development"]
     ]
     final = stages["final"]

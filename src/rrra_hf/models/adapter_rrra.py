@@ -113,6 +113,11 @@ class RetrieverAdapter(nn.Module):
 
     # ---------------------------------------------------------------- maps
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether queries or documents are mapped before search."""
+        return self.query_map is not None or self.document_map is not None
+
     @torch.no_grad()
     def map_queries(self, queries: Array) -> Array:
         """Return the query embeddings to search with, normalised: `(n, dim)` to `(n, dim)`."""

@@ -32,8 +32,8 @@ class RetrieverEvaluation(NamedTuple):
     """What `evaluate` returns.
 
     Args:
-        quality: Ranking quality of the search alone, `"encoder"`, and, if the retriever has an adapter, of
-            the same search reranked, `"adapter"`.
+        quality: Ranking quality of the search alone, `"encoder"`, or `"maps"` if the adapter has linear maps;
+            and, if the retriever has an adapter, of the same search reranked, `"adapter"`.
         milliseconds: Wall time per query of `"encode"`, `"search"` and `"rerank"`, in batches.
     """
 
@@ -92,7 +92,8 @@ def evaluate(
     with timed("search"):
         embeddings = retriever.map_queries(embeddings)
         cosines, rows = corpus.index.search(embeddings, _deepest(depth, measures))
-    rankings = {"encoder": rows}
+    searched = "encoder" if retriever.adapter is None or not retriever.adapter.has_maps else "maps"
+    rankings = {searched: rows}
     if retriever.adapter is not None:
         with timed("rerank"):
             words = retriever.count_words(list(queries.values()))
@@ -224,7 +225,7 @@ def rank_embeddings(
     rankings = {"encoder": rows}
     if adapter is None:
         return RankedEmbeddings(rankings, rows, cosines, None)
-    if adapter.config.query_map or adapter.config.document_map:
+    if adapter.has_maps:
         queries, documents = adapter.map_queries(queries), adapter.map_documents(documents)
         index, cosines, rows = _search(queries, documents, k)
         rankings["maps"] = rows

@@ -23,7 +23,7 @@ def check_adapter(encoder: SentenceTransformer, arguments: ResidualFitArguments)
         raise ValueError("refit_adapter needs a model with an adapter, this one has none: set it to False.")
     adapter = RRRAModel.from_sentence_transformer(encoder).adapter
     config = adapter.config
-    has = {**config.reader, **adapter.reader.settings(), "maps": config.query_map or config.document_map}
+    has = {**config.reader, **adapter.reader.settings(), "maps": adapter.has_maps}
     fitted = {
         "kind": arguments.kind,
         "hidden_size": arguments.hidden_size,
