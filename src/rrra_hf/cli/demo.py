@@ -227,7 +227,7 @@ def _systems_table(systems: dict[str, dict[str, float]]) -> Table:
     for name, row in systems.items():
         figures = [f"{row[measure]:.3f}" for measure in MEASURES]
         table.add_row(name, *figures, f"{row['seconds']:.0f}", f"{row['ms']:.2f}")
-    table.caption = "* search and reranking, without encoding the query, which costs the same for all"
+    table.caption = "* search and reranking, without encoding the query"
     return table
 
 
