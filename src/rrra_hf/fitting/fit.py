@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..candidates import CandidatePool, LabelledQueries, RetrievedCandidates, mine_embeddings
-from ..evaluation import ndcg_per_query
+from ..candidates import CandidatePool, LabelledQueries, mine_embeddings
 from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments
 from .checks import check_pool, check_words
 from .data import FitData, fit_data
 from .features import fit_features
+from .maps import quality_with_maps
 from .residual import fit_residual
 
 FITS: dict[type, Callable[..., RetrieverAdapter]] = {
@@ -91,8 +91,7 @@ def fit_adapter(
 
 def _record_encoder(adapter: RetrieverAdapter, data: FitData) -> None:
     """Record the quality of the encoder alone, beside that of its search after the maps."""
-    found = RetrievedCandidates.retrieve(data.development, data.documents, 10)
-    alone = float(ndcg_per_query(found.relevant, found.num_relevant).mean())
+    alone = float(quality_with_maps(None, data).mean())
     development = adapter.config.fit["development"]
     mapped = development["nDCG@10"]
     development["nDCG@10"] = {"encoder": alone, "maps": mapped["encoder"], "adapter": mapped["adapter"]}

@@ -108,7 +108,7 @@ def choose_maps(data: FitData, arguments: AnyFitArguments) -> tuple[Maps | None,
     """
     if arguments.maps == "none":
         return None, NO_MAPS
-    none = _Fitted(None, NO_MAPS, _quality(None, data))
+    none = _Fitted(None, NO_MAPS, quality_with_maps(None, data))
     best = none
     rivals = {
         count: _trained(data.training, data.documents, arguments, count, STEPS) for count in CORPUS_NEGATIVES
@@ -145,7 +145,7 @@ def _strongest(trained: tuple[MapRecipe, Maps], data: FitData) -> _Fitted:
     fitted = []
     for strength in STRENGTHS:
         shrunk = maps.shrunk(strength)
-        fitted.append(_Fitted(shrunk, recipe._replace(strength=strength), _quality(shrunk, data)))
+        fitted.append(_Fitted(shrunk, recipe._replace(strength=strength), quality_with_maps(shrunk, data)))
     return max(fitted, key=lambda one: one.quality.mean())
 
 
@@ -239,8 +239,8 @@ def _apply(matrix: Tensor, embeddings: np.ndarray) -> np.ndarray:
     return F.normalize(torch.from_numpy(mapped), dim=-1).numpy()
 
 
-def _quality(maps: Maps | None, data: FitData) -> np.ndarray:
-    """Return nDCG@10 of each development query, `(n,)`, with maps or without."""
+def quality_with_maps(maps: Maps | None, data: FitData) -> np.ndarray:
+    """Return nDCG@10 of each development query, `(n,)`, with maps, or without if they are None."""
     documents, development = data.documents, data.development
     if maps is not None:
         documents = maps.map_documents(documents)
