@@ -8,6 +8,7 @@ from .flat import FlatIndex
 from .flat_search import search_flat
 from .milvus import MilvusIndex
 from .recall import RecallReport, recall_report
+from .words import WordIndex
 
 __all__ = [
     "ApproximateIndex",
@@ -17,6 +18,7 @@ __all__ = [
     "Index",
     "MilvusIndex",
     "RecallReport",
+    "WordIndex",
     "load_index",
     "make_index",
     "recall_report",

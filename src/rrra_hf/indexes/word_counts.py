@@ -1,0 +1,133 @@
+"""How often each word is in each text, and what BM25 makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable
+from itertools import chain
+
+import numpy as np
+from scipy.sparse import csr_array, get_index_dtype
+
+from .tokenize import is_unspaced, runs_of, stems_of
+
+# The defaults of Lucene.
+K1 = 1.2
+B = 0.75
+# Runs of letters to remember the columns of, about 200 MB, and their greatest length.
+MOST_KNOWN = 2**20
+LONGEST_KNOWN = 64
+
+
+class Columns(dict[str, tuple[int, ...]]):
+    """The columns of the words of each run of letters. They are computed when a run is first asked for.
+
+    Args:
+        column_of: Returns the column of a word from its hash, or None if it has none.
+        language: Language of the words.
+    """
+
+    def __init__(self, column_of: Callable[[int], int | None], language: str):
+        super().__init__()
+        self._column_of = column_of
+        self._language = language
+
+    def __missing__(self, run: str) -> tuple[int, ...]:
+        found = (self._column_of(word_hash(stem)) for stem in stems_of(run, self._language))
+        columns = tuple(column for column in found if column is not None)
+        # In scripts without spaces, runs are whole sentences, which rarely come again.
+        if len(run) <= LONGEST_KNOWN and not is_unspaced(run):
+            if len(self) >= MOST_KNOWN:
+                self.clear()
+            self[run] = columns
+        return columns
+
+
+def word_hash(word: str) -> int:
+    """Return the hash of a word, an integer of 64 bits with a sign. It is the same on every machine.
+
+    Args:
+        word: The word.
+
+    Example:
+        >>> word_hash("hors")
+        7780978739057155353
+    """
+    digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def columns_of_texts(texts: Iterable[str], columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns of the words of all texts, and where each text ends.
+
+    Args:
+        texts: The texts.
+        columns: The columns of each run of letters.
+
+    Returns:
+        `(words,)` int32 and `(n + 1,)` int64.
+    """
+    found, ends = array("i"), array("q", [0])
+    for text in texts:
+        found.extend(chain.from_iterable(map(columns.__getitem__, runs_of(text))))
+        ends.append(len(found))
+    return np.array(found, dtype=np.int32), np.array(ends, dtype=np.int64)
+
+
+def count_columns(columns: np.ndarray, ends: np.ndarray, width: int) -> csr_array:
+    """Count how often each text has each column.
+
+    Args:
+        columns: Columns of the words of all texts, `(words,)` int32. They may be overwritten.
+        ends: Where each text ends, `(n + 1,)`.
+        width: Number of columns.
+
+    Returns:
+        `(n, width)` float32, with sorted indices.
+    """
+    index = get_index_dtype(maxval=max(len(columns), width))
+    ones = np.ones(len(columns), dtype=np.float32)
+    parts = ones, columns.astype(index, copy=False), ends.astype(index)
+    counts = csr_array(parts, shape=(len(ends) - 1, width))
+    counts.sum_duplicates()
+    return counts
+
+
+def inverse_frequencies(counts: csr_array) -> np.ndarray:
+    """Return the inverse document frequencies of a corpus, `log(1 + (m - df + .5) / (df + .5))`.
+
+    Args:
+        counts: `(m, v)`.
+
+    Returns:
+        `(v,)` float32.
+
+    Source:
+        Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", with the 1 that
+        Lucene adds, so that no word counts against a document.
+    """
+    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+    return np.log1p((counts.shape[0] - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+
+
+def weigh(counts: csr_array, idf: np.ndarray, lengths: np.ndarray) -> csr_array:
+    """Compute the BM25 weight of each word in each document.
+
+    Args:
+        counts: `(m, v)` float32.
+        idf: Inverse document frequencies, `(v,)` float32.
+        lengths: Number of words per document, `(m,)` float32.
+
+    Returns:
+        `(m, v)` float32.
+
+    Source:
+        Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15.
+    """
+    mean = max(1.0, float(lengths.sum(dtype=np.float64)) / max(1, len(lengths)))
+    norms = (K1 * (1 - B + B * lengths / mean)).astype(np.float32)
+    saturated = counts.data * np.float32(K1 + 1) / (counts.data + np.repeat(norms, np.diff(counts.indptr)))
+    weights = csr_array((saturated * idf[counts.indices], counts.indices, counts.indptr), shape=counts.shape)
+    weights.has_canonical_format = True
+    return weights

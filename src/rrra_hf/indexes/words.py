@@ -1,0 +1,205 @@
+"""BM25 over the words of a corpus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array, get_index_dtype
+from tqdm.auto import tqdm
+
+from ..models.files_rrra import read_meta
+from .language import language_of
+from .postings import Postings
+from .stop_lists import LANGUAGES
+from .word_counts import Columns, columns_of_texts, count_columns, inverse_frequencies, weigh
+from .word_files import FORMAT_VERSION, META_NAME, load_array, load_ends, save_arrays
+
+AUTO = "auto"
+
+
+class WordIndex:
+    """BM25 over the words of a corpus. Make one with `of` or `load`.
+
+    Words are stems of Snowball, without stop words. Only hashes of them are kept. Several threads may use an
+    index at once.
+
+    Args:
+        language: Language of the words, such as "english", or "none".
+        vocabulary: Hashes of the words of the corpus, ascending, `(v,)` int64.
+        idf: Inverse document frequencies, `(v,)` float32.
+        lengths: Number of words per document, `(m,)` float32.
+        documents: BM25 weights of the words in each document, `(m, v)` float32.
+        postings: The same weights by word.
+
+    Example:
+        >>> index = WordIndex.of(["A dog barks.", "Dogs and cats", "The house"], language="english")
+        >>> scores, rows = index.search(index.count(["Which dog is it?", "the"]), k=2)
+        >>> rows.tolist(), (scores > 0).tolist()
+        ([[0, 1], [-1, -1]], [[True, True], [False, False]])
+    """
+
+    def __init__(
+        self,
+        language: str,
+        vocabulary: np.ndarray,
+        idf: np.ndarray,
+        lengths: np.ndarray,
+        documents: csr_array,
+        postings: Postings,
+    ):
+        self.language = language
+        self.vocabulary = vocabulary
+        self.idf = idf
+        self.lengths = lengths
+        self.documents = documents
+        self._postings = postings
+        self._columns = Columns(self._column_of, language)
+
+    @classmethod
+    def of(
+        cls, texts: Sequence[str], language: str = AUTO, *, show_progress_bar: bool | None = None
+    ) -> WordIndex:
+        """Index the words of texts.
+
+        Args:
+            texts: The documents.
+            language: Language of the texts, for stop words and stems. "auto" looks for stop words in them,
+                "none" does without.
+            show_progress_bar: Show a progress bar; by default, only on a terminal.
+
+        Raises:
+            ValueError: If the language isn't known.
+        """
+        if language not in (AUTO, *LANGUAGES):
+            legal = ", ".join((AUTO, *LANGUAGES))
+            raise ValueError(f"language must be one of {legal}; got {language!r}.")
+        language = language_of(texts) if language == AUTO else language
+        numbers: dict[int, int] = {}
+        columns = Columns(lambda word: numbers.setdefault(word, len(numbers)), language)
+        disable = None if show_progress_bar is None else not show_progress_bar
+        with tqdm(texts, desc="Counting words", unit="text", disable=disable) as bar:
+            found, ends = columns_of_texts(bar, columns)
+        # From the order in which words were found to the order of their hashes.
+        hashes = np.fromiter(numbers, dtype=np.int64, count=len(numbers))
+        order = np.argsort(hashes)
+        counts = count_columns(np.argsort(order).astype(np.int32)[found], ends, len(hashes))
+        idf, lengths = inverse_frequencies(counts), counts.sum(axis=1)
+        documents = weigh(counts, idf, lengths)
+        return cls(language, hashes[order], idf, lengths, documents, Postings.of(documents))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def count(self, texts: Sequence[str]) -> csr_array:
+        """Count the words of texts. Words that the corpus doesn't have are left out.
+
+        Args:
+            texts: The texts, for example queries.
+
+        Returns:
+            `(n, v)` float32, with sorted indices.
+        """
+        return count_columns(*columns_of_texts(texts, self._columns), len(self.vocabulary))
+
+    def search(self, queries: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the `k` documents with the highest BM25 scores for each query, by exact search.
+
+        Each word of a query counts once.
+
+        Args:
+            queries: Counts from `count`, `(n, v)`.
+            k: Number of documents per query.
+
+        Returns:
+            Scores `(n, k)` float32, descending, and rows `(n, k)` int64. Ties are sorted by row. If fewer
+            than `k` documents share a word with the query, they end with -inf and -1.
+
+        Raises:
+            ValueError: If `queries` has a wrong width or `k` is less than 1.
+        """
+        if queries.shape[1] != len(self.vocabulary):
+            raise ValueError(f"queries must have {len(self.vocabulary)} columns, got {queries.shape[1]}.")
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}.")
+        scores = np.full((queries.shape[0], k), -np.inf, dtype=np.float32)
+        rows = np.full(scores.shape, -1, dtype=np.int64)
+        for query, (start, stop) in enumerate(pairwise(queries.indptr)):
+            found, at = self._postings.search(np.unique(queries.indices[start:stop]), k)
+            scores[query, : len(at)], rows[query, : len(at)] = found, at
+        return scores, rows
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a folder, complete or not at all.
+
+        Args:
+            path: The folder. An index that was saved there before is replaced.
+
+        Raises:
+            ValueError: If the folder holds other files.
+        """
+        m, v, entries = len(self), len(self.vocabulary), self.documents.nnz
+        index = _index_type(m, v, entries)
+        arrays = {
+            "vocabulary": self.vocabulary,
+            "idf": self.idf,
+            "lengths": self.lengths,
+            "document_ends": self.documents.indptr.astype(index, copy=False),
+            "document_words": self.documents.indices.astype(index, copy=False),
+            "document_weights": self.documents.data,
+            "word_ends": self._postings.ends.astype(index, copy=False),
+            "word_documents": self._postings.rows,
+            "word_weights": self._postings.weights,
+        }
+        meta = {"language": self.language, "documents": m, "words": v, "entries": entries}
+        save_arrays(path, arrays, meta)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> WordIndex:
+        """Open a folder written by `save`. Arrays are memory-mapped: they are read from disk on access.
+
+        Args:
+            path: The folder.
+
+        Raises:
+            ValueError: If a file is missing or damaged; the message names it.
+        """
+        file = Path(path) / META_NAME
+        meta = read_meta(file, {FORMAT_VERSION}, ("language", "documents", "words", "entries"))
+        language, *sizes = meta.values()
+        if language not in LANGUAGES or not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError(f"{file} is damaged or of another version: {meta}.")
+        m, v, entries = sizes
+        index = _index_type(m, v, entries)
+        ends = load_ends(path, "document_ends", index, m + 1, entries)
+        words = load_array(path, "document_words", index, entries)
+        weights = load_array(path, "document_weights", np.float32, entries)
+        documents = csr_array((weights, words, ends), shape=(m, v))
+        documents.has_canonical_format = True
+        postings = Postings(
+            load_ends(path, "word_ends", index, v + 1, entries),
+            load_array(path, "word_documents", np.int32, entries),
+            load_array(path, "word_weights", np.float32, entries),
+            m,
+        )
+        return cls(
+            language,
+            load_array(path, "vocabulary", np.int64, v),
+            load_array(path, "idf", np.float32, v),
+            load_array(path, "lengths", np.float32, m),
+            documents,
+            postings,
+        )
+
+    def _column_of(self, word: int) -> int | None:
+        column = int(np.searchsorted(self.vocabulary, word))
+        found = column < len(self.vocabulary) and self.vocabulary[column] == word
+        return column if found else None
+
+
+def _index_type(*sizes: int) -> type[np.generic]:
+    """Return the type that scipy chooses for the indices of a matrix of these sizes."""
+    return get_index_dtype(maxval=max(sizes))
