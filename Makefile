@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Collections of the benchmark (BEIR folders in DATA) and the methods compared on them.
 DATA ?= data
 BENCHMARK ?= nl2bash worldtree-open scifact
-METHODS ?= encoder,query-map,two-sided-map,residual,features,features-no-words,features-as-labelled,prf,bm25,rrf
+METHODS ?= encoder,bm25,rrf,mix,pretrained,query-map,two-sided-map,residual,features,features-as-labelled,prf
 STRATEGIES ?= in-batch,top-k,perc-pos,simans,gist,rrra,rrra-drop-above-positive,oracle
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
 COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
@@ -19,7 +19,7 @@ COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 LOWEST := .venv-lowest
 LOWEST_TESTS := $(addprefix tests/,candidates cli fitting indexes losses models retrieval)
 
-.PHONY: demo test fast check lowest build docs figures benchmark detection training cards clean
+.PHONY: demo test fast check lowest build docs figures benchmark pretrained detection training cards clean
 
 demo: $(VENV)/.demo
 	$(BIN)/rrra demo
@@ -59,6 +59,12 @@ benchmark: $(VENV)/.dev
 	for seed in 0 1 2; do for name in $(BENCHMARK); do echo $$seed $(DATA)/$$name; done; done | \
 	xargs -P 2 -n 2 sh -c '$(COMPARE) "$$1" --seeds 1 --seed "$$0" > /dev/null'
 	$(COMPARE) $(addprefix $(DATA)/,$(BENCHMARK)) --seeds 3 --markdown docs/results.md
+
+# The adapter that comes with the package, and docs/zero-shot.md: how it does on collections that didn't teach it.
+pretrained: $(VENV)/.dev
+	$(PIP) --no-deps wordllama
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pretrain.py --data $(DATA) \
+	--save src/rrra_hf/models/pretrained --out results/zero-shot --markdown docs/zero-shot.md
 
 # docs/detection.md: detection of false negatives, with one label per query. Takes half an hour.
 detection: $(VENV)/.dev

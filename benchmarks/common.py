@@ -14,6 +14,17 @@ from rich.table import Table
 WIDTH = 160
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a table in Markdown. Texts are aligned left, numbers right."""
+    rules = [":---" if isinstance(value, str) else "---:" for value in rows[0].values()]
+    lines = [list(rows[0]), rules, *([_text(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def report(title: str, rows: list[dict[str, Any]], out: Path | None) -> None:
     """Print rows as a table, and write them as JSON together with a description of the machine.
 
@@ -26,7 +37,7 @@ def report(title: str, rows: list[dict[str, Any]], out: Path | None) -> None:
     for name in rows[0]:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*map(_text, row.values()))
     # Where there is no terminal, rich assumes 80 columns and cuts headers.
     Console(width=max(WIDTH, Console().width)).print(table)
     if out is not None:

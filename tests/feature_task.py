@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from scipy.sparse import csr_array
 
 from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel, fit_model
 from rrra_hf.candidates import (
@@ -18,20 +18,21 @@ from rrra_hf.candidates import (
     DocumentFeatures,
     LabelledQueries,
     RetrievedCandidates,
-    SharedWords,
     read_candidates,
 )
 from rrra_hf.data import Collection
 from rrra_hf.evaluation import ndcg_per_query, reorder
-from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter, fold_state, heads, maps
+from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter, fold_state, gathered, heads, maps
 from rrra_hf.fitting import features as fitting_features
 from rrra_hf.fitting.fold_state import FoldState
 from rrra_hf.fitting.maps import Maps
-from rrra_hf.models.features_rrra import OF_WORDS, CandidateFeatures
-from rrra_hf.models.reader_rrra import WITHOUT_WORDS, FeatureReader
+from rrra_hf.indexes import WordIndex
+from rrra_hf.models.features_rrra import OF_LABELS, RANKING
+from rrra_hf.models.reader_v2_rrra import OF_WORDS
 
 DIM, DOCUMENTS, VOCABULARY = 16, 120, 80
 PRESET = FitArguments(depth=30)
+EVERYTHING = (*RANKING, *OF_LABELS)
 # Half precision of the memory.
 HALF = 2e-3
 
@@ -44,56 +45,48 @@ def directions(*shape: int, seed: int = 0) -> np.ndarray:
     return normalized(np.random.default_rng(seed).normal(size=shape))
 
 
-def counts_of(rows: list[list[int]], vocabulary: int = VOCABULARY) -> csr_array:
-    """Return the counts of texts that are given as lists of words."""
-    return csr_array(np.stack([np.bincount(row, minlength=vocabulary) for row in rows]).astype(np.float32))
+def text_of(words: Sequence[int] | np.ndarray) -> str:
+    """Return a text of words that are given as numbers: 0 is xa, 10 is xba."""
+    return " ".join("x" + "".join("abcdefghij"[int(digit)] for digit in str(word)) for word in words)
+
+
+def words_of(texts: Sequence[Sequence[int] | np.ndarray]) -> WordIndex:
+    """Return an index of texts that are given as lists of numbers."""
+    return WordIndex.of([text_of(words) for words in texts], language="none")
 
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """Fit maps and heads in a few steps."""
     for name, value in {"STEPS": 8, "STOPS": (4, 8), "CORPUS_NEGATIVES": (5,), "LEARNING_RATE": 2e-2}.items():
         patch.setattr(maps, name, value)
-    patch.setattr(heads, "RANKING_STEPS", 10)
-    patch.setattr(heads, "RELEVANCE_STEPS", 5)
+    patch.setattr(heads, "OWN_STEPS", 10)
+    patch.setattr(heads, "STARTED_STEPS", 5)
 
 
-# -------------------------------------------------------------------- words
-
-
-def overlap(queries: csr_array, weights: csr_array, idf: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return what candidates share with their query, nothing being remembered."""
-    nothing = csr_array((1, weights.shape[1]), dtype=np.float32)
-    recalled = np.ones((len(rows), 1), dtype=np.float32), np.zeros((len(rows), 1), dtype=int)
-    return SharedWords(weights, idf, nothing).with_candidates(queries, *recalled, rows)[0]
+def keep_everything(patch: pytest.MonkeyPatch) -> None:
+    """Choose the adapter that has all its own, however it ranks."""
+    patch.setattr(fitting_features, "_first_within_one_standard_error", lambda options: len(options) - 1)
 
 
 # -------------------------------------------------------------------- readers and adapters
 
 
-def make_reader(
-    names: list[str], queries: np.ndarray, documents: np.ndarray, pairs: list[tuple[int, int]]
-) -> FeatureReader:
-    """Return a reader of features that remembers labelled pairs."""
-    vocabulary = VOCABULARY if set(names) & set(OF_WORDS) else 0
-    sizes = len(queries), len(documents), len(pairs), vocabulary
-    reader = FeatureReader(queries.shape[1], 0.05, names, *sizes)
-    reader.memory.remember(torch.from_numpy(queries), torch.from_numpy(documents), torch.tensor(pairs))
-    return reader
-
-
-def read(reader: FeatureReader, queries: np.ndarray, candidates: np.ndarray, **known: Any) -> np.ndarray:
-    """Return the features of candidates."""
-    q, c = torch.from_numpy(queries), torch.from_numpy(candidates)
-    return reader.features(q, c, torch.einsum("nd,nkd->nk", q, c), CandidateFeatures(**known)).numpy()
-
-
-def make_adapter(names: list[str] | None = None, lambda_: float = 1.0) -> RetrieverAdapter:
+def make_adapter(names: Sequence[str] = EVERYTHING, lambda_: float = 1.0) -> RetrieverAdapter:
     """Return an adapter that remembers twelve queries, and whose heads aren't fitted."""
-    names = list(WITHOUT_WORDS) if names is None else names
-    sizes: dict[str, Any] = {"names": names, "queries": 12, "documents": 12, "pairs": 12}
-    sizes |= {"vocabulary": VOCABULARY if set(names) & set(OF_WORDS) else 0, "entries": 0}
-    reader = {"kind": "features", **sizes}
+    reader = {"kind": "features", "ranking": names, "queries": 12, "documents": 12, "pairs": 12}
     adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, lambda_=lambda_, reader=reader))
+    return _remembering(adapter)
+
+
+def make_old_adapter(names: Sequence[str]) -> RetrieverAdapter:
+    """Return an adapter as format version 2 had it, with word pieces if `names` has features of them."""
+    vocabulary = VOCABULARY if set(names) & set(OF_WORDS) else 0
+    sizes = {"queries": 12, "documents": 12, "pairs": 12, "vocabulary": vocabulary, "entries": 0}
+    reader = {"kind": "features_v2", "names": names, **sizes}
+    return _remembering(RetrieverAdapter(AdapterConfig(embedding_dim=DIM, lambda_=1.0, reader=reader)))
+
+
+def _remembering(adapter: RetrieverAdapter) -> RetrieverAdapter:
     pairs = torch.arange(12)[:, None].expand(12, 2)
     adapter.reader.memory.remember(*(torch.from_numpy(directions(12, DIM, seed=s)) for s in (0, 1)), pairs)
     return adapter.eval()
@@ -118,7 +111,7 @@ class Task:
         self.rng = np.random.default_rng(seed)
         self.documents = normalized(self.rng.normal(size=(documents, DIM)))
         self.bags = [self.rng.choice(VOCABULARY, 8, replace=False) for _ in range(documents)]
-        self.words = counts_of([list(bag) for bag in self.bags])
+        self.words = words_of(self.bags)
         self.turn = np.diag(np.where(np.arange(DIM) < 4, -1.0, 1.0))
 
     def queries(self, count: int, answers: int = 1) -> LabelledQueries:
@@ -129,7 +122,7 @@ class Task:
             [*self.rng.choice(self.bags[row[0]], 2, replace=False), self.rng.integers(VOCABULARY)]
             for row in rows
         ]
-        return LabelledQueries(embeddings, list(rows), counts_of([list(map(int, t)) for t in texts]))
+        return LabelledQueries(embeddings, list(rows), self.words.count([text_of(t) for t in texts]))
 
 
 def fit(task: Task, labelled: LabelledQueries, arguments: FitArguments, **given: Any) -> RetrieverAdapter:
@@ -137,18 +130,24 @@ def fit(task: Task, labelled: LabelledQueries, arguments: FitArguments, **given:
     return fit_adapter(labelled.embeddings, task.documents, labelled.positives, arguments=arguments, **given)
 
 
-def quality(adapter: RetrieverAdapter, task: Task, test: LabelledQueries) -> tuple[float, float]:
-    """Return nDCG@10 of queries: searched with the adapter's maps, and reranked."""
+def rank(
+    adapter: RetrieverAdapter, task: Task, test: LabelledQueries
+) -> tuple[RetrievedCandidates, np.ndarray]:
+    """Return what an adapter's search finds, by words too, and the reranking scores."""
     documents = adapter.map_documents(task.documents)
-    mapped = test._replace(embeddings=adapter.map_queries(test.embeddings))
-    found = RetrievedCandidates.retrieve(mapped, documents, 30)
     known = DocumentFeatures.of(adapter.reader, [documents], task.words)
+    mapped = test._replace(embeddings=adapter.map_queries(test.embeddings))
+    found = RetrievedCandidates.retrieve(mapped, documents, 30, known.words)
     take = documents.__getitem__
     reading = read_candidates(adapter, found.queries, found.rows, take, known, found.words)
     assert_allclose(reading.cosines, found.cosines, atol=1e-5)
-    scores = adapter.combine(reading.cosines, reading.ranking).numpy()
-    rankings = found.relevant, reorder(found.relevant, scores)
-    return tuple(float(ndcg_per_query(ranking, found.num_relevant).mean()) for ranking in rankings)
+    return found, adapter.combine(reading.cosines, reading.ranking).numpy()
+
+
+def quality(adapter: RetrieverAdapter, task: Task, test: LabelledQueries) -> float:
+    """Return nDCG@10 of reranked queries."""
+    found, scores = rank(adapter, task, test)
+    return float(ndcg_per_query(reorder(found.relevant, scores), found.num_relevant).mean())
 
 
 def encoder_quality(task: Task, test: LabelledQueries) -> float:
@@ -156,44 +155,30 @@ def encoder_quality(task: Task, test: LabelledQueries) -> float:
     return float(ndcg_per_query(found.relevant, found.num_relevant).mean())
 
 
-def spy_on_folds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return the list of (queries that made the maps, queries in memory, queries that were read)."""
-    read_queries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    taught: dict[int, np.ndarray] = {}
-    states: dict[int, tuple[FoldState, np.ndarray, np.ndarray]] = {}
-    refit, make, mapped = fold_state.refit_maps, fold_state.fold_state, FoldState.mapped
-
-    def refit_spy(training: LabelledQueries, *rest: Any) -> Maps:
-        made = refit(training, *rest)
-        taught[id(made)] = training.embeddings
-        return made
+def spy_on_folds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the list of (queries in memory, queries that were read)."""
+    read_queries: list[tuple[np.ndarray, np.ndarray]] = []
+    states: dict[int, tuple[FoldState, np.ndarray]] = {}
+    make, mapped = fold_state.fold_state, FoldState.mapped
 
     def make_spy(training: LabelledQueries, documents: np.ndarray, maps_: Maps, *rest: Any) -> FoldState:
         state = make(training, documents, maps_, *rest)
-        states[id(state)] = state, taught.get(id(maps_), training.embeddings), training.embeddings
+        states[id(state)] = state, training.embeddings
         return state
 
     def mapped_spy(state: FoldState, queries: LabelledQueries) -> LabelledQueries:
-        read_queries.append((*states[id(state)][1:], queries.embeddings))
+        read_queries.append((states[id(state)][1], queries.embeddings))
         return mapped(state, queries)
 
-    monkeypatch.setattr(fold_state, "refit_maps", refit_spy)
-    monkeypatch.setattr(fold_state, "fold_state", make_spy)
-    monkeypatch.setattr(fitting_features, "fold_state", make_spy)
+    for module in (gathered, fitting_features):
+        monkeypatch.setattr(module, "fold_state", make_spy)
     monkeypatch.setattr(FoldState, "mapped", mapped_spy)
     return read_queries
 
 
-def assert_every_query_is_read_once(
-    read_queries: list[tuple[np.ndarray, np.ndarray, np.ndarray]], training: LabelledQueries
-) -> None:
-    def names(embeddings: np.ndarray) -> set[bytes]:
-        return {row.tobytes() for row in embeddings}
-
-    everything = names(training.embeddings)
-    for mapped_by, remembered, queries in read_queries:
-        assert names(mapped_by) == names(remembered) == everything - names(queries)
-    assert sorted(row.tobytes() for *_, queries in read_queries for row in queries) == sorted(everything)
+def names_of(embeddings: np.ndarray) -> set[bytes]:
+    """Return what tells queries apart."""
+    return {row.tobytes() for row in embeddings}
 
 
 # -------------------------------------------------------------------- cross-fitting and models
@@ -222,6 +207,7 @@ def as_tuples(hits: list[Any]) -> list[Any]:
 def fit_model_quickly(tiny_bert: Path, collection: Collection) -> RRRAModel:
     with pytest.MonkeyPatch.context() as patch:
         shorten(patch)
+        keep_everything(patch)
         model = fit_model(RRRAModel.from_encoder(tiny_bert), collection, replace(PRESET, depth=20))
     make_it_matter(model.adapter)
     return model

@@ -39,6 +39,6 @@ def make_retriever(tiny_bert: Path) -> Retriever:
 
 
 def make_reader_of_words(dim: int) -> RetrieverAdapter:
-    """Return an adapter that can't read embeddings alone."""
+    """Return an adapter of format version 2, which can't read embeddings alone."""
     sizes = {"names": ["words"], "queries": 1, "documents": 1, "pairs": 1, "vocabulary": 4}
-    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, reader={"kind": "features", **sizes})).eval()
+    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, reader={"kind": "features_v2", **sizes})).eval()

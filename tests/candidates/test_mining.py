@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sentence_transformers import SentenceTransformer
 
+from feature_task import Task
 from mined import assert_same, make_collection, random_case
-from rrra_hf.candidates import CandidatePool, mine, mine_embeddings
+from rrra_hf import RetrieverAdapter
+from rrra_hf.candidates import CandidatePool, mine, mine_collection, mine_embeddings
+from rrra_hf.candidates.reading import with_probability
 from rrra_hf.embeddings import embed_collection, encoder_fingerprint, load_embeddings, save_embeddings
-from rrra_hf.indexes import FlatIndex
+from rrra_hf.indexes import FlatIndex, WordIndex
 
 
 @dataclasses.dataclass
@@ -159,6 +162,79 @@ def test_a_collection_is_mined_without_positives_and_documents_of_their_text(
         found = pool.candidates[row, :4]
         assert_allclose(pool.scores[row, :4], cosines[row, found], atol=1e-5)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 100])
+def test_words_find_half_of_the_candidates(block_size: int, tmp_path: Path) -> None:
+    task = Task()
+    labelled = task.queries(30)
+    excluded = [[(rows[0] + 1) % 120] for rows in labelled.positives]
+    case: dict[str, Any] = {
+        "query_embeddings": 3 * labelled.embeddings,
+        "document_embeddings": 2 * task.documents,
+        "positives": labelled.positives,
+        "excluded": excluded,
+        "query_words": labelled.words,
+        "document_words": task.words,
+    }
+    pool = mine_embeddings(**case, depth=10, block_size=block_size)
+    cosines = labelled.embeddings @ task.documents.T
+    found = task.words.search(labelled.words, 120)[1]
+    for query, (rows, kept) in enumerate(zip(pool.candidates, pool.scores, strict=True)):
+        removed = {int(labelled.positives[query][0]), *excluded[query]}
+        dense = [row for row in np.argsort(-cosines[query]) if row not in removed]
+        by_words = [row for row in found[query] if row >= 0 and row not in removed]
+        merged: list[int] = []
+        for place in range(10):
+            merged += [ranking[place] for ranking in (dense, by_words) if place < len(ranking)]
+        expected = list(dict.fromkeys(merged))[:10]
+        assert set(rows) == set(expected)
+        assert_allclose(kept, cosines[query, rows], atol=1e-5)
+        assert (np.diff(kept) <= 0).all()
+    folder = tmp_path / "pool"
+    saved = mine_embeddings(**case, depth=10, block_size=block_size, folder=folder)
+    assert_array_equal(saved.candidates, pool.candidates)
+    # Another word of a query makes another pool.
+    other = {**case, "query_words": task.queries(30).words}
+    again = mine_embeddings(**other, depth=10, block_size=block_size, folder=folder)
+    assert not np.array_equal(again.candidates, pool.candidates)
+
+
+def test_words_find_too_few_in_a_small_corpus() -> None:
+    small = Task(documents=4)
+    labelled = small.queries(3)
+    words = {"query_words": labelled.words, "document_words": small.words}
+    given = labelled.embeddings, small.documents, labelled.positives
+    pool = mine_embeddings(*given, depth=6, **words)
+    expected = mine_embeddings(*given, depth=6)
+    assert_array_equal(pool.candidates, expected.candidates)
+    assert_allclose(pool.scores, expected.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", ["by default", "an adapter", None])
+def test_mined_candidates_have_the_probability_of_the_trained_adapter(
+    encoder: SentenceTransformer, given: str | None, tmp_path: Path
+) -> None:
+    collection = make_collection()
+    part = collection.split("train")
+    options: dict[str, Any] = {} if given == "by default" else {"adapter": None}
+    if given == "an adapter":
+        options = {"adapter": RetrieverAdapter.pretrained()}
+    pool = mine(collection, encoder, depth=10, folder=tmp_path / "pool", **options)
+    words = WordIndex.of(part.document_texts)
+    embeddings = embed_collection(part, encoder)
+    expected = mine_collection(part, embeddings, 10, words=words)
+    assert_array_equal(pool.candidates, expected.candidates)
+    if given is None:
+        assert pool.probability is None
+    else:
+        counts = words.count(part.query_texts)
+        trained = RetrieverAdapter.pretrained()
+        probability = with_probability(expected, trained, embeddings, counts, words).probability
+        assert_allclose(pool.probability, probability, rtol=1e-5)
+        assert_array_equal(np.isnan(pool.probability), pool.candidates < 0)
+    saved = CandidatePool.load(tmp_path / "pool").probability
+    assert saved is None if given is None else np.array_equal(saved, pool.probability, equal_nan=True)
 
 
 def test_a_mined_pool_knows_what_it_was_mined_with(encoder: SentenceTransformer) -> None:

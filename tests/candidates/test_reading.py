@@ -11,12 +11,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from feature_task import DIM, DOCUMENTS, Task, disturb, normalized
+from feature_task import DIM, DOCUMENTS, EVERYTHING, Task, disturb, normalized
 from retriever_models import make_adapter as make_residual_adapter
 from rrra_hf import AdapterConfig, RetrieverAdapter
-from rrra_hf.candidates import DocumentFeatures, candidate_probabilities, read_candidates
+from rrra_hf.candidates import DocumentFeatures, candidate_probabilities, mine_embeddings, read_candidates
 from rrra_hf.candidates import reading as reading_module
-from rrra_hf.candidates.reading import candidate_features
+from rrra_hf.candidates.reading import candidate_features, with_probability
+from rrra_hf.embeddings import CollectionEmbeddings
 from rrra_hf.fitting import FitArguments
 from rrra_hf.fitting.fold_state import fold_state
 from rrra_hf.indexes import FlatIndex
@@ -36,11 +37,9 @@ class Data(NamedTuple):
     features: DocumentFeatures
     words: csr_array | None
 
-    def read(self, rows: np.ndarray | None = None, cosines: np.ndarray | None = None) -> Reading:
+    def read(self, rows: np.ndarray | None = None, **given: np.ndarray) -> Reading:
         rows, take = self.rows if rows is None else rows, self.documents.__getitem__
-        return read_candidates(
-            self.adapter, self.queries, rows, take, self.features, self.words, cosines=cosines
-        )
+        return read_candidates(self.adapter, self.queries, rows, take, self.features, self.words, **given)
 
 
 @pytest.fixture(params=KINDS)
@@ -52,7 +51,7 @@ def data(request: pytest.FixtureRequest) -> Data:
     if request.param == "residual":
         adapter = make_residual_adapter(dim=DIM, lambda_=0.5)
     else:
-        state = fold_state(training, task.documents, None, FitArguments(), document_words)
+        state = fold_state(training, task.documents, None, FitArguments(features=EVERYTHING), document_words)
         adapter = disturb(state.adapter)
     features = DocumentFeatures.of(adapter.reader, [task.documents[:50], task.documents[50:]], document_words)
     words = None if document_words is None else test.words
@@ -87,7 +86,8 @@ def test_features_to_fit_on_are_the_same_in_blocks_of_any_size(
     expected = candidate_features(*given)
     assert expected.shape == (23, 9, len(reader.names))
     with torch.no_grad():
-        torch.testing.assert_close(reader.ranking_head(expected), data.read().ranking, rtol=1e-3, atol=1e-3)
+        ranking = reader.ranking_head(reader.select(expected, reader.ranking))
+        torch.testing.assert_close(ranking, data.read().ranking, rtol=1e-3, atol=1e-3)
     monkeypatch.setattr(reading_module, "PAIRS_PER_BLOCK", block)
     torch.testing.assert_close(candidate_features(*given), expected, rtol=1e-4, atol=1e-4)
 
@@ -146,7 +146,7 @@ def test_no_query_and_few_candidates_are_no_error(data: Data, shape: tuple[int, 
 def test_probabilities_are_those_of_mapped_embeddings_and_nan_where_there_is_no_candidate(
     data: Data,
 ) -> None:
-    words = (data.words, Task().words) if data.adapter.reads_words else (None, None)
+    words = (data.words, data.features.words)
     data.adapter.query_map = torch.nn.Linear(DIM, DIM, bias=False).requires_grad_(False)
     data.adapter.document_map = torch.nn.Linear(DIM, DIM, bias=False).requires_grad_(False)
     candidates = data.rows.copy()
@@ -168,7 +168,7 @@ def test_probabilities_are_those_of_mapped_embeddings_and_nan_where_there_is_no_
 def test_an_adapter_that_is_not_fitted_changes_no_ranking() -> None:
     task = Task()
     queries, rows = task.queries(5).embeddings, np.tile(np.arange(20), (5, 1))
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, lambda_=1.0))
+    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, lambda_=0.5))
     features = DocumentFeatures.of(adapter.reader, [7 * task.documents], None)
     found = read_candidates(adapter, queries, rows, (7 * task.documents).__getitem__, features)
     cosines = normalized(queries) @ task.documents[:20].T
@@ -178,8 +178,39 @@ def test_an_adapter_that_is_not_fitted_changes_no_ranking() -> None:
     assert_array_equal(expit(found.relevance), 0.5)
 
 
-def test_a_residual_adapter_has_features_of_documents_without_columns() -> None:
-    adapter = make_residual_adapter(dim=DIM)
-    features = DocumentFeatures.of(adapter.reader, [Task().documents], None)
-    assert features.statics.shape == (DOCUMENTS, 0)
-    assert features.words is None
+def test_absent_candidates_come_last_and_change_nothing(data: Data) -> None:
+    padded = np.pad(data.rows, ((0, 0), (0, 3)), constant_values=-1)
+    found, expected = data.read(padded), data.read()
+    assert torch.isneginf(found.cosines[:, 9:]).all()
+    for values, others in zip(found, expected, strict=True):
+        assert_allclose(values[:, :9], others, rtol=1e-3, atol=1e-3)
+    for strength in data.adapter.reader.strengths:
+        scores = data.adapter.combine(found.cosines, found.ranking, strength)
+        assert torch.isneginf(scores[:, 9:]).all() and torch.isfinite(scores[:, :9]).all(), strength
+
+
+@pytest.mark.parametrize("data", KINDS[:2], indirect=True)
+def test_a_labelled_document_tells_of_the_others(data: Data) -> None:
+    labelled = np.random.default_rng(1).integers(0, 9, size=23)
+    alone, told = data.read(), data.read(labelled=labelled)
+    assert_allclose(told.ranking, alone.ranking, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(told.relevance, alone.relevance, atol=1e-2)
+    positives = [np.array([rows[place], 0]) for rows, place in zip(data.rows, labelled, strict=True)]
+    given = data.queries, data.rows, data.documents, data.words, data.features.words
+    probability = candidate_probabilities(data.adapter, *given, positives)
+    first = np.column_stack([[rows[0] for rows in positives], data.rows])
+    with_it = data.read(first, labelled=np.zeros(23, dtype=np.int64)).relevance[:, 1:]
+    assert_allclose(probability, expit(with_it.numpy()), rtol=1e-3, atol=1e-5)
+
+
+def test_probabilities_of_a_pool_are_read_with_its_labels() -> None:
+    task = Task()
+    labelled = task.queries(20)
+    pool = mine_embeddings(labelled.embeddings, task.documents, labelled.positives, depth=5)
+    embeddings = CollectionEmbeddings(labelled.embeddings, task.documents, {})
+    adapter = RetrieverAdapter.pretrained()
+    found = with_probability(pool, adapter, embeddings, labelled.words, task.words)
+    given = labelled.embeddings, pool.candidates, task.documents, labelled.words, task.words
+    assert_array_equal(found.probability, candidate_probabilities(adapter, *given, labelled.positives))
+    assert not np.allclose(found.probability, candidate_probabilities(adapter, *given))
+    assert pool.probability is None

@@ -69,7 +69,14 @@ def cross_encoder(tmp_path_factory):
 def results(task, tmp_path_factory):
     """A comparison of systems and of detectors, and its cells on disk."""
     store = CellStore(tmp_path_factory.mktemp("comparison") / "cells")
-    detectors = ["residual", "similarity", "margin-to-positive", "perc-pos", "similarity-to-positive"]
+    detectors = [
+        "pretrained",
+        "residual",
+        "similarity",
+        "margin-to-positive",
+        "perc-pos",
+        "similarity-to-positive",
+    ]
     methods = [*systems("encoder", "bm25", "query-map", "two-sided-map", "residual")]
     methods += choose_methods("detection", detectors, QUICK)
     return store, run_cells([task], methods, QUICK, store)

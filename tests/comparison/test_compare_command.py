@@ -9,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from command_line import rrra
-from rrra_hf.comparison import methods_of, prepare
+from rrra_hf.comparison import prepare
 
 
 def test_the_command_compares_and_resumes(folder, tiny_bert, tmp_path):
@@ -107,15 +107,12 @@ def test_too_few_queries_are_refused(collection, tiny_bert):
         prepare(small, SentenceTransformer(str(tiny_bert), device="cpu"))
 
 
-def test_missing_extras_are_named(monkeypatch, folder, tmp_path, trial):
+def test_missing_extras_are_named(monkeypatch, folder, tmp_path):
     import sys
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     outcome = rrra("compare", folder, "--out", tmp_path / "out")
     assert outcome.status == 1 and "pip install 'rrra-hf[compare]'" in outcome.message
-    monkeypatch.setitem(sys.modules, "bm25s", None)
-    with pytest.raises(ImportError, match="bm25 and rrf need bm25s"):
-        methods_of("systems")["bm25"].run(trial)
 
 
 def test_help_has_an_example():

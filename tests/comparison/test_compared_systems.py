@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from comparison_task import DIM, DOCUMENTS, QUICK, systems
+from rrra_hf import RetrieverAdapter
+from rrra_hf.candidates.words import shared_words
 from rrra_hf.comparison import (
     Cell,
     CompareArguments,
@@ -20,6 +22,7 @@ from rrra_hf.comparison import (
     register,
     run_cells,
 )
+from rrra_hf.comparison.ablations import GROUPS
 from rrra_hf.comparison.cross_encoder import cross_encoder_scores
 from rrra_hf.comparison.measures import EXPONENTIAL_NDCG
 from rrra_hf.comparison.ranking import searcher
@@ -30,7 +33,10 @@ from rrra_hf.comparison.residual_variants import (
     WithoutCosQA,
     WithoutCosQC,
 )
-from rrra_hf.comparison.systems.words import fuse
+from rrra_hf.comparison.systems.features import without_features
+from rrra_hf.comparison.systems.maps import encoder
+from rrra_hf.comparison.systems.words import bm25, mix, reciprocal_rank_fusion, summed
+from rrra_hf.models.features_rrra import OF_LABELS, RANKING
 
 # -------------------------------------------------------------------- methods
 
@@ -136,12 +142,61 @@ def test_an_encoders_figures_are_those_of_an_exact_search(task, store):
         np.testing.assert_allclose(result.rows[name].to_numpy(), expected, rtol=1e-6)
 
 
-def test_reciprocal_ranks_are_summed():
-    first, second = np.array([[1, 2, 3]]), np.array([[3, 9, 1]])
-    assert fuse(first, second, 0.0).tolist() == [[1, 2, 3]]
-    # 1: 1/61 + 1/63; 3: 1/63 + 1/61; the tie goes to the one met first
-    assert fuse(first, second, 1.0).tolist() == [[1, 3, 2]]
-    assert fuse(first, second, 2.0).tolist() == [[3, 1, 9]]
+def test_reciprocal_ranks_are_summed(words):
+    trial = Trial(words, 0, QUICK)
+    dense, by_words = encoder(trial)(words.test), bm25(trial)(words.test)
+    for query, ranking in enumerate(reciprocal_rank_fusion(trial)(words.test).tolist()):
+        scores = dict.fromkeys(dense[query].tolist(), 0.0)
+        for found in (dense[query], by_words[query]):
+            for rank, row in enumerate(found.tolist(), start=1):
+                if row >= 0:
+                    scores[row] += 1 / (60 + rank)
+        np.testing.assert_allclose([scores[row] for row in ranking], sorted(scores.values(), reverse=True))
+
+
+def test_standard_scores_are_added_up_among_the_candidates():
+    # 1 and -1 by cosine, 2 and -1 and -1 over the root of 2 by words; the third place is empty.
+    cosines, rows = np.array([[0.9, 0.5, -np.inf]], dtype=np.float32), np.array([[4, 7, -1]])
+    found = summed(cosines, np.array([[1.0, 3.0, 8.0]], dtype=np.float32), rows)
+    np.testing.assert_allclose(found, [[0.0, 0.0, -np.inf]], atol=1e-4)
+    rows = np.array([[4, 7, 2]])
+    found = summed(np.zeros((1, 3)), np.array([[3.0, 0.0, 0.0]]), rows)
+    np.testing.assert_allclose(found, [[2**0.5, -(0.5**0.5), -(0.5**0.5)]], rtol=1e-4)
+
+
+def test_words_and_vectors_are_mixed_among_the_best_of_both(words, monkeypatch):
+    monkeypatch.setattr("rrra_hf.comparison.systems.words.RANKED", 1)
+    trial = Trial(words, 0, replace(QUICK, fit=replace(QUICK.fit, depth=10)))
+    dense, by_words = encoder(trial)(words.test), bm25(trial)(words.test)[:, :40]
+    every = np.tile(np.arange(40), (12, 1))
+    of_words = shared_words(words.words, words.words.count(words.test.texts), every)[0]
+    of_vectors = words.test.embeddings @ words.documents.T
+    for query, ranking in enumerate(mix(trial)(words.test).tolist()):
+        merged = np.stack([dense[query, :10], by_words[query, :10]], axis=1).ravel().tolist()
+        taken = [row for row in dict.fromkeys(merged) if row >= 0][:10]
+        x = np.stack([of_vectors[query, taken], of_words[query, taken]])
+        scores = ((x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)).sum(axis=0)
+        found = dict(zip(taken, scores, strict=True))
+        np.testing.assert_allclose([found[row] for row in ranking], np.sort(scores)[::-1], atol=1e-4)
+
+
+def test_systems_that_need_no_label_are_run_once():
+    assert not any(methods_of("systems")[name].seeded for name in ("bm25", "rrf", "mix", "pretrained"))
+
+
+def test_an_adapter_reranks_what_words_find(words):
+    adapter = RetrieverAdapter.pretrained()
+    rows = searcher(words.documents, 10, adapter=adapter, words=words.words)(words.test)
+    plain = searcher(words.documents, 10, adapter=adapter)(words.test)
+    dense = searcher(words.documents, 10)(words.test)
+    assert rows.shape == plain.shape == dense.shape == (12, 40)
+    assert {frozenset(row) for row in plain[:, :10].tolist()} == {
+        frozenset(row) for row in dense[:, :10].tolist()
+    }
+    found = words.words.search(words.words.count(words.test.texts), 5)[1]
+    for ranking, by_words in zip(rows[:, :10].tolist(), found.tolist(), strict=True):
+        assert set(by_words) <= {*ranking, -1}
+    assert any(set(a) != set(b) for a, b in zip(rows[:, :10].tolist(), dense[:, :10].tolist(), strict=True))
 
 
 def test_a_search_reranks_with_an_adapter_and_maps(task):
@@ -203,6 +258,15 @@ def test_variants_start_elsewhere():
     a = residual.adapt(q, c).adapted - c
     expected = torch.nn.functional.cosine_similarity(q, a, dim=-1) / tau
     torch.testing.assert_close(bare(q, c), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_left_out_one_by_one_or_together():
+    names = [name for group in GROUPS.values() for name in group]
+    assert len(names) == len(set(names)) and set(names) < {*RANKING, *OF_LABELS}
+    assert set(OF_LABELS) < set(GROUPS)
+    assert {f"features-without-{group}" for group in GROUPS} < set(methods_of("ablations"))
+    kept = without_features(Trial(None, 0, CompareArguments()), *GROUPS["words"]).features
+    assert set(kept) == {*RANKING, *OF_LABELS} - set(GROUPS["words"])
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Probabilities of candidates, by folds that never saw their query."""
+"""Probabilities of candidates, calibrated on labels of other queries."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
-from torch import Tensor
 
 from feature_task import (
     DIM,
     PRESET,
     Task,
-    assert_every_query_is_read_once,
-    counts_of,
     cross_fit_pool,
+    fit,
     normalized,
-    spy_on_folds,
+    text_of,
+    words_of,
 )
-from rrra_hf.candidates import LabelledQueries, mine_embeddings
-from rrra_hf.fitting import FitArguments
+from rrra_hf import RetrieverAdapter
+from rrra_hf.candidates import LabelledQueries, candidate_probabilities, mine_embeddings
+from rrra_hf.fitting import calibration as calibration_module
 from rrra_hf.fitting import features as fitting_features
-from rrra_hf.fitting.data import FitData
-from rrra_hf.fitting.features import cross_fit_features
-from rrra_hf.models.heads_rrra import Head
+from rrra_hf.fitting.calibration import MIN_POSITIVES, calibrate_relevance
+from rrra_hf.fitting.data import FitData, deal
+from rrra_hf.fitting.gathered import GatheredFeatures, gather_features
 
 
-@pytest.mark.slow
-def test_cross_fitting_finds_hidden_positives_better_than_similarity_does(task: Task) -> None:
+def test_hidden_positives_are_found_better_than_by_similarity() -> None:
     rng = np.random.default_rng(7)
     # Each query has two relevant documents, near each other and of the same words; one is not labelled.
     twins = Task(documents=150, seed=1)
@@ -38,23 +38,28 @@ def test_cross_fitting_finds_hidden_positives_better_than_similarity_does(task: 
         np.concatenate([twins.documents, twins.documents + 0.1 * rng.normal(size=twins.documents.shape)])
     )
     twins.bags = [*twins.bags, *twins.bags]
-    twins.words = counts_of([list(bag) for bag in twins.bags])
+    twins.words = words_of(twins.bags)
     rows = rng.integers(0, 150, size=300)
     embeddings = normalized(twins.documents[rows] @ twins.turn + 0.15 * rng.normal(size=(300, DIM)))
-    texts = [[int(w) for w in rng.choice(twins.bags[row], 2, replace=False)] for row in rows]
-    labelled = LabelledQueries(embeddings, [np.array([row]) for row in rows], counts_of(texts))
-    pool = mine_embeddings(embeddings, twins.documents, labelled.positives, depth=100)
+    texts = [text_of(rng.choice(twins.bags[row], 2, replace=False)) for row in rows]
+    labelled = LabelledQueries(embeddings, [np.array([row]) for row in rows], twins.words.count(texts))
+    pool = mine_embeddings(
+        embeddings,
+        twins.documents,
+        labelled.positives,
+        depth=100,
+        query_words=labelled.words,
+        document_words=twins.words,
+    )
     crossed = cross_fit_pool(twins, pool, labelled, folds=3)
     hidden = pool.candidates == (rows + 150)[:, None]
     assert hidden.sum() > 150
     found = average_precision_score(hidden.ravel(), crossed.probability.ravel())
     by_similarity = average_precision_score(hidden.ravel(), pool.scores.ravel())
     assert found > 2 * by_similarity
-    assert found > 0.5
 
 
 @pytest.mark.parametrize("words", [True, False])
-@pytest.mark.usefixtures("quick")
 def test_cross_fitted_probabilities_cover_exactly_the_candidates(words: bool) -> None:
     small = Task(documents=20)
     labelled = small.queries(30, answers=2)
@@ -74,68 +79,48 @@ def test_cross_fitted_probabilities_cover_exactly_the_candidates(words: bool) ->
     assert not np.array_equal(other.probability, probability, equal_nan=True)
 
 
-@pytest.mark.usefixtures("quick")
-def test_padding_teaches_nothing_wrong_and_a_query_without_candidates_is_no_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    taught: list[tuple[Tensor, np.ndarray]] = []
-    fitting = fitting_features.fit_relevance_head
-
-    def spy(x: Tensor, y: np.ndarray, *rest: Any) -> Head:
-        taught.append((x, y))
-        return fitting(x, y, *rest)
-
-    monkeypatch.setattr(fitting_features, "fit_relevance_head", spy)
+def test_a_query_without_candidates_is_no_error() -> None:
     small = Task(documents=20)
     labelled = small.queries(12)
-    candidates = np.full((12, 3), -1)
-    for query, rows in enumerate(labelled.positives):
-        candidates[query, : query % 3] = np.setdiff1d(np.arange(20), rows)[: query % 3]
-    parts = labelled, candidates, small.documents, small.words, small.queries(4), PRESET
-    probability = cross_fit_features(*parts, folds=2)
-    assert_array_equal(np.isnan(probability), candidates < 0)
-    assert len(taught) == 2
-    for x, relevant in taught:
-        # What is taught to be irrelevant is never the query's positive, which is the last one.
-        same = (x == x[:, -1:]).all(-1).numpy()
-        assert_array_equal(relevant, same)
+    pool = mine_embeddings(labelled.embeddings, small.documents, labelled.positives, depth=3)
+    candidates = pool.candidates.copy()
+    for query in range(12):
+        candidates[query, query % 4 :] = -1
+    few = replace(pool, candidates=candidates, scores=np.where(candidates < 0, -np.inf, pool.scores))
+    crossed = cross_fit_pool(small, few, labelled, folds=2)
+    assert_array_equal(np.isnan(crossed.probability), candidates < 0)
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_querys_own_fold_neither_maps_nor_remembers_it(
+def test_a_fold_is_calibrated_on_the_queries_of_the_others(
     task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spied = spy_on_folds(monkeypatch)
+    shown: list[GatheredFeatures] = []
+    calibrate = fitting_features.calibrate_relevance
+
+    def spy(adapter: RetrieverAdapter, gathered: GatheredFeatures) -> None:
+        shown.append(gathered)
+        calibrate(adapter, gathered)
+
+    monkeypatch.setattr(fitting_features, "calibrate_relevance", spy)
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=10)
-    cross_fit_pool(task, pool, training, folds=4, development=task.queries(10))
-    assert len(spied) == 4
-    assert_every_query_is_read_once(spied, training)
+    crossed = cross_fit_pool(task, pool, training, folds=4)
+    assert [len(gathered.known) for gathered in shown] == [150] * 4
+    for fold, gathered in zip(deal(200, PRESET.seed, 4), shown, strict=True):
+        adapter = RetrieverAdapter.pretrained(DIM)
+        calibrate(adapter, gathered)
+        part = training.select(fold)
+        expected = candidate_probabilities(
+            adapter,
+            part.embeddings,
+            pool.candidates[fold],
+            task.documents,
+            part.words,
+            task.words,
+            part.positives,
+        )
+        assert_allclose(crossed.probability[fold], expected, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("quick")
-def test_the_recipe_of_the_maps_is_chosen_on_queries_that_did_not_train_them(
-    task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chosen: list[FitData] = []
-    choose = fitting_features.choose_maps
-
-    def spy(data: FitData, arguments: FitArguments) -> Any:
-        chosen.append(data)
-        return choose(data, arguments)
-
-    monkeypatch.setattr(fitting_features, "choose_maps", spy)
-    pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=10)
-    cross_fit_pool(task, pool, training, folds=2)
-    (data,) = chosen
-    taught, measured = (
-        {row.tobytes() for row in queries.embeddings} for queries in (data.training, data.development)
-    )
-    assert len(taught) == 170
-    assert len(measured) == 30
-    assert not taught & measured
-
-
-@pytest.mark.usefixtures("quick")
 def test_bad_input_to_cross_fitting_is_named(task: Task, training: LabelledQueries) -> None:
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=5)
     with pytest.raises(ValueError, match="folds must lie between 2 and the number of queries, 200; got 201"):
@@ -152,3 +137,79 @@ def test_bad_input_to_cross_fitting_is_named(task: Task, training: LabelledQueri
     broken[0, 0] = np.nan
     with pytest.raises(ValueError, match="query_embeddings"):
         cross_fit_pool(task, pool, training._replace(embeddings=broken))
+
+
+# -------------------------------------------------------------------- calibration
+
+
+def gathered_of(task: Task, labelled: LabelledQueries) -> GatheredFeatures:
+    data = FitData(labelled, np.empty((0, 0)), task.documents, None, task.words)
+    return gather_features(data, PRESET, [None] * 3)
+
+
+def probabilities(adapter: RetrieverAdapter, gathered: GatheredFeatures, given_one: bool) -> torch.Tensor:
+    reader = adapter.reader
+    with torch.no_grad():
+        log_odds = reader.relevance_head(gathered.of(reader.relevance, given_one))
+    return torch.sigmoid(log_odds / adapter.config.temperature)
+
+
+def test_probabilities_have_the_mean_of_the_labels_with_a_known_document_and_without() -> None:
+    """A property of maximum likelihood with an intercept for each of the two."""
+    task = Task()
+    gathered = gathered_of(task, task.queries(150, answers=3))
+    adapter = RetrieverAdapter.pretrained(DIM)
+    calibrate_relevance(adapter, gathered)
+    present = gathered.present
+    alone = probabilities(adapter, gathered, given_one=False)[present].mean()
+    assert float(alone) == pytest.approx(float(gathered.relevant[present].float().mean()), rel=0.02)
+    rows = np.flatnonzero(gathered.known >= 0)
+    others = present[rows].clone()
+    others[np.arange(len(rows)), gathered.known[rows]] = False
+    told = probabilities(adapter, gathered, given_one=True)[rows][others].mean()
+    assert float(told) == pytest.approx(float(gathered.relevant[rows][others].float().mean()), rel=0.02)
+    record = adapter.config.fit["calibration"]
+    assert 0 <= record["expected_calibration_error"] < 0.1
+    assert set(record) == {"expected_calibration_error", "reliability"}
+
+
+def test_the_order_of_candidates_stays() -> None:
+    task = Task()
+    gathered = gathered_of(task, task.queries(60))
+    adapter, trained = RetrieverAdapter.pretrained(DIM), RetrieverAdapter.pretrained(DIM)
+    calibrate_relevance(adapter, gathered)
+    before, after = (
+        probabilities(one, gathered, given_one=False).argsort(dim=1) for one in (trained, adapter)
+    )
+    assert (before == after).float().mean() > 0.99
+
+
+def test_a_few_labels_change_no_probability(caplog: pytest.LogCaptureFixture) -> None:
+    task = Task()
+    gathered = gathered_of(task, task.queries(MIN_POSITIVES // 2))
+    adapter, trained = RetrieverAdapter.pretrained(DIM), RetrieverAdapter.pretrained(DIM)
+    calibrate_relevance(adapter, gathered)
+    assert "calibration" not in adapter.config.fit
+    assert all(torch.equal(v, trained.state_dict()[k]) for k, v in adapter.state_dict().items())
+    assert adapter.config == trained.config
+
+
+def test_labels_that_fall_with_the_log_odds_are_not_believed(caplog: pytest.LogCaptureFixture) -> None:
+    task = Task()
+    gathered = gathered_of(task, task.queries(60))
+    adapter = RetrieverAdapter.pretrained(DIM)
+    worst = probabilities(adapter, gathered, given_one=False).argmin(dim=1)
+    relevant = torch.zeros_like(gathered.relevant)
+    relevant[torch.arange(60), worst] = True
+    before = {name: value.clone() for name, value in adapter.state_dict().items()}
+    calibrate_relevance(adapter, gathered._replace(relevant=relevant, known=np.full(60, -1)))
+    assert "don't rise with relevance" in caplog.text
+    assert all(torch.equal(v, before[k]) for k, v in adapter.state_dict().items())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_fitted_adapter_is_calibrated(task: Task, training: LabelledQueries, monkeypatch: Any) -> None:
+    adapter = fit(task, training, PRESET)
+    assert 0 <= adapter.config.fit["calibration"]["expected_calibration_error"] < 0.1
+    monkeypatch.setattr(calibration_module, "MIN_POSITIVES", 10_000)
+    assert "calibration" not in fit(task, training, PRESET).config.fit

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from rrra_hf.fitting import AnyFitArguments, FitArguments, ResidualFitArguments, fit_arguments
-from rrra_hf.models.features_rrra import FEATURES
+from rrra_hf.models.features_rrra import OF_LABELS, RANKING
 
 ARGUMENTS = [
     FitArguments(),
-    FitArguments(maps="query", features=("memory", "words"), even_odds=False, seed=3),
+    FitArguments(maps="query", features=("recalled", "bm25"), even_odds=False, seed=3),
     ResidualFitArguments(),
     ResidualFitArguments(objective="bce", scoring="product", max_steps=7, maps="both"),
 ]
@@ -28,8 +28,6 @@ ARGUMENTS = [
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"tau": 0.0}, r"tau must be positive, got 0\.0"),
         ({"tau": float("nan")}, "tau must be positive, got nan"),
-        ({"development_fraction": 0.0}, r"development_fraction must lie between 0 and 1, got 0\.0"),
-        ({"development_fraction": 1.0}, r"development_fraction must lie between 0 and 1, got 1\.0"),
     ],
 )
 def test_settings_of_both_kinds_are_checked(
@@ -44,6 +42,8 @@ def test_settings_of_both_kinds_are_checked(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"development_fraction": 0.0}, r"development_fraction must lie between 0 and 1, got 0\.0"),
+        ({"development_fraction": 1.0}, r"development_fraction must lie between 0 and 1, got 1\.0"),
         ({"objective": "hinge"}, "objective must be one of listwise, bce, four_class, got 'hinge'"),
         ({"scoring": "sum"}, "scoring must be one of log_odds, product, got 'sum'"),
         ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
@@ -65,8 +65,9 @@ def test_settings_of_a_residual_fit_are_checked(changes: dict[str, Any], message
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (("memory", "colour"), "features must be among mapped, base, .*; got colour"),
-        ((), "features must be among mapped, base, .*; got None"),
+        (("recalled", "colour"), "features must be among cosine, cosine_gap, .*; got colour"),
+        (("cosine", "has_labelled"), "features must be among cosine, .*; got has_labelled"),
+        ((), "features must be among cosine, cosine_gap, .*; got None"),
     ],
 )
 def test_features_are_checked(features: tuple[str, ...], message: str) -> None:
@@ -74,7 +75,7 @@ def test_features_are_checked(features: tuple[str, ...], message: str) -> None:
         FitArguments(features=features)
 
 
-@pytest.mark.parametrize("name", ["objective", "scoring", "hidden_size", "max_steps", "learning_rate"])
+@pytest.mark.parametrize("name", ["objective", "scoring", "hidden_size", "max_steps", "development_fraction"])
 def test_a_residual_setting_of_the_default_kind_names_the_kind_that_has_it(name: str) -> None:
     value = getattr(ResidualFitArguments(), name)
     message = (
@@ -89,7 +90,7 @@ def test_a_residual_setting_of_the_default_kind_names_the_kind_that_has_it(name:
         replace(FitArguments(), **{name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("features", ("memory",)), ("even_odds", False)])
+@pytest.mark.parametrize(("name", "value"), [("features", ("recalled",)), ("even_odds", False)])
 def test_a_default_setting_of_a_residual_kind_names_the_kind_that_has_it(name: str, value: object) -> None:
     message = rf"{name} is a setting of FitArguments \(presets default\), not of ResidualFitArguments\."
     with pytest.raises(ValueError, match=message):
@@ -124,13 +125,10 @@ def test_the_papers_preset() -> None:
 def test_the_default_fits_maps_on_both_sides_and_reads_everything() -> None:
     arguments = FitArguments()
     assert arguments.maps == "both"
-    assert arguments.features == tuple(FEATURES)
-    assert len(arguments.features) == 7
+    assert arguments.features == (*RANKING, *OF_LABELS)
     assert arguments.even_odds
-    assert arguments.reads_words
-    assert not FitArguments(features=("memory", "base")).reads_words
-    assert FitArguments(features=["memory"]).features == ("memory",)
-    assert not ResidualFitArguments().reads_words
+    assert (arguments.depth, ResidualFitArguments().depth) == (150, 100)
+    assert FitArguments(features=["recalled"]).features == ("recalled",)
     assert ResidualFitArguments().maps == "none"
 
 

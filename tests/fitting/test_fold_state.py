@@ -1,79 +1,98 @@
-"""What a fold knows: features of its training queries, under its maps."""
+"""What training queries teach: their maps, their memory, and the features of the documents."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.testing import assert_allclose
-from scipy.special import softmax
-from torch import Tensor
+from numpy.testing import assert_allclose, assert_array_equal
 
-from feature_task import DIM, HALF, counts_of, directions, normalized
-from rrra_hf.candidates import LabelledQueries, weigh_words
-from rrra_hf.candidates.words import word_statistics
-from rrra_hf.fitting import FitArguments
+from feature_task import DIM, HALF, PRESET, Task, directions
+from rrra_hf.candidates import DocumentFeatures
+from rrra_hf.candidates.words import shared_words
+from rrra_hf.fitting import fold_state as fold_state_module
 from rrra_hf.fitting.fold_state import fold_state
 from rrra_hf.fitting.maps import Maps
-from rrra_hf.models.memory_rrra import MEMORY_TAU
+from rrra_hf.models.features_rrra import RANKING, RELEVANCE
+
+
+def test_queries_with_several_answers_are_remembered_with_their_mean() -> None:
+    task = Task()
+    labelled = task.queries(30, answers=3)
+    state = fold_state(labelled, task.documents, None, PRESET, task.words)
+    memory = state.reader.memory
+    answers = np.stack([task.documents[rows].mean(0) for rows in labelled.positives])
+    assert_allclose(memory.answers.float(), answers, atol=HALF)
+    assert_allclose(memory.queries.float(), labelled.embeddings, atol=HALF)
+    documents = np.unique(np.concatenate(labelled.positives))
+    assert_array_equal(state.remembered, documents)
+    assert_allclose(memory.documents.float(), task.documents[documents], atol=HALF)
+    assert {(q, documents[d]) for q, d in memory.pairs.numpy()} == {
+        (q, row) for q, rows in enumerate(labelled.positives) for row in rows
+    }
+    assert (state.reader.ranking, state.reader.relevance) == (list(PRESET.features), list(RELEVANCE))
+
+
+def test_memory_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task()
+    training = task.queries(60)
+    monkeypatch.setattr(fold_state_module, "MEMORY", 20)
+    memory = fold_state(training, task.documents, None, PRESET, task.words).reader.memory
+    assert (len(memory.queries), len(memory.answers), len(memory.pairs)) == (20, 20, 20)
+    # Each remembered query has its own answer still.
+    remembered = (memory.queries.float().numpy() @ training.embeddings.T).argmax(1)
+    assert len(np.unique(remembered)) == 20
+    answers = task.documents[[training.positives[row][0] for row in remembered]]
+    assert_allclose(memory.answers.float(), answers, atol=HALF)
+
+
+def test_without_features_of_labels_nothing_is_remembered() -> None:
+    task = Task()
+    arguments = replace(PRESET, features=tuple(RANKING))
+    state = fold_state(task.queries(9), task.documents, None, arguments, task.words)
+    assert not state.reader.remembers and len(state.remembered) == 0
+    assert state.features.statics.shape == (120, 0)
 
 
 @pytest.mark.parametrize("both", [True, False])
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_base_is_the_cosine_before_the_maps(both: bool, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    dim = 8
-
-    def matrix() -> Tensor:
-        """Return a matrix of condition number 4 at most."""
-        left, right = (np.linalg.qr(rng.normal(size=(dim, dim)))[0] for _ in range(2))
-        return torch.from_numpy(left @ np.diag(rng.uniform(0.5, 2, dim)) @ right).float()
-
-    queries, documents = (normalized(rng.normal(size=(count, dim))) for count in (4, 9))
-    labelled = LabelledQueries(queries, [np.array([i]) for i in range(4)])
-    arguments = FitArguments(features=("mapped", "base"))
-    mapped = Maps(matrix(), matrix() if both else None)
-    state = fold_state(labelled, documents, mapped, arguments, None)
-    rows = np.stack([rng.permutation(9)[:5] for _ in queries])
-    found = state.candidate_features(state.mapped(labelled), rows).numpy()
-    assert_allclose(found[..., 1], np.einsum("nd,nkd->nk", queries, documents[rows]), atol=1e-4)
-    after = mapped.map_queries(queries), mapped.map_documents(documents)
-    assert_allclose(found[..., 0], np.einsum("nd,nkd->nk", after[0], after[1][rows]), atol=1e-5)
-    assert not np.allclose(found[..., 0], found[..., 1], atol=1e-2)
+def test_everything_is_mapped(both: bool) -> None:
+    matrices = [torch.from_numpy(np.eye(DIM) + 0.2 * directions(DIM, DIM, seed=s)).float() for s in (1, 2)]
+    maps = Maps(matrices[0], matrices[1] if both else None)
+    task = Task()
+    labelled, unseen = task.queries(12), task.queries(5)
+    state = fold_state(labelled, task.documents, maps, PRESET, task.words)
+    documents, queries = maps.map_documents(task.documents), maps.map_queries(labelled.embeddings)
+    assert_allclose(state.documents, documents, atol=1e-5)
+    assert_allclose(state.reader.memory.queries.float(), queries, atol=HALF)
+    answers = documents[[rows[0] for rows in labelled.positives]]
+    assert_allclose(state.reader.memory.answers.float(), answers, atol=HALF)
+    mapped = state.mapped(unseen)
+    assert_allclose(mapped.embeddings, maps.map_queries(unseen.embeddings), atol=1e-5)
+    assert mapped.words is unseen.words and mapped.positives is unseen.positives
+    found = state.retrieve(mapped, 10)
+    cosines = mapped.embeddings @ documents.T
+    assert_allclose(found.cosines, np.take_along_axis(cosines, found.rows, axis=1), atol=1e-5)
+    features = DocumentFeatures.of(state.reader, [documents], task.words)
+    assert_allclose(state.features.statics, features.statics, atol=1e-5)
 
 
-def test_queries_are_similar_before_and_after_the_maps_together() -> None:
-    rng = np.random.default_rng(0)
-    queries, documents, q = directions(5, DIM), directions(5, DIM, seed=1), directions(3, DIM, seed=2)
-    matrix = torch.from_numpy(np.eye(DIM) + 0.2 * rng.normal(size=(DIM, DIM))).float()
-    mapped = Maps(matrix, None)
-    labelled = LabelledQueries(queries, [np.array([i]) for i in range(5)])
-    state = fold_state(labelled, documents, mapped, FitArguments(features=("memory",)), None)
-
-    def both(x: np.ndarray) -> np.ndarray:
-        return normalized(x + mapped.map_queries(x))
-
-    share = softmax(both(q) @ both(queries).T / MEMORY_TAU, axis=1)
-    unseen = LabelledQueries(mapped.map_queries(q), labelled.positives[:3])
-    found = state.candidate_features(unseen, np.tile(np.arange(5), (3, 1)))[..., 0]
-    assert_allclose(found, share @ documents @ documents.T, atol=5 * HALF)
-
-
-def test_expansion_is_the_cosine_with_the_mean_of_what_is_remembered() -> None:
-    queries, documents = directions(2, DIM), directions(4, DIM, seed=1)
-    counts = counts_of([[1, 2], [2, 3, 3], [4], [5, 1]])
-    labelled = LabelledQueries(queries, [np.array([0, 1]), np.array([2])], counts_of([[7], [8]]))
-    arguments = FitArguments(features=("mapped", "expansion"))
-    state = fold_state(labelled, documents, None, arguments, counts)
-    rows = np.tile(np.arange(4), (2, 1))
-    found = state.candidate_features(labelled, rows).numpy()[..., 1]
-    idf, length = word_statistics(counts)
-    weights = weigh_words(counts, idf, length).toarray()
-    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    answers = np.stack([weights[[0, 1]].mean(axis=0), weights[2]])
-    recalled = softmax(queries @ queries.T / MEMORY_TAU, axis=1)
-    assert_allclose(found, recalled @ answers @ weights.T, atol=5e-3)
-    assert np.ptp(found) > 0.3
+def test_features_are_those_of_words_and_of_labels() -> None:
+    task = Task()
+    state = fold_state(task.queries(20), task.documents, None, PRESET, task.words)
+    unseen = task.queries(4)
+    rows = np.random.default_rng(0).permutation(120)[:20].reshape(4, 5)
+    found = state.candidate_features(unseen, rows, np.array([0, 1, 2, 3]))
+    assert found.shape == (4, 5, len(state.reader.names))
+    of = {name: found[..., place].numpy() for place, name in enumerate(state.reader.names)}
+    scores, coverage = shared_words(task.words, unseen.words, rows)
+    assert_allclose(of["raw_bm25"], scores, rtol=1e-5)
+    assert_allclose(of["coverage"], coverage, rtol=1e-5)
+    assert (of["has_labelled"] == 1).all()
+    nearest = state.reader.memory.recall(torch.from_numpy(unseen.embeddings)).nearest
+    assert_allclose(of["nearest_query"], np.repeat(nearest[:, None], 5, axis=1), rtol=1e-5)
+    without = fold_state(task.queries(20), task.documents, None, PRESET, None)
+    assert without.retrieve(unseen, 10).rows.shape == (4, 10)
+    names = without.reader.names
+    assert (without.candidate_features(unseen, rows)[..., names.index("raw_bm25")] == 0).all()

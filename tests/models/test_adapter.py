@@ -311,7 +311,7 @@ def test_illegal_settings_are_named(values: dict[str, object], match: str) -> No
 @pytest.mark.parametrize(
     ("reader", "match"),
     [
-        ({"kind": "linear"}, "reader must be of a kind among features, residual, got 'linear'"),
+        ({"kind": "linear"}, "reader must be of a kind among features, residual, features_v2, got 'linear'"),
         (residual(hidden_size=0), "hidden_size must be at least 1, got 0"),
         (residual(num_classes=2), "num_classes must be 1 or 4, got 2"),
         (residual(scoring="sum"), "scoring must be one of log_odds, product, got 'sum'"),

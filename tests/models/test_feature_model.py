@@ -19,7 +19,7 @@ def test_every_loader_opens_a_model_that_reads_features(
 ) -> None:
     folder = tmp_path / "model"
     feature_model.save_pretrained(folder)
-    for name in ("reader", "residual", "features", "memory", "heads"):
+    for name in ("reader", "reader_v2", "residual", "features", "memory", "heads"):
         assert (folder / f"{name}_rrra.py").exists()
     expected = feature_model.to_sentence_transformer()
     texts = feature_collection.document_texts[:5]

@@ -92,7 +92,7 @@ def test_untrained_model_has_an_adapter_that_changes_nothing(
         else:
             assert not model.adapter.read(q, c.expand(5, 5, 32)).ranking.any()
         # The first layer is not at transformers' scale of 0.02 but at torch's of 1 / sqrt(inputs).
-        first = reader.query_layer if kind == "residual" else reader.ranking_head.hidden
+        first = reader.query_layer if kind == "residual" else reader.ranking_head.first
         assert first.weight.abs().max() > 0.15
 
 

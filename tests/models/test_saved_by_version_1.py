@@ -27,7 +27,7 @@ OPENERS: dict[str, Callable[[Path], SentenceTransformer]] = {
     "SentenceTransformer": lambda folder: SentenceTransformer(str(folder), device="cpu"),
 }
 CHANGES = [
-    ({"format_version": 99}, r"format version 99; this package reads versions up to 2\. Install a newer"),
+    ({"format_version": 99}, r"format version 99; this package reads versions up to 3\. Install a newer"),
     ({"linear_skip": True}, "fitted with linear_skip, which is not supported any more; fit it again"),
 ]
 
@@ -38,6 +38,11 @@ class Saved(NamedTuple):
     kind: str
     folder: Path
     expected: dict[str, Any]
+
+    @property
+    def reader(self) -> str:
+        """Kind of the reader that reads it now."""
+        return {"features": "features_v2"}.get(self.kind, self.kind)
 
     def check_encoder(self, encoder: SentenceTransformer) -> None:
         texts = list(self.expected["documents"].values())[:3]
@@ -90,7 +95,7 @@ def test_a_model_gives_the_embeddings_and_hits_that_it_gave(saved: Saved, opener
     encoder = OPENERS[opener](saved.folder)
     saved.check_encoder(encoder)
     retriever = Retriever(encoder).index(saved.expected["documents"])
-    assert isinstance(retriever.adapter.reader, READERS[saved.kind])
+    assert isinstance(retriever.adapter.reader, READERS[saved.reader])
     saved.check_search(retriever)
 
 
@@ -98,7 +103,7 @@ def test_the_adapter_alone_opens_from_either_folder(saved: Saved, tmp_path: Path
     model = RRRAModel.from_pretrained(saved.folder)
     for folder in (saved.folder, adapter_folder(saved, tmp_path / "adapter")):
         adapter = RetrieverAdapter.from_pretrained(folder)
-        assert isinstance(adapter.reader, READERS[saved.kind])
+        assert isinstance(adapter.reader, READERS[saved.reader])
         assert adapter.config == model.adapter.config
         assert adapter.state_dict().keys() == model.adapter.state_dict().keys()
         for name, value in model.adapter.state_dict().items():
@@ -125,15 +130,15 @@ def test_a_retriever_opens_with_its_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-def test_a_model_that_is_saved_again_is_of_format_version_2(
+def test_a_model_that_is_saved_again_is_of_format_version_3(
     saved: Saved, opener: str, tmp_path: Path
 ) -> None:
     encoder = OPENERS[opener](saved.folder)
     again = tmp_path / "again"
     RRRAModel.from_sentence_transformer(encoder).save_pretrained(again)
     config = json.loads((again / "config.json").read_text())["adapter"]
-    assert config["format_version"] == 2
-    assert config["reader"]["kind"] == saved.kind
+    assert config["format_version"] == 3
+    assert config["reader"]["kind"] == saved.reader
     assert not config.keys() & {"evidence", "hidden_size", "num_classes", "scoring", "dropout", "linear_skip"}
     names = {name for name in load_file(again / "model.safetensors") if name.startswith("adapter.")}
     model = RRRAModel.from_pretrained(again)
@@ -144,7 +149,7 @@ def test_a_model_that_is_saved_again_is_of_format_version_2(
 def test_an_encoder_that_is_saved_again_by_sentence_transformers_opens(saved: Saved, tmp_path: Path) -> None:
     SentenceTransformer(str(saved.folder), device="cpu").save_pretrained(str(tmp_path / "again"))
     config = json.loads((tmp_path / "again/config.json").read_text())
-    assert config["adapter"]["format_version"] == 2
+    assert config["adapter"]["format_version"] == 3
     saved.check_everything(tmp_path / "again")
 
 
@@ -157,7 +162,7 @@ def test_an_adapter_that_is_saved_again_opens(saved: Saved, tmp_path: Path) -> N
     folder = adapter_folder(saved, tmp_path / "adapter")
     adapter = RetrieverAdapter.from_pretrained(folder)
     adapter.save_pretrained(folder)
-    assert json.loads((folder / "config.json").read_text())["format_version"] == 2
+    assert json.loads((folder / "config.json").read_text())["format_version"] == 3
     again = RetrieverAdapter.from_pretrained(folder)
     assert again.config == adapter.config
     for name, value in adapter.state_dict().items():
@@ -196,7 +201,15 @@ def test_settings_of_a_residual_adapter_of_version_1_are_understood(
 def test_settings_of_an_adapter_of_features_of_version_1_are_understood() -> None:
     sizes = {"names": ["mapped"], "queries": 3, "documents": 2, "pairs": 3}
     values = {"embedding_dim": 8, "hidden_size": 384, "linear_skip": False, "evidence": sizes}
-    expected = AdapterConfig(embedding_dim=8, reader={"kind": "features", **sizes})
+    expected = AdapterConfig(embedding_dim=8, reader={"kind": "features_v2", **sizes})
     assert AdapterConfig.from_dict(values) == expected
     text_config = {"model_type": "bert", "hidden_size": 8}
     assert RRRAConfig(text_config=text_config, adapter=values).adapter == expected.to_dict()
+
+
+def test_settings_of_an_adapter_of_features_of_version_2_are_understood() -> None:
+    sizes = {"names": ["mapped"], "queries": 3, "documents": 2, "pairs": 3}
+    values = {"embedding_dim": 8, "format_version": 2, "reader": {"kind": "features", **sizes}}
+    expected = AdapterConfig(embedding_dim=8, reader={"kind": "features_v2", **sizes})
+    assert AdapterConfig.from_dict(values) == expected
+    assert AdapterConfig.from_dict(expected.to_dict()) == expected

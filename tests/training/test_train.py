@@ -84,7 +84,7 @@ def test_what_outscores_the_positives_is_set_aside(run: Path, tiny_bert: Path, t
     arguments = replace(ARGUMENTS, drop_above_positive=True, stage3_max_steps=2, refresh_steps=1)
     train(make_collection(), tiny_bert, tmp_path / "run", arguments)
     plain, changed = (CandidatePool.load(folder / "stage2/pool") for folder in (run, tmp_path / "run"))
-    training = with_development(make_collection(), FIT.development_fraction, 0).split("train")
+    training = with_development(make_collection(), ARGUMENTS.development_fraction, 0).split("train")
     encoder = SentenceTransformer(str(run / "stage1/model"), device="cpu")
     queries, documents, _ = embed_collection(training, encoder)
     best = [max(documents[rows] @ query) for query, rows in zip(queries, plain.positives, strict=True)]

@@ -78,6 +78,8 @@ def test_pairs_are_all_labels() -> None:
         ({"gamma": 0.0, "drop_above_positive": True}, "drop_above_positive needs gamma above 0, got 0"),
         ({"gamma": float("nan")}, "gamma must not be negative, got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"development_fraction": 0.0}, r"development_fraction must lie between 0 and 1, got 0\.0"),
+        ({"development_fraction": 1.0}, r"development_fraction must lie between 0 and 1, got 1\.0"),
         ({"bf16": True, "fp16": True}, "bf16 and fp16 exclude each other"),
         ({"refresh_steps": 0}, "refresh_steps must be at least 1, got 0"),
         ({"refresh_steps": 1, "refresh_epochs": 1}, "refresh_steps and refresh_epochs exclude each other"),

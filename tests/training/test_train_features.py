@@ -14,16 +14,11 @@ from sentence_transformers import SentenceTransformer
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from feature_task import PRESET
-from rrra_hf.candidates import (
-    CandidatePool,
-    LabelledQueries,
-    candidate_probabilities,
-    count_words,
-    mine_collection,
-)
+from rrra_hf.candidates import CandidatePool, LabelledQueries, candidate_probabilities, mine_collection
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter
+from rrra_hf.indexes import WordIndex
 from rrra_hf.training import Refresh, Resampler, TrainArguments, train
 
 FIT = FitArguments(maps="none", depth=10)
@@ -54,7 +49,8 @@ def test_a_refresh_estimates_with_words_and_leaves_the_adapter_alone(
     part, development = feature_collection.split("train"), feature_collection.split("dev")
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
     queries, documents, _ = embeddings = embed_collection(part, encoder)
-    mined = mine_collection(part, embeddings, 5)
+    words = WordIndex.of(part.document_texts)
+    mined = mine_collection(part, embeddings, 5, words=words)
     first = replace(mined, probability=np.full(mined.candidates.shape, 0.2, np.float32))
     resampler = Resampler(part, first, num_negatives=2)
     refresh = Refresh(
@@ -75,15 +71,12 @@ def test_a_refresh_estimates_with_words_and_leaves_the_adapter_alone(
     labelled = LabelledQueries(
         encode(encoder, development.query_texts, task="query"),
         development.positive_rows,
-        count_words(encoder, development.query_texts),
+        words.count(development.query_texts),
     )
-    words: dict[str, Any] = {
-        "query_words": count_words(encoder, part.query_texts),
-        "document_words": count_words(encoder, part.document_texts),
-    }
+    given: dict[str, Any] = {"query_words": words.count(part.query_texts), "document_words": words}
     if probabilities == "cross_fit":
         estimated = cross_fit(
-            mined, queries, documents, development=labelled, arguments=FIT, folds=2, **words
+            mined, queries, documents, development=labelled, arguments=FIT, folds=2, **given
         )
         expected = estimated.probability
     else:
@@ -93,10 +86,40 @@ def test_a_refresh_estimates_with_words_and_leaves_the_adapter_alone(
             labelled.positives,
             arguments=FIT,
             query_words=labelled.words,
-            document_words=words["document_words"],
+            document_words=words,
         )
         assert adapter.reads_words
-        expected = candidate_probabilities(adapter, queries, mined.candidates, documents, *words.values())
+        expected = candidate_probabilities(
+            adapter, queries, mined.candidates, documents, *given.values(), mined.positives
+        )
     assert_array_equal(resampler.pool.candidates, mined.candidates)
     assert_allclose(resampler.pool.probability, expected, rtol=1e-5)
     assert [path.name for path in (tmp_path / "refresh/step-1").iterdir() if path.is_dir()] == ["pool"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_words_are_indexed_once_for_all_refreshes(
+    tiny_bert: Path, feature_collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = feature_collection.split("train")
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    mined = mine_collection(part, embed_collection(part, encoder), 5)
+    first = replace(mined, probability=np.full(mined.candidates.shape, 0.2, np.float32))
+    refresh = Refresh(
+        Resampler(part, first, num_negatives=2),
+        tmp_path / "refresh",
+        every_steps=1,
+        development=feature_collection.split("dev"),
+        arguments=FIT,
+    )
+    indexed: list[int] = []
+    index = WordIndex.of
+    monkeypatch.setattr(WordIndex, "of", lambda texts: indexed.append(len(texts)) or index(texts))
+    for step in (1, 2):
+        refresh.on_step_end(
+            TrainingArguments(output_dir=str(tmp_path), use_cpu=True),
+            TrainerState(global_step=step, max_steps=9),
+            TrainerControl(),
+            model=encoder,
+        )
+    assert indexed == [30]

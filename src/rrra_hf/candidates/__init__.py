@@ -1,24 +1,27 @@
 """Candidates of queries, and what is read of them."""
 
-from .document_features import DocumentFeatures
+from .document_features import DocumentFeatures, Words
+from .hybrid import DEPTH, add_words
 from .labelled import LabelledQueries
 from .mining import mine, mine_collection, mine_embeddings
 from .pool import CandidatePool
 from .reading import candidate_probabilities, read_candidates
 from .retrieved import RetrievedCandidates
-from .words import SharedWords, count_words, weigh_words
+from .word_pieces import WordPieces, count_pieces
 
 __all__ = [
+    "DEPTH",
     "CandidatePool",
     "DocumentFeatures",
     "LabelledQueries",
     "RetrievedCandidates",
-    "SharedWords",
+    "WordPieces",
+    "Words",
+    "add_words",
     "candidate_probabilities",
-    "count_words",
+    "count_pieces",
     "mine",
     "mine_collection",
     "mine_embeddings",
     "read_candidates",
-    "weigh_words",
 ]

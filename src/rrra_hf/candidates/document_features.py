@@ -5,61 +5,66 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 from torch import Tensor
 
+from ..indexes import WordIndex
 from ..models.adapter_rrra import Reader
 from ..models.features_rrra import CandidateFeatures
 from ..models.files_rrra import write_aside
-from ..models.memory_rrra import Memory
-from ..models.reader_rrra import FeatureReader
-from .words import SharedWords, lengths, weigh_words
+from ..models.reader_v2_rrra import Version2Reader, WordPieceMemory
+from ..models.residual_rrra import ResidualReader
+from .word_pieces import SharedWordPieces, WordPieces, answer_pieces, weigh_pieces
+from .words import shared_words
+
+Words = WordIndex | WordPieces
+"""The words of a corpus; word pieces for adapters of format version 2 and before."""
 
 
 @dataclass(eq=False)
 class DocumentFeatures:
-    """Features of each document alone, and its weighted words.
+    """What an adapter reads of documents, apart from their embeddings.
 
     Args:
         statics: What the reader's `document_statics` returns, `(m, features)` float32; of a reader without
             such features, `(m, 0)`.
-        words: BM25 weights, `(m, vocabulary)`; None if the reader reads no words.
+        words: The words of the corpus; None if there are only embeddings, or the reader reads no words.
+        pieces: BM25 weights of the documents' word pieces, `(m, vocabulary)`, for adapters of format version
+            2 and before.
     """
 
     statics: np.ndarray
-    words: csr_array | None = None
-    _shared: SharedWords | None = field(default=None, init=False, repr=False)
+    words: WordIndex | None = None
+    pieces: csr_array | None = None
+    _shared: SharedWordPieces | None = field(default=None, init=False, repr=False)
 
     @classmethod
-    def of(cls, reader: Reader, blocks: Iterable[np.ndarray], words: csr_array | None) -> DocumentFeatures:
+    def of(cls, reader: Reader, blocks: Iterable[np.ndarray], words: Words | None = None) -> DocumentFeatures:
         """Compute the features of the documents of a corpus.
 
         Args:
             reader: The adapter's reader.
             blocks: The documents' embeddings as indexed, `(m, dim)`, in blocks of rows.
-            words: Counts of the documents' words, `(m, vocabulary)`; needed if the reader reads words.
+            words: The documents' words.
 
         Raises:
-            ValueError: If words are needed and not given, or have another vocabulary.
+            ValueError: If the reader reads word pieces and they are not given, or have another vocabulary.
         """
-        weights = None
-        if reader.reads_words:
-            memory = _memory(reader)
-            if words is None or words.shape[1] != len(memory.idf):
-                got = None if words is None else words.shape[1]
-                raise ValueError(f"The adapter reads words of a vocabulary of {len(memory.idf)}; got {got}.")
-            weights = weigh_words(words, memory.idf.cpu().numpy(), float(memory.mean_length))
         device = next(reader.parameters()).device
         statics = [
             reader.document_statics(torch.from_numpy(np.array(block, dtype=np.float32)).to(device)).cpu()
             for block in blocks
         ]
-        return cls(torch.cat(statics).numpy(), weights)
+        found = torch.cat(statics).numpy()
+        if isinstance(reader, Version2Reader) and reader.reads_word_pieces:
+            return cls(found, pieces=_weighed(reader.memory, words))
+        return cls(found, words if reader.reads_words and isinstance(words, WordIndex) else None)
 
     def of_candidates(
         self, reader: Reader, q: Tensor, queries: csr_array | None, rows: np.ndarray
@@ -69,34 +74,54 @@ class DocumentFeatures:
         Args:
             reader: The reader that the features were computed for.
             q: Normalised embeddings of the queries, as searched with, `(n, dim)`.
-            queries: Counts of the queries' words, `(n, vocabulary)`; needed if the reader reads words.
-            rows: Rows of the candidates among the documents, `(n, k)`.
+            queries: Counts of the queries' words, `(n, vocabulary)`, of the vocabulary of the documents'.
+            rows: Rows of the candidates among the documents, `(n, k)`; those of -1 mean nothing.
 
         Raises:
-            ValueError: If words are needed and not given.
+            ValueError: If the reader reads word pieces and none are given.
         """
-        statics = torch.from_numpy(self.statics[rows])
-        if self.words is None:
-            return CandidateFeatures(statics)
-        if queries is None:
-            raise ValueError("The adapter reads words: give the queries' texts, not embeddings alone.")
-        memory = _memory(reader)
+        known = CandidateFeatures(torch.from_numpy(self.statics[rows]), present=torch.from_numpy(rows >= 0))
+        if not isinstance(reader, ResidualReader) and reader.remembers:
+            known = known._replace(recalled=reader.memory.recall(q))
+        if isinstance(reader, Version2Reader) and reader.reads_word_pieces:
+            return self._with_pieces(reader, known, queries, rows)
+        if self.words is None or queries is None:
+            return known
+        scores, coverage = shared_words(self.words, queries, rows)
+        return known._replace(
+            words=torch.from_numpy(scores),
+            coverage=torch.from_numpy(coverage),
+            length=torch.from_numpy(self._lengths[rows]),
+            query_words=torch.from_numpy(np.diff(queries.indptr).astype(np.float32)),
+        )
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """Logarithms of the documents' numbers of words, less their mean, `(m,)`."""
+        assert self.words is not None
+        logarithms = np.log1p(self.words.lengths)
+        return logarithms - logarithms.mean()
+
+    def _with_pieces(
+        self, reader: Version2Reader, known: CandidateFeatures, queries: csr_array | None, rows: np.ndarray
+    ) -> CandidateFeatures:
+        if queries is None or self.pieces is None or known.recalled is None:
+            raise ValueError("The adapter reads word pieces: give the queries' texts, not embeddings alone.")
         if self._shared is None:
-            idf = memory.idf.cpu().numpy()
-            self._shared = SharedWords(self.words, idf, _answers(memory, idf))
-        recalled = memory.recall(q)
-        weights, remembered = (values.cpu().numpy() for values in recalled)
+            answers = answer_pieces(reader.memory)
+            self._shared = SharedWordPieces(self.pieces, reader.memory.idf.cpu().numpy(), answers)
+        weights, remembered, _ = (values.cpu().numpy() for values in known.recalled)
         direct, expanded = self._shared.with_candidates(queries, weights, remembered, rows)
-        return CandidateFeatures(statics, torch.from_numpy(direct), torch.from_numpy(expanded), recalled)
+        return known._replace(words=torch.from_numpy(direct), expansion=torch.from_numpy(expanded))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the features to a safetensors file. A partial file is never left."""
+        """Write the features to a safetensors file, except the word index. A partial file is never left."""
         tensors = {"statics": self.statics}
-        if self.words is not None:
-            tensors["words.vocabulary"] = np.array([self.words.shape[1]], dtype=np.int64)
-            tensors["words.weights"] = self.words.data
-            tensors["words.indices"] = self.words.indices
-            tensors["words.ends"] = self.words.indptr
+        if self.pieces is not None:
+            tensors["words.vocabulary"] = np.array([self.pieces.shape[1]], dtype=np.int64)
+            tensors["words.weights"] = self.pieces.data
+            tensors["words.indices"] = self.pieces.indices
+            tensors["words.ends"] = self.pieces.indptr
         with write_aside(path) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary)
 
@@ -110,28 +135,18 @@ class DocumentFeatures:
         try:
             tensors = load_file(path)
             statics = tensors["statics"]
-            words = None
+            pieces = None
             if "words.weights" in tensors:
                 parts = tuple(tensors[f"words.{name}"] for name in ("weights", "indices", "ends"))
-                words = csr_array(parts, shape=(len(statics), int(tensors["words.vocabulary"][0])))
-                words.check_format()
+                pieces = csr_array(parts, shape=(len(statics), int(tensors["words.vocabulary"][0])))
+                pieces.check_format()
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is missing or damaged: {error}") from error
-        return cls(statics, words)
+        return cls(statics, pieces=pieces)
 
 
-def _memory(reader: Reader) -> Memory:
-    assert isinstance(reader, FeatureReader), "only features are read from words"
-    return reader.memory
-
-
-def _answers(memory: Memory, idf: np.ndarray) -> csr_array:
-    """Return the mean of the normalised weights of the documents of each remembered query."""
-    parts = (memory.counts.float(), memory.words, memory.ends)
-    counts = csr_array(tuple(part.cpu().numpy() for part in parts), shape=(len(memory.documents), len(idf)))
-    weights = weigh_words(counts, idf, float(memory.mean_length))
-    scaled = diags_array(1 / lengths(weights)) @ weights
-    queries, documents = memory.pairs.cpu().numpy().T
-    share = 1 / np.bincount(queries, minlength=len(memory.queries))[queries].astype(np.float32)
-    pairs = csr_array((share, (queries, documents)), shape=(len(memory.queries), scaled.shape[0]))
-    return csr_array(pairs @ scaled)
+def _weighed(memory: WordPieceMemory, words: Words | None) -> csr_array:
+    if not isinstance(words, WordPieces) or words.counts.shape[1] != len(memory.idf):
+        got = f"{words.counts.shape[1]}" if isinstance(words, WordPieces) else type(words).__name__
+        raise ValueError(f"The adapter reads word pieces of a vocabulary of {len(memory.idf)}; got {got}.")
+    return weigh_pieces(words.counts, memory.idf.cpu().numpy(), float(memory.mean_length))

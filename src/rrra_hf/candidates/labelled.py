@@ -37,7 +37,9 @@ class LabelledQueries(NamedTuple):
 
 def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:
     """Return every (query row, positive row), `(pairs, 2)`."""
-    return np.concatenate([np.stack([np.full(len(rows), q), rows], 1) for q, rows in enumerate(positives)])
+    queries = np.repeat(np.arange(len(positives)), [len(rows) for rows in positives])
+    documents = np.concatenate([np.empty(0, dtype=np.int64), *positives])
+    return np.column_stack([queries, documents])
 
 
 def gather(embeddings: np.ndarray, rows: np.ndarray) -> Tensor:

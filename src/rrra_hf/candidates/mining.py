@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
 from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection, texts_fingerprint
 from ..embeddings.fingerprint import array_fingerprint
-from ..indexes import Index, search_flat
+from ..evaluation import reorder
+from ..indexes import Index, WordIndex, search_flat
+from ..models.adapter_rrra import RetrieverAdapter
+from .hybrid import DEPTH, cosines_of, merge_ranks
 from .pool import CandidatePool
+from .reading import with_probability
 from .unfinished import UnfinishedPool
 
 if TYPE_CHECKING:
@@ -26,23 +31,28 @@ if TYPE_CHECKING:
 def mine(
     collection: Collection,
     encoder: SentenceTransformer,
-    depth: int = 100,
+    depth: int = DEPTH,
     *,
     split: str = "train",
+    adapter: RetrieverAdapter | str | None = "pretrained",
     cache_dir: str | os.PathLike[str] | None = None,
     batch_size: int = 64,
     show_progress_bar: bool | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> CandidatePool:
-    """Mine the best documents that an encoder finds for each query of a split.
+    """Mine the best documents for each query of a split, by an encoder and by words.
 
-    Labelled positives, and documents with the same text as a positive, are left out.
+    Labelled positives, and documents with the same text as a positive, are left out. Each candidate gets the
+    probability that it is relevant although it has no label. That of the adapter that comes trained knows
+    nothing of the collection's labels, except one labelled document for each query. `cross_fit` gives those
+    of adapters that were fitted on other queries.
 
     Args:
         collection: The collection.
         encoder: The encoder.
         depth: Number of candidates per query.
         split: Split with the queries and positives.
+        adapter: Gives the probabilities; None for none. One without linear maps.
         cache_dir: Cache folder for embeddings, see `encode`.
         batch_size: Encoder batch size.
         show_progress_bar: Show a progress bar. None shows one on a terminal only.
@@ -61,11 +71,27 @@ def mine(
     embeddings = embed_collection(
         part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
     )
-    return mine_collection(part, embeddings, depth, folder=folder, show_progress_bar=show_progress_bar)
+    words = WordIndex.of(part.document_texts, show_progress_bar=show_progress_bar)
+    pool = mine_collection(
+        part, embeddings, depth, words=words, folder=folder, show_progress_bar=show_progress_bar
+    )
+    if adapter is None:
+        return pool
+    if isinstance(adapter, str):
+        adapter = RetrieverAdapter.pretrained()
+    pool = with_probability(pool, adapter, embeddings, words.count(part.query_texts), words)
+    if folder is not None:
+        pool.save(folder)
+    return pool
 
 
 def mine_collection(
-    collection: Collection, embeddings: CollectionEmbeddings, depth: int = 100, **options: Any
+    collection: Collection,
+    embeddings: CollectionEmbeddings,
+    depth: int = DEPTH,
+    *,
+    words: WordIndex | None = None,
+    **options: Any,
 ) -> CandidatePool:
     """Mine candidates for all queries of an encoded collection.
 
@@ -73,6 +99,7 @@ def mine_collection(
         collection: The collection. Every query needs a positive, so pass a single split.
         embeddings: Embeddings of the collection.
         depth: Number of candidates per query.
+        words: The documents' words, to find candidates by them too.
         **options: Further arguments of `mine_embeddings`, such as `folder`, `index` or `max_memory`.
 
     Returns:
@@ -81,6 +108,8 @@ def mine_collection(
     Raises:
         ValueError: If a query has no positive.
     """
+    if words is not None:
+        options |= {"query_words": words.count(collection.query_texts), "document_words": words}
     return mine_embeddings(
         embeddings.queries,
         embeddings.documents,
@@ -99,7 +128,7 @@ def mine_embeddings(
     document_embeddings: np.ndarray,
     positives: Sequence[Sequence[int] | np.ndarray],
     *,
-    depth: int = 100,
+    depth: int = DEPTH,
     query_ids: Sequence[str] | None = None,
     document_ids: Sequence[str] | None = None,
     excluded: Sequence[Sequence[int] | np.ndarray] | None = None,
@@ -109,11 +138,14 @@ def mine_embeddings(
     index: Index | None = None,
     folder: str | os.PathLike[str] | None = None,
     device: str | None = None,
+    query_words: csr_array | None = None,
+    document_words: WordIndex | None = None,
     show_progress_bar: bool | None = None,
 ) -> CandidatePool:
     """Mine candidates from embeddings of any source.
 
-    The search is exact, unless you pass an `index`. Queries are searched in blocks.
+    With words, half of the candidates are found by BM25. The dense search is exact, unless you pass an
+    `index`. Queries are searched in blocks.
 
     With `folder`, the candidates of each block are saved as soon as they are found, and finally the whole
     pool. Interrupted mining resumes with the missing blocks, and a finished pool is read from the folder. An
@@ -134,6 +166,8 @@ def mine_embeddings(
         index: Index of the documents, in the order of their rows, to search instead. It may be approximate.
         folder: Folder of the pool, see `CandidatePool.save`. None saves nothing.
         device: Device for the search. By default, a GPU if there is one.
+        query_words: Counts of the queries' words, `document_words.count(texts)`.
+        document_words: The documents' words.
         show_progress_bar: Show a progress bar. None shows one on a terminal only.
 
     Returns:
@@ -169,13 +203,22 @@ def mine_embeddings(
         excluded_rows = _check_rows(excluded, "excluded", len(queries), len(documents))
         removed = [np.union1d(p, e) for p, e in zip(positive_rows, excluded_rows, strict=True)]
 
-    def search(block: slice) -> tuple[np.ndarray, np.ndarray]:
+    def search_vectors(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if index is not None:
-            return _search_index(index, queries[block], removed[block], depth)
+            return _search(index, queries[block], removed[block], depth)
         scores, rows = search_flat(
             queries[block], documents, depth, excluded=removed[block], max_memory=max_memory, device=device
         )
         return rows.astype(np.int32), scores
+
+    def search(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        rows, scores = search_vectors(block)
+        if query_words is None or document_words is None:
+            return rows, scores
+        found = _search(document_words, query_words[block], removed[block], depth)[0]
+        rows = merge_ranks(rows, found, depth)
+        scores = cosines_of(_normalized(queries[block]), rows, lambda at: _normalized(documents[at]))
+        return reorder(rows, scores), reorder(scores, scores)
 
     blocks = [
         slice(start, min(start + block_size, len(queries))) for start in range(0, len(queries), block_size)
@@ -196,6 +239,7 @@ def mine_embeddings(
         "removed": _rows_fingerprint(removed),
         "index": type(index).__name__,
         "depth": str(depth),
+        "words": _words_fingerprint(query_words, document_words),
     }
     mining = texts_fingerprint([*decisive, *decisive.values()])
     unfinished = UnfinishedPool(Path(folder), mining, blocks, depth)
@@ -215,10 +259,10 @@ def _with_progress(blocks: list[slice], show_progress_bar: bool | None) -> Itera
             bar.update(block.stop - block.start)
 
 
-def _search_index(
-    index: Index, queries: np.ndarray, removed: list[np.ndarray], depth: int
+def _search(
+    index: Index | WordIndex, queries: Any, removed: list[np.ndarray], depth: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and cosines of the candidates that an index finds, `(n, depth)`."""
+    """Return rows and scores of the candidates that an index finds, `(n, depth)`."""
     # Search deep enough that `depth` candidates remain after removal.
     found_scores, found = index.search(queries, depth + max(len(rows) for rows in removed))
     candidates = np.full((len(found), depth), -1, dtype=np.int32)
@@ -231,9 +275,21 @@ def _search_index(
     return candidates, scores
 
 
+def _normalized(embeddings: np.ndarray) -> np.ndarray:
+    values = np.asarray(embeddings, dtype=np.float32)
+    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
+
+
 def _rows_fingerprint(row_lists: list[np.ndarray]) -> str:
     lengths = np.array([len(rows) for rows in row_lists], dtype=np.int64)
     return array_fingerprint(lengths) + array_fingerprint(np.concatenate(row_lists))
+
+
+def _words_fingerprint(queries: csr_array | None, documents: WordIndex | None) -> str:
+    if queries is None or documents is None:
+        return ""
+    parts = queries.indices, queries.indptr, documents.vocabulary, documents.lengths
+    return "".join(array_fingerprint(part) for part in parts)
 
 
 def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,16 +12,16 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..embeddings import CollectionEmbeddings
 from ..models.adapter_rrra import Reader, Reading, RetrieverAdapter
 from ..models.features_rrra import CandidateFeatures
 from ..models.reader_rrra import FeatureReader
-from .document_features import DocumentFeatures
+from .document_features import DocumentFeatures, Words
+from .hybrid import Take
+from .pool import CandidatePool
 
 # Pairs of query and document that are read at a time: about 100 MB at dimension 384.
 PAIRS_PER_BLOCK = 16_384
-
-Take = Callable[[np.ndarray], np.ndarray]
-"""From rows of documents `(n, k)` to their embeddings as indexed, `(n, k, dim)`."""
 
 
 @torch.inference_mode()
@@ -32,24 +33,28 @@ def read_candidates(
     features: DocumentFeatures,
     words: csr_array | None = None,
     cosines: np.ndarray | None = None,
+    labelled: np.ndarray | None = None,
 ) -> Reading:
     """Read each query's candidates with an adapter.
 
     Args:
         adapter: The adapter.
         queries: Embeddings as searched with, `(n, dim)`.
-        rows: Rows of the candidates among the documents, `(n, k)`; -1 is read as any document.
+        rows: Rows of the candidates among the documents, `(n, k)`; -1 where there is none.
         take: Returns the embeddings of documents, such as `index.reconstruct` or `documents.__getitem__`.
         features: Features of the documents.
-        words: Counts of the queries' words, `(n, vocabulary)`, if the adapter reads words.
+        words: Counts of the queries' words, `(n, vocabulary)`; without them, no words are read.
         cosines: Cosines of the candidates, `(n, k)`; computed if not given.
+        labelled: Place of a document labelled relevant among each query's candidates, `(n,)`; None if none is
+            known.
 
     Returns:
         Cosines, what the ranking adds, and log-odds of relevance, each `(n, k)` float32 on the CPU.
+        Cosines are -inf where there is no candidate.
     """
     adapter.eval()
     readings = []
-    for block, q, c, known in _blocks(adapter.reader, queries, rows, take, features, words):
+    for block, q, c, known in _blocks(adapter.reader, queries, rows, take, features, words, labelled):
         given = None if cosines is None else _tensor(cosines[block]).to(q.device)
         reading = adapter.read(q, c, given, known)
         readings.append(Reading(*(values.float().cpu() for values in reading)))
@@ -64,6 +69,7 @@ def candidate_features(
     take: Take,
     features: DocumentFeatures,
     words: csr_array | None = None,
+    labelled: np.ndarray | None = None,
 ) -> Tensor:
     """Return the features of each query's candidates, to fit heads on, `(n, k, features)`.
 
@@ -74,9 +80,10 @@ def candidate_features(
         take: Returns the embeddings of documents, normalised.
         features: Features of the documents.
         words: Counts of the queries' words.
+        labelled: Places of documents labelled relevant.
     """
     found = []
-    for _, q, c, known in _blocks(reader, queries, rows, take, features, words):
+    for _, q, c, known in _blocks(reader, queries, rows, take, features, words, labelled):
         q = F.normalize(q, dim=-1)
         found.append(reader.features(q, c, torch.einsum("nd,nkd->nk", q, c), known))
     return torch.cat(found)
@@ -89,6 +96,7 @@ def _blocks(
     take: Take,
     features: DocumentFeatures,
     words: csr_array | None,
+    labelled: np.ndarray | None,
 ) -> Iterator[tuple[slice, Tensor, Tensor, CandidateFeatures]]:
     """Yield blocks of queries: embeddings of queries and candidates, and what is known about these."""
     device = next(reader.parameters()).device
@@ -99,6 +107,8 @@ def _blocks(
         q = _tensor(queries[block]).to(device)
         asked = None if words is None else words[block]
         known = features.of_candidates(reader, F.normalize(q, dim=-1), asked, rows[block])
+        if labelled is not None:
+            known = known._replace(labelled=torch.from_numpy(labelled[block]))
         yield block, q, _tensor(take(rows[block])).to(device), known
 
 
@@ -108,7 +118,8 @@ def candidate_probabilities(
     candidates: np.ndarray,
     documents: np.ndarray,
     words: csr_array | None = None,
-    document_words: csr_array | None = None,
+    document_words: Words | None = None,
+    positives: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return the probability that each candidate is relevant, from embeddings before the adapter's maps.
 
@@ -117,17 +128,48 @@ def candidate_probabilities(
         queries: Query embeddings from the encoder, `(n, dim)`.
         candidates: Rows of the candidates among the documents, `(n, k)`; -1 where there is none.
         documents: Document embeddings from the encoder, `(m, dim)`.
-        words: Counts of the queries' words, if the adapter reads words.
-        document_words: Counts of the documents' words, if the adapter reads words.
+        words: Counts of the queries' words, of the vocabulary of the documents' words.
+        document_words: The documents' words, if the adapter reads words.
+        positives: Rows of each query's labelled documents, which are not among the candidates. The first is
+            read with them: what is like a relevant document is more probably relevant.
 
     Returns:
         `(n, k)` float32, NaN where there is no candidate.
     """
+    rows, labelled = candidates, None
+    if positives is not None:
+        first = np.array([row[0] for row in positives])
+        rows, labelled = np.column_stack([first, candidates]), np.zeros(len(first), dtype=np.int64)
     mapped = adapter.map_documents(documents)
     features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
     take = mapped.__getitem__
-    reading = read_candidates(adapter, adapter.map_queries(queries), candidates, take, features, words)
-    return np.where(candidates >= 0, expit(reading.relevance.numpy()), np.float32(np.nan))
+    searched = adapter.map_queries(queries)
+    reading = read_candidates(adapter, searched, rows, take, features, words, labelled=labelled)
+    relevance = reading.relevance.numpy()[:, -candidates.shape[1] :]
+    return np.where(candidates >= 0, expit(relevance), np.float32(np.nan))
+
+
+def with_probability(
+    pool: CandidatePool,
+    adapter: RetrieverAdapter,
+    embeddings: CollectionEmbeddings,
+    words: csr_array | None,
+    document_words: Words | None,
+) -> CandidatePool:
+    """Return a pool with the probability that each candidate is relevant.
+
+    Args:
+        pool: The pool.
+        adapter: The adapter.
+        embeddings: Embeddings of the pool's queries and documents from the encoder.
+        words: Counts of the queries' words.
+        document_words: The documents' words.
+    """
+    queries, documents, _ = embeddings
+    probability = candidate_probabilities(
+        adapter, queries, pool.candidates, documents, words, document_words, pool.positives
+    )
+    return replace(pool, probability=probability)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

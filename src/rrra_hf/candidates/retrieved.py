@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..indexes import search_flat
+from ..indexes import WordIndex, search_flat
+from .hybrid import add_words, cosines_of
 from .labelled import KnownPositives, LabelledQueries
 
 
@@ -17,8 +18,8 @@ class RetrievedCandidates:
 
     Args:
         queries: `(n, dim)`.
-        rows: Retrieved documents, best first, `(n, depth)`.
-        cosines: Their cosines, `(n, depth)`.
+        rows: Retrieved documents, best first, `(n, depth)`; -1 where there are none.
+        cosines: Their cosines, `(n, depth)`; -inf where there are none.
         relevant: Whether they are labelled relevant, `(n, depth)`.
         num_relevant: Labelled documents of each query in the whole corpus, `(n,)`.
         words: Counts of the queries' words, `(n, vocabulary)`.
@@ -32,9 +33,21 @@ class RetrievedCandidates:
     words: csr_array | None = None
 
     @classmethod
-    def retrieve(cls, labelled: LabelledQueries, documents: np.ndarray, depth: int) -> RetrievedCandidates:
-        """Search the documents for each query."""
+    def retrieve(
+        cls, labelled: LabelledQueries, documents: np.ndarray, depth: int, words: WordIndex | None = None
+    ) -> RetrievedCandidates:
+        """Search the documents for each query, by words too if they are given.
+
+        Args:
+            labelled: The queries.
+            documents: Embeddings to search, `(m, dim)`.
+            depth: Number of candidates per query.
+            words: The documents' words.
+        """
         cosines, rows = search_flat(labelled.embeddings, documents, min(depth, len(documents)))
+        if words is not None and labelled.words is not None:
+            rows = add_words(rows, words, labelled.words, depth)
+            cosines = cosines_of(labelled.embeddings, rows, documents.__getitem__)
         known = KnownPositives(labelled.positives, len(documents))
-        relevant = known.contains(np.arange(len(rows))[:, None], rows)
+        relevant = (rows >= 0) & known.contains(np.arange(len(rows))[:, None], rows)
         return cls(labelled.embeddings, rows, cosines, relevant, labelled.num_relevant, labelled.words)

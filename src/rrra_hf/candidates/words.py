@@ -1,167 +1,61 @@
-"""BM25 over the word pieces of the encoder's tokenizer."""
+"""Words that candidates share with their queries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.sparse import csr_array
-from sentence_transformers import SentenceTransformer
 
-# The defaults of Lucene.
-K1 = 1.2
-B = 0.75
-# Texts to tokenize at a time.
-BLOCK = 4096
+from ..indexes import WordIndex
+
 # Queries to expand to dense vectors over the vocabulary at a time.
 QUERIES = 16
 
 
-def count_words(encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
-    """Count the word pieces of each text.
+def shared_words(words: WordIndex, queries: csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the word overlap of candidates with their queries.
 
     Args:
-        encoder: The encoder. Its tokenizer splits and truncates the texts.
-        texts: The texts.
+        words: The words of the corpus, `m` documents.
+        queries: Counts of the queries' words, `(n, v)`.
+        rows: Rows of the candidates among the documents, `(n, k)`.
 
     Returns:
-        Counts, `(n, vocabulary)` float32, or None if the encoder has no tokenizer of transformers.
-    """
-    tokenizer = encoder.tokenizer
-    if not callable(tokenizer):
-        return None
-    longest = encoder.max_seq_length
-    if longest is not None:
-        longest = max(1, longest - tokenizer.num_special_tokens_to_add())
-    ids: list[np.ndarray] = []
-    for start in range(0, len(texts), BLOCK):
-        tokens = tokenizer(
-            list(texts[start : start + BLOCK]),
-            add_special_tokens=False,
-            truncation=longest is not None,
-            max_length=longest,
-            return_attention_mask=False,
-        )
-        ids += [np.asarray(row, dtype=np.int32) for row in tokens["input_ids"]]
-    ends = np.cumsum([0, *map(len, ids)])
-    columns = np.concatenate([np.empty(0, dtype=np.int32), *ids])
-    counts = csr_array(
-        (np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(texts), len(tokenizer))
-    )
-    counts.sum_duplicates()
-    return counts
-
-
-def word_statistics(documents: csr_array) -> tuple[np.ndarray, float]:
-    """Compute the statistics of a corpus for BM25: inverse document frequencies and mean length.
-
-    Args:
-        documents: Counts, `(m, vocabulary)`.
-
-    Returns:
-        `log(1 + (m - df + .5) / (df + .5))`, `(vocabulary,)` float32, and the mean number of words.
-    """
-    frequency = np.bincount(documents.indices, minlength=documents.shape[1])
-    idf = np.log1p((documents.shape[0] - frequency + 0.5) / (frequency + 0.5))
-    return idf.astype(np.float32), max(1.0, float(documents.sum()) / documents.shape[0])
-
-
-def weigh_words(documents: csr_array, idf: np.ndarray, mean_length: float) -> csr_array:
-    """Compute the BM25 weight of each word in each document.
-
-    Args:
-        documents: Counts, `(m, vocabulary)`.
-        idf: Inverse document frequencies, `(vocabulary,)`.
-        mean_length: Mean number of words per document.
-
-    Returns:
-        `(m, vocabulary)` float32.
-
-    Source:
-        Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15.
-    """
-    lengths = np.repeat(documents.sum(axis=1), np.diff(documents.indptr))
-    counts = documents.data
-    saturated = counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths / mean_length))
-    weights = (saturated * idf[documents.indices]).astype(np.float32)
-    return csr_array((weights, documents.indices, documents.indptr), shape=documents.shape)
-
-
-class SharedWords:
-    """Word overlap of candidates with queries, and with the answers to similar training queries.
-
-    Args:
-        documents: BM25 weights of the corpus, `(m, vocabulary)`.
-        idf: Inverse document frequencies, `(vocabulary,)`.
-        answers: For each training query, the mean of the normalised weights of its labelled documents,
-            `(queries, vocabulary)`.
+        Two arrays, `(n, k)` float32. The first is the BM25 score divided by the sum of the inverse document
+        frequencies of the query's words: 0 without shared words, 1 for a document of mean length with each
+        word once. The second is the share of that sum that comes from words of the candidate.
 
     Example:
-        >>> counts = csr_array(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]], dtype=np.float32))
-        >>> idf = np.array([1.0, 3.0, 1.0], dtype=np.float32)
-        >>> shared = SharedWords(weigh_words(counts, idf, 2.0), idf, counts[:1])
-        >>> ones, first = np.ones((1, 1), dtype=np.float32), np.zeros((1, 1), dtype=int)
-        >>> shared.with_candidates(counts[:1], ones, first, np.array([[0, 1]]))[0].tolist()
-        [[1.0, 0.75]]
+        >>> words = WordIndex.of(["red herring", "red fish", "blue whale"], language="none")
+        >>> scores, coverage = shared_words(words, words.count(["red herring"]), np.array([[0, 1, 2]]))
+        >>> (100 * scores).round().tolist(), (100 * coverage).round().tolist()
+        ([[100.0, 32.0, 0.0]], [[100.0, 32.0, 0.0]])
     """
-
-    def __init__(self, documents: csr_array, idf: np.ndarray, answers: csr_array):
-        self.documents = documents
-        self.idf = idf
-        self.answers = answers
-        self._lengths = lengths(documents)
-
-    def with_candidates(
-        self, queries: csr_array, weights: np.ndarray, remembered: np.ndarray, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the overlap of candidates with their query, and with the answers to similar queries.
-
-        Args:
-            queries: Word counts of the queries, `(n, vocabulary)`.
-            weights: Weights of the similar training queries, `(n, r)`.
-            remembered: Rows of the similar training queries, `(n, r)`.
-            rows: Rows of the candidates among the documents, `(n, k)`.
-
-        Returns:
-            Two arrays, `(n, k)` float32. The first is the BM25 score divided by the sum of the query's
-            inverse document frequencies: 0 without shared words, 1 for a document of mean length with each
-            word once. The second is the product of the candidate's normalised weights with the weighted
-            answers.
-        """
-        shape = len(rows), self.answers.shape[0]
-        recalled = csr_array(
-            (weights.ravel(), remembered.ravel(), np.arange(len(rows) + 1) * weights.shape[1]), shape=shape
-        )
-        parts = [
-            self._block(queries[block], recalled[block], rows[block])
-            for block in (slice(start, start + QUERIES) for start in range(0, max(1, len(rows)), QUERIES))
-        ]
-        direct, expanded = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        return direct, expanded
-
-    def _block(
-        self, queries: csr_array, recalled: csr_array, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        found = self.documents[rows.ravel()]
-        query = np.repeat(np.repeat(np.arange(len(rows)), rows.shape[1]), np.diff(found.indptr))
-        wanted = np.zeros((len(rows), found.shape[1]), dtype=np.float32)
-        wanted[np.repeat(np.arange(len(rows)), np.diff(queries.indptr)), queries.indices] = 1.0
-        total = np.maximum(wanted @ self.idf, 1e-6)
-        expansion = (recalled @ self.answers).toarray()
-        direct, expanded = (
-            _row_sums(found.data * words[query, found.indices], found.indptr).reshape(rows.shape)
-            for words in (wanted, expansion)
-        )
-        return direct / total[:, None], expanded / self._lengths[rows]
+    blocks = [
+        _shared(words, queries[start : start + QUERIES], rows[start : start + QUERIES])
+        for start in range(0, max(1, len(rows)), QUERIES)
+    ]
+    scores, coverage = (np.concatenate(columns) for columns in zip(*blocks, strict=True))
+    return scores, coverage
 
 
-def _row_sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _shared(words: WordIndex, queries: csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = words.documents[rows.ravel()]
+    query = np.repeat(np.repeat(np.arange(len(rows)), rows.shape[1]), np.diff(found.indptr))
+    wanted = np.zeros((len(rows), found.shape[1]), dtype=bool)
+    wanted[np.repeat(np.arange(len(rows)), np.diff(queries.indptr)), queries.indices] = True
+    total = np.maximum(row_sums(words.idf[queries.indices], queries.indptr), 1e-6)[:, None]
+    # Most words of a document are not the query's.
+    shared = np.flatnonzero(wanted[query, found.indices])
+    pair = np.repeat(np.arange(rows.size), np.diff(found.indptr))[shared]
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        sums = np.bincount(pair, values, minlength=rows.size)
+        return (sums.reshape(rows.shape) / total).astype(np.float32)
+
+    return summed(found.data[shared]), summed(words.idf[found.indices[shared]])
+
+
+def row_sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return the sums of the rows of a sparse matrix. Rows may be empty."""
     running = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     return (running[ends[1:]] - running[ends[:-1]]).astype(np.float32)
-
-
-def lengths(weights: csr_array) -> np.ndarray:
-    """Return the Euclidean length of each row, 1 for empty rows, `(m,)` float32."""
-    found = np.sqrt(weights.multiply(weights).sum(axis=1)).astype(np.float32)
-    return np.where(found > 0, found, np.float32(1.0))

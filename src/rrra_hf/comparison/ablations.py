@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..models.features_rrra import FEATURES
+from ..models.features_rrra import OF_LABELS
 from ..models.residual_rrra import ResidualReader
 from .methods import Method, methods_of, register
 from .ranking import System, ranked_by
 from .residual_variants import NoResidual, RandomStart, WithoutCosAC, WithoutCosQA, WithoutCosQC
 from .systems.features import by_features, without_features
 from .systems.residual import by_residual
+
+# Features that are left out together, beside those of labels, which are left out one by one.
+GROUPS: dict[str, tuple[str, ...]] = {
+    **{name: (name,) for name in OF_LABELS},
+    "words": ("bm25", "bm25_share", "bm25_rank", "bm25_rrf", "coverage", "length"),
+    "neighbours": ("consensus", "feedback", "fused_consensus"),
+    "query": (
+        "best_cosine",
+        "cosine_lead",
+        "cosine_spread",
+        "best_bm25",
+        "bm25_lead",
+        "overlap",
+        "query_length",
+    ),
+}
 
 
 def _add_system(name: str) -> None:
@@ -32,9 +49,9 @@ def _built(make_reader: type[ResidualReader]) -> System:
     return lambda trial: by_residual(trial, trial.arguments.residual_fit, make_reader=make_reader)
 
 
-def _without(feature: str) -> System:
-    """Return an adapter that doesn't read one of the features."""
-    return lambda trial: by_features(trial, without_features(trial, feature))
+def _without(names: Iterable[str]) -> System:
+    """Return an adapter that doesn't read some of the features."""
+    return lambda trial: by_features(trial, without_features(trial, *names))
 
 
 _add_system("residual")
@@ -51,5 +68,6 @@ _add("objective-bce", "class-balanced binary cross-entropy", _fitted(objective="
 _add("objective-four-class", "the four outcomes of the retriever", _fitted(objective="four_class"))
 _add("score-product", "the published product of score and probability", _fitted(scoring="product"))
 _add_system("features")
-for _feature in FEATURES:
-    _add(f"features-without-{_feature}", f"the same without {_feature}", _without(_feature), "features_fit")
+for _name, _features in GROUPS.items():
+    about = f"the same without {', '.join(_features)}"
+    _add(f"features-without-{_name}", about, _without(_features), "features_fit")

@@ -11,7 +11,7 @@ from ..fitting import FitArguments, ResidualFitArguments
 TRAINING_MODES = ("none", "lora", "full")
 LEARNING_RATES = {"none": 2e-4, "lora": 2e-4, "full": 2e-5}
 # Settings that both kinds of fit have.
-SHARED_BY_FITS = ("tau", "depth", "development_fraction")
+SHARED_BY_FITS = ("tau", "depth")
 
 Kind = TypeVar("Kind", FitArguments, ResidualFitArguments)
 
@@ -24,8 +24,8 @@ class CompareArguments:
         seeds: Number of seeds per method.
         seed: First seed. The others count up from it.
         fit: Settings for fitting adapters of one kind. Adapters of the other kind are fitted with their
-            defaults and with the `tau`, `depth` and `development_fraction` given here. `fit.depth` is also
-            the number of mined candidates per query, and the number of documents to rerank.
+            defaults and with the `tau` and `depth` given here. `fit.depth` is also the number of mined
+            candidates per query, and the number of documents to rerank.
         train: What the strategies train: `"none"` for linear maps on the frozen embeddings, `"lora"` or
             `"full"` for the encoder.
         steps: Number of training steps per strategy.

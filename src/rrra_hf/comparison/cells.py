@@ -132,10 +132,10 @@ class CellStore:
 
 
 def _code_digest() -> str:
-    """Return a digest of the package's source files, except those of the command line."""
+    """Return a digest of the package's source files and weights, except those of the command line."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.safetensors")]):
         if "cli" not in path.relative_to(package).parts:
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..embeddings import encode
+from ..candidates.reading import with_probability
+from ..embeddings import CollectionEmbeddings, encode
+from ..models.adapter_rrra import RetrieverAdapter
 from .cells import Result
 from .heuristics import margin_to_positive, perc_pos_margin, similarity_to_positive
 from .measures import DETECTION_MEASURES, Detection
@@ -49,21 +51,22 @@ def detector(
     return add
 
 
-@detector("features", "adapters that read features, cross-fitted", "features_fit", "folds", probability=True)
-def features(trial: Trial) -> np.ndarray:
-    """Return the probability of adapters that never saw the labels of the query."""
-    return cross_fitted(trial, trial.arguments.features_fit)
+@detector("pretrained", "the adapter that comes trained, given one labelled document", probability=True)
+def pretrained(trial: Trial) -> np.ndarray:
+    """Return the probability of the adapter that comes with the package."""
+    truth = ground_truth(trial)
+    embeddings = CollectionEmbeddings(truth.training.embeddings, truth.documents, {})
+    adapter = RetrieverAdapter.pretrained()
+    pool = with_probability(truth.pool, adapter, embeddings, truth.training.words, truth.words)
+    return np.asarray(pool.probability)
 
 
 @detector(
-    "features-in-sample",
-    "an adapter that reads features, fitted on the same labels: no cross-fitting",
-    "features_fit",
-    probability=True,
+    "features", "the same, calibrated on labels of other queries", "features_fit", "folds", probability=True
 )
-def features_in_sample(trial: Trial) -> np.ndarray:
-    """Return the probability of an adapter that saw the labels of the query."""
-    return in_sample(trial, trial.arguments.features_fit)
+def features(trial: Trial) -> np.ndarray:
+    """Return the probability of adapters that never saw the labels of the query."""
+    return cross_fitted(trial, trial.arguments.features_fit)
 
 
 @detector("residual", "residual adapters, cross-fitted", "residual_fit", "folds", probability=True)
@@ -80,7 +83,7 @@ def residual(trial: Trial) -> np.ndarray:
 )
 def residual_in_sample(trial: Trial) -> np.ndarray:
     """Return the probability of a residual adapter that saw the labels of the query."""
-    return in_sample(trial, trial.arguments.residual_fit)
+    return in_sample(trial)
 
 
 @detector("similarity", "s(q, c)")

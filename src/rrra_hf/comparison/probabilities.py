@@ -31,7 +31,7 @@ def cross_fitted(trial: Trial, fit: FitArguments | ResidualFitArguments) -> np.n
             arguments=replace(fit, seed=trial.seed),
             folds=trial.arguments.folds,
             query_words=truth.training.words,
-            document_words=truth.document_words,
+            document_words=truth.words,
         ).probability
         assert fitted is not None
         return fitted
@@ -39,30 +39,13 @@ def cross_fitted(trial: Trial, fit: FitArguments | ResidualFitArguments) -> np.n
     return trial.once(("cross-fitted", fit), make)
 
 
-def in_sample(trial: Trial, fit: FitArguments | ResidualFitArguments) -> np.ndarray:
-    """Return the probabilities of one adapter that saw all labels, `(n, depth)`; made once.
-
-    Args:
-        trial: The trial.
-        fit: Settings of the fit. The seed is the trial's.
-    """
+def in_sample(trial: Trial) -> np.ndarray:
+    """Return the probabilities of one residual adapter that saw all labels, `(n, depth)`."""
     truth = ground_truth(trial)
-    queries, words = truth.training.embeddings, truth.training.words
-
-    def make() -> np.ndarray:
-        adapter = fit_adapter(
-            queries,
-            truth.documents,
-            pool=truth.pool,
-            arguments=replace(fit, seed=trial.seed),
-            query_words=words,
-            document_words=truth.document_words,
-        )
-        return candidate_probabilities(
-            adapter, queries, truth.pool.candidates, truth.documents, words, truth.document_words
-        )
-
-    return trial.once(("in-sample", fit), make)
+    queries, documents = truth.training.embeddings, truth.documents
+    arguments = replace(trial.arguments.residual_fit, seed=trial.seed)
+    adapter = fit_adapter(queries, documents, pool=truth.pool, arguments=arguments)
+    return candidate_probabilities(adapter, queries, truth.pool.candidates, documents)
 
 
 def by_cross_encoder(trial: Trial) -> np.ndarray:

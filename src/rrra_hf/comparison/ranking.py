@@ -12,14 +12,15 @@ import faiss
 import numpy as np
 import pyarrow as pa
 import torch
-from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from ..candidates import DocumentFeatures
+from ..candidates import DocumentFeatures, LabelledQueries
 from ..evaluation import membership, named_rankings, ndcg_per_query
-from ..indexes import FlatIndex
+from ..indexes import FlatIndex, WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
-from ..retrieval.reranking import rerank
+from ..retrieval.corpus_index import IndexedDocuments, no_features
+from ..retrieval.reranking import search_and_rerank
+from ..retrieval.searching import EncodedQueries
 from .cells import Result
 from .measures import RANKING_MEASURES, Rankings
 from .methods import Method, register
@@ -68,27 +69,28 @@ def searcher(
     depth: int,
     map_queries: Callable[[np.ndarray], np.ndarray] = lambda embeddings: embeddings,
     adapter: RetrieverAdapter | None = None,
-    document_words: csr_array | None = None,
+    words: WordIndex | None = None,
 ) -> Rank:
-    """Return an exact search, reranked by an adapter if one is given.
+    """Return the search of a `Retriever`: exact, by words too if given, and reranked by an adapter if given.
 
     Args:
         documents: Embeddings to search, `(m, dim)`.
         depth: Number of documents to rerank per query.
         map_queries: Maps the query embeddings before the search.
         adapter: Reranks the first `depth` documents.
-        document_words: Counts of the documents' words, if the adapter reads words.
+        words: The documents' words, to search by them, too. Without an adapter, the two rankings are fused.
     """
     index = FlatIndex(documents.shape[1])
     index.add(documents)
-    if adapter is None:
-        return lambda queries: index.search(map_queries(queries.embeddings), max(depth, RANKED))[1]
-    features = DocumentFeatures.of(adapter.reader, [documents], document_words)
+    features = no_features(len(index))
+    if adapter is not None:
+        features = DocumentFeatures.of(adapter.reader, [documents], words)
+    indexed = IndexedDocuments(index, features, words)
 
     def rank(queries: Queries) -> np.ndarray:
-        embeddings = map_queries(queries.embeddings)
-        cosines, rows = index.search(embeddings, max(depth, RANKED))
-        return rerank(adapter, index, embeddings, rows, cosines, depth, features, queries.words).rows
+        counts = None if words is None else words.count(queries.texts)
+        encoded, k = EncodedQueries(map_queries(queries.embeddings), counts), max(depth, RANKED)
+        return search_and_rerank(adapter, indexed, encoded, k, depth, hybrid=words is not None).rows
 
     return rank
 
@@ -97,14 +99,16 @@ def adapter_searcher(trial: Trial, adapter: RetrieverAdapter) -> Rank:
     """Return the search of an adapter's maps, reranked by the adapter."""
     task = trial.task
     documents = adapter.map_documents(task.documents)
-    return searcher(documents, trial.arguments.fit.depth, adapter.map_queries, adapter, task.document_words)
+    words = task.words if adapter.reads_words else None
+    return searcher(documents, trial.arguments.fit.depth, adapter.map_queries, adapter, words)
 
 
 def development_quality(rank: Rank, trial: Trial) -> float:
     """Return the mean nDCG@10 of the development queries, with binary gains."""
     queries = trial.development
     relevant = membership(rank(queries)[:, :10], queries.positives)
-    return float(ndcg_per_query(relevant, queries.labelled.num_relevant).mean())
+    num_relevant = LabelledQueries(queries.embeddings, queries.positives).num_relevant
+    return float(ndcg_per_query(relevant, num_relevant).mean())
 
 
 def ranked_by(fit: System) -> Callable[[Trial], Result]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
-from ..candidates import LabelledQueries, count_words
+from ..candidates import LabelledQueries
 from ..data import Collection
 from ..embeddings import collection_fingerprint, encode, encoder_fingerprint
 from ..evaluation import seen_queries
+from ..indexes import WordIndex
 
 
 class Queries(NamedTuple):
@@ -26,25 +26,21 @@ class Queries(NamedTuple):
         texts: Texts of the queries, `n`.
         embeddings: Embeddings of the queries, `(n, dim)`.
         positives: For each query, row numbers of its relevant documents.
-        words: Counts of the queries' words, `(n, vocabulary)`; None without a tokenizer.
     """
 
     ids: list[str]
     texts: list[str]
     embeddings: np.ndarray
     positives: list[np.ndarray]
-    words: csr_array | None = None
 
-    @property
-    def labelled(self) -> LabelledQueries:
-        """The queries without ids and texts, as fitting takes them."""
-        return LabelledQueries(self.embeddings, self.positives, self.words)
+    def labelled(self, words: WordIndex) -> LabelledQueries:
+        """Return the queries as fitting takes them, with counts of their words."""
+        return LabelledQueries(self.embeddings, self.positives, words.count(self.texts))
 
     def select(self, rows: np.ndarray) -> Queries:
         """Return the queries at the given row numbers."""
         ids, texts, positives = ([column[row] for row in rows] for column in (self[0], self[1], self[3]))
-        words = None if self.words is None else self.words[rows]
-        return Queries(ids, texts, self.embeddings[rows], positives, words)
+        return Queries(ids, texts, self.embeddings[rows], positives)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +71,9 @@ class Task:
     cache_dir: Path | None = None
 
     @cached_property
-    def document_words(self) -> csr_array | None:
-        """Counts of the documents' words, `(m, vocabulary)`; None without a tokenizer."""
-        return None if self.encoder is None else count_words(self.encoder, self.collection.document_texts)
+    def words(self) -> WordIndex:
+        """The words of the documents."""
+        return WordIndex.of(self.collection.document_texts)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -123,9 +119,7 @@ def prepare(
         embeddings = encode(
             encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size
         )
-        texts = list(part.query_texts)
-        words = count_words(encoder, texts)
-        everything = Queries(part.query_ids, texts, embeddings, part.positive_rows, words)
+        everything = Queries(part.query_ids, list(part.query_texts), embeddings, part.positive_rows)
         return everything.select(np.array(kept))
 
     training, test = queries("train"), queries("test")

@@ -13,6 +13,9 @@ from .task import Queries, Task
 
 T = TypeVar("T")
 
+# Share of the training queries that is held out if there is no split dev.
+HELD_OUT = 0.15
+
 
 class Trial:
     """A collection and a seed, with what several methods share on it.
@@ -53,8 +56,7 @@ class Trial:
         task = self.task
         if task.development is not None:
             return task.training, task.development
-        fraction = self.arguments.fit.development_fraction
-        held_out, kept = hold_out(len(task.training.ids), fraction, self.seed)
+        held_out, kept = hold_out(len(task.training.ids), HELD_OUT, self.seed)
         return task.training.select(kept), task.training.select(held_out)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
-from scipy.sparse import csr_array
 
-from ..candidates import CandidatePool, LabelledQueries, count_words, mine_collection
+from ..candidates import CandidatePool, LabelledQueries, mine_collection
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings, encode
 from ..evaluation import membership
+from ..indexes import WordIndex
 from ..labels import best_positive_scores
 from .hidden_positives import hide_positives, inject_positives, near_duplicate_texts
 from .task import Task, labelled_collection
@@ -31,8 +31,8 @@ class GroundTruth:
         collection: The training queries with the remaining labels, and the corpus.
         documents: Embeddings of the corpus, `(m, dim)`.
         training: The training queries with the remaining labels.
-        document_words: Counts of the words of the corpus; None without a tokenizer.
-        pool: The candidates of each query, mined by the frozen encoder.
+        words: The words of the corpus.
+        pool: The candidates of each query, mined by the frozen encoder and by words.
         false_negative: Which candidates are known to be relevant without a label, `(n, depth)` bool.
     """
 
@@ -40,7 +40,7 @@ class GroundTruth:
     collection: Collection
     documents: np.ndarray
     training: LabelledQueries
-    document_words: csr_array | None
+    words: WordIndex
     pool: CandidatePool
     false_negative: np.ndarray
 
@@ -73,16 +73,15 @@ def _make(trial: Trial) -> GroundTruth:
     if np.mean([len(rows) for rows in positives]) >= SEVERAL:
         protocol, (kept, hidden) = "hidden", hide_positives(positives, rng)
         collection, documents = labelled_collection(task, kept), task.documents
-        words = task.document_words
+        words = task.words
     else:
         protocol, kept = "injected", positives
         sources, hidden = inject_positives(positives, len(task.documents), trial.arguments.injected_rate, rng)
         collection, documents = _with_duplicates(task, sources, rng)
-        assert task.encoder is not None
-        words = count_words(task.encoder, collection.document_texts)
-    training = LabelledQueries(task.training.embeddings, kept, task.training.words)
+        words = WordIndex.of(collection.document_texts)
+    training = task.training.labelled(words)._replace(positives=kept)
     embeddings = CollectionEmbeddings(training.embeddings, documents, {})
-    pool = mine_collection(collection, embeddings, trial.arguments.fit.depth)
+    pool = mine_collection(collection, embeddings, trial.arguments.fit.depth, words=words)
     hidden_candidates = membership(pool.candidates, hidden)
     return GroundTruth(protocol, collection, documents, training, words, pool, hidden_candidates)
 

@@ -87,14 +87,14 @@ def named_rankings(
     Args:
         query_ids: Ids of the queries, `n`.
         document_ids: Ids of the corpus.
-        rows: Row numbers of the ranked documents, best first, `(n, k)`.
+        rows: Row numbers of the ranked documents, best first, `(n, k)`; -1 where there is none.
 
     Example:
         >>> named_rankings(["q"], ["a", "b"], np.array([[1, 0]]))
         {'q': [{'corpus_id': 'b'}, {'corpus_id': 'a'}]}
     """
     return {
-        query_id: [{"corpus_id": document_ids[row]} for row in ranking]
+        query_id: [{"corpus_id": document_ids[row]} for row in ranking if row >= 0]
         for query_id, ranking in zip(query_ids, rows.tolist(), strict=True)
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from ..models.features_rrra import FEATURES, OF_WORDS
+from ..candidates.hybrid import DEPTH
+from ..models.features_rrra import OF_LABELS, RANKING
 from ..models.residual_rrra import SCORINGS
 
 MAPS = ("none", "query", "both")
@@ -18,8 +19,7 @@ class _Arguments:
 
     maps: str = "both"
     tau: float = 0.05
-    depth: int = 100
-    development_fraction: float = 0.15
+    depth: int = DEPTH
     seed: int = 0
 
     kind: ClassVar[str]
@@ -32,10 +32,6 @@ class _Arguments:
         _check_choice("maps", self.maps, MAPS)
         _check_least("depth", self.depth, 1)
         _check_positive("tau", self.tau)
-        if not 0 < self.development_fraction < 1:
-            raise ValueError(
-                f"development_fraction must lie between 0 and 1, got {self.development_fraction}."
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the kind and the settings as a JSON object."""
@@ -45,17 +41,15 @@ class _Arguments:
 
 @dataclass(frozen=True)
 class FitArguments(_Arguments):
-    """How `fit_adapter` fits an adapter by default: linear maps, then two heads that read features.
+    """How `fit_adapter` fits an adapter by default: linear maps, then heads that start from the trained ones.
 
     Args:
-        maps: Linear maps to fit before the heads: `"none"`, on the `"query"` side (the index stays as it is),
-            or on `"both"` sides (documents have to be indexed again).
+        maps: Linear maps to choose among: `"none"`, on the `"query"` side (the index stays as it is), or on
+            `"both"` sides (documents have to be indexed again).
         tau: Temperature of the retriever's cosines.
-        depth: Number of candidates to mine and rerank per query.
-        development_fraction: Share of the training queries to hold out if no development queries are given.
+        depth: Number of candidates to find and rerank per query.
         seed: Random seed.
-        features: Names of the features to read, see `rrra_hf.models.features_rrra`. `"words"` and
-            `"expansion"` are left out if no words are given.
+        features: Names of the features that the ranking head reads, see `rrra_hf.models.features_rrra`.
         even_odds: Give unlabelled candidates that are labelled for other training queries less weight. Where
             most documents are labelled for one query, such a candidate almost never has the label of another
             query, and the heads would learn to rank it last. Without it, they learn from the labels as they
@@ -66,10 +60,10 @@ class FitArguments(_Arguments):
 
     Example:
         >>> FitArguments(maps="query").depth
-        100
+        150
     """
 
-    features: tuple[str, ...] = tuple(FEATURES)
+    features: tuple[str, ...] = (*RANKING, *OF_LABELS)
     even_odds: bool = True
 
     kind = "features"
@@ -78,15 +72,11 @@ class FitArguments(_Arguments):
         super().__post_init__()
         # JSON has lists only.
         object.__setattr__(self, "features", tuple(self.features))
-        unknown = sorted(set(self.features) - FEATURES.keys())
+        legal = [*RANKING, *OF_LABELS]
+        unknown = sorted(set(self.features) - set(legal))
         if unknown or not self.features:
             got = ", ".join(unknown) or None
-            raise ValueError(f"features must be among {', '.join(FEATURES)}; got {got}.")
-
-    @property
-    def reads_words(self) -> bool:
-        """Whether words are among the features."""
-        return any(name in OF_WORDS for name in self.features)
+            raise ValueError(f"features must be among {', '.join(legal)}; got {got}.")
 
 
 @dataclass(frozen=True)
@@ -97,8 +87,8 @@ class ResidualFitArguments(_Arguments):
         maps: Linear maps to fit before the network: `"none"`, `"query"` or `"both"`.
         tau: Temperature of the retriever's cosines.
         depth: Number of candidates to mine and rerank per query.
-        development_fraction: Share of the training queries to hold out if no development queries are given.
         seed: Random seed.
+        development_fraction: Share of the training queries to hold out if no development queries are given.
         objective: `"listwise"` (softmax of the positive against the candidates), `"bce"` (binary
             cross-entropy with balanced classes) or `"four_class"` (the outcomes TP / FN / FP / TN).
         scoring: Form of the reranking score, `"log_odds"` or `"product"`, see `ResidualReader`.
@@ -125,6 +115,8 @@ class ResidualFitArguments(_Arguments):
     """
 
     maps: str = "none"
+    depth: int = 100
+    development_fraction: float = 0.15
     objective: str = "listwise"
     scoring: str = "log_odds"
     segment_weight: float = 0.0
@@ -138,10 +130,13 @@ class ResidualFitArguments(_Arguments):
     weight_decay: float = 0.01
 
     kind = "residual"
-    reads_words = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 < self.development_fraction < 1:
+            raise ValueError(
+                f"development_fraction must lie between 0 and 1, got {self.development_fraction}."
+            )
         _check_choice("objective", self.objective, OBJECTIVES)
         _check_choice("scoring", self.scoring, SCORINGS)
         for name in ("hidden_size", "max_steps", "eval_steps", "patience", "batch_size"):

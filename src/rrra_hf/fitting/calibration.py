@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
@@ -13,6 +14,9 @@ from ..candidates.reading import read_candidates
 from ..candidates.retrieved import RetrievedCandidates
 from ..evaluation import expected_calibration_error, reliability_bins
 from ..models.adapter_rrra import RetrieverAdapter
+from ..models.reader_rrra import FeatureReader
+from ..models.residual_rrra import ResidualReader
+from .gathered import GatheredFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +24,8 @@ logger = logging.getLogger(__name__)
 RELIABILITY_BINS = 10
 # Log-odds with a smaller slope are taken to say nothing.
 MIN_SLOPE = 1e-4
+# Labelled candidates that a trained head is adjusted to at least.
+MIN_POSITIVES = 20
 
 
 def calibrate(
@@ -27,9 +33,8 @@ def calibrate(
     development: RetrievedCandidates,
     documents: np.ndarray,
     features: DocumentFeatures,
-    weights: np.ndarray | None = None,
 ) -> None:
-    """Set temperature and bias so that probabilities match the share of labelled development candidates.
+    """Set a residual adapter's temperature and bias to the share of labelled development candidates.
 
     This is Platt scaling. A listwise objective leaves the level of the log-odds free, so a temperature alone
     could not calibrate them. If the log-odds don't rise with relevance, every candidate gets the share of
@@ -40,7 +45,6 @@ def calibrate(
         development: What is retrieved for the development queries.
         documents: Document embeddings as indexed, `(m, dim)`.
         features: Features of the documents.
-        weights: How much each candidate counts, `(n, depth)`; all the same if not given.
 
     Source:
         Platt 1999, "Probabilistic Outputs for Support Vector Machines".
@@ -48,8 +52,9 @@ def calibrate(
     queries, rows, take = development.queries, development.rows, documents.__getitem__
     reading = read_candidates(adapter, queries, rows, take, features, development.words)
     logits, labels = reading.relevance.numpy().ravel(), development.relevant.ravel()
-    slope, intercept = _platt(logits, labels, np.ones(labels.shape) if weights is None else weights.ravel())
+    slope, intercept = _platt(logits, labels)
     adapter.config.temperature = 1.0 / slope
+    assert isinstance(adapter.reader, ResidualReader)
     adapter.reader.shift_log_odds(intercept / slope)
     probabilities = expit(slope * logits + intercept)
     error = expected_calibration_error(probabilities, labels)
@@ -60,13 +65,65 @@ def calibrate(
     logger.info("Temperature %.2f, expected calibration error %.4f", 1.0 / slope, error)
 
 
-def _platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+def _platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Return slope and intercept of the logistic regression of the labels on the logits."""
     if labels.any() and not labels.all():
-        regression = LogisticRegression(C=np.inf).fit(logits.reshape(-1, 1), labels, weights)
+        regression = LogisticRegression(C=np.inf).fit(logits.reshape(-1, 1), labels)
         slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
         if slope > MIN_SLOPE:
             return slope, intercept
     logger.warning("The adapter's log-odds don't rise with relevance on the development queries.")
-    share = ((labels * weights).sum() + 0.5) / (weights.sum() + 1)
+    share = (labels.sum() + 0.5) / (len(labels) + 1)
     return MIN_SLOPE, float(np.log(share / (1 - share)))
+
+
+def calibrate_relevance(adapter: RetrieverAdapter, gathered: GatheredFeatures) -> None:
+    """Adjust the log-odds of a relevance head that comes trained to the labels of a collection.
+
+    The labels tell how many candidates are relevant, and how fast the odds of relevance rise with the
+    head's log-odds; both also if one relevant document is known, for queries with several labels.
+    With fewer than `MIN_POSITIVES` labelled candidates, nothing is changed.
+
+    Args:
+        adapter: The adapter; its configuration and relevance head are changed.
+        gathered: What unseen queries retrieve.
+
+    Source:
+        Platt 1999, "Probabilistic Outputs for Support Vector Machines".
+    """
+    reader = adapter.reader
+    assert isinstance(reader, FeatureReader)
+    read, known, labels = [], [], []
+    rows = np.arange(len(gathered.known))
+    for given_one in (False, True):
+        judged = gathered.present.clone()
+        if given_one:
+            judged &= torch.from_numpy(gathered.known >= 0)[:, None]
+            judged[rows, np.maximum(gathered.known, 0)] = False
+        with torch.no_grad():
+            log_odds = reader.relevance_head(gathered.of(reader.relevance, given_one)[judged])
+        read.append(log_odds.numpy())
+        labels.append(gathered.relevant[judged].numpy())
+        known.append(np.full(len(log_odds), float(given_one)))
+    logits, with_one, relevant = map(np.concatenate, (read, known, labels))
+    if relevant.sum() < MIN_POSITIVES:
+        return
+    inputs = np.column_stack([logits, with_one])
+    regression = LogisticRegression(C=np.inf).fit(inputs, relevant)
+    slope, step = map(float, regression.coef_[0])
+    if slope <= MIN_SLOPE:
+        logger.warning("The adapter's log-odds don't rise with relevance; they are kept as they are.")
+        return
+    adapter.config.temperature = 1.0 / slope
+    with torch.no_grad():
+        head = reader.relevance_head
+        place = reader.relevance.index("has_labelled")
+        head.linear.bias.add_((float(regression.intercept_[0]) + step * float(head.mean[place])) / slope)
+        head.linear.weight[0, place] += step / slope * head.deviation[place]
+    probabilities = regression.predict_proba(inputs)[:, 1]
+    adapter.config.fit["calibration"] = {
+        "expected_calibration_error": expected_calibration_error(probabilities, relevant),
+        "reliability": reliability_bins(
+            probabilities, relevant, RELIABILITY_BINS, equal_width=True
+        ).to_dict(),
+    }

@@ -7,29 +7,29 @@ from scipy.sparse import csr_array
 
 from ..candidates import CandidatePool, LabelledQueries
 from ..embeddings import check_embeddings
+from ..indexes import WordIndex
 
 
 def check_words(
     queries: csr_array | None,
-    documents: csr_array | None,
+    documents: WordIndex | None,
     development: LabelledQueries | None,
     num_queries: int,
     num_documents: int,
 ) -> None:
-    """Raise a ValueError unless all counts of words are given, with one vocabulary, or none are."""
+    """Raise a ValueError unless all words are given, of one vocabulary, or none are."""
     if (queries is None) != (documents is None):
         raise ValueError("Give both query_words and document_words, or neither.")
     if queries is None or documents is None:
         return
-    for name, words, count in (
-        ("query_words", queries, num_queries),
-        ("document_words", documents, num_documents),
-    ):
-        if words.shape != (count, documents.shape[1]):
-            raise ValueError(f"{name} must have shape {(count, documents.shape[1])}, got {words.shape}.")
+    if len(documents) != num_documents:
+        raise ValueError(f"document_words must be of {num_documents} documents, got {len(documents)}.")
+    expected = (num_queries, len(documents.vocabulary))
+    if queries.shape != expected:
+        raise ValueError(f"query_words must have shape {expected}, got {queries.shape}.")
     if development is None:
         return
-    expected = (len(development.positives), documents.shape[1])
+    expected = (len(development.positives), len(documents.vocabulary))
     if development.words is None or development.words.shape != expected:
         got = None if development.words is None else development.words.shape
         raise ValueError(f"development must have words of shape {expected}, got {got}.")

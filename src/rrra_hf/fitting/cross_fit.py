@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 
 from ..candidates import CandidatePool, LabelledQueries
+from ..indexes import WordIndex
 from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments
 from .checks import check_pool, check_words
 from .features import cross_fit_features
@@ -29,7 +31,7 @@ def cross_fit(
     arguments: AnyFitArguments | None = None,
     folds: int = 5,
     query_words: csr_array | None = None,
-    document_words: csr_array | None = None,
+    document_words: WordIndex | None = None,
 ) -> CandidatePool:
     """Return the pool with the probability that each candidate is relevant.
 
@@ -45,7 +47,7 @@ def cross_fit(
         arguments: Settings of each fit, as in `fit_adapter`.
         folds: Number of folds, at least 2.
         query_words: Counts of the queries' words, see `fit_adapter`.
-        document_words: Counts of the documents' words.
+        document_words: The documents' words.
 
     Returns:
         A copy of the pool with `probability`.
@@ -63,7 +65,8 @@ def cross_fit(
     check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
     training = LabelledQueries(query_embeddings, pool.positives, query_words)
     estimate = CROSS_FITS[type(arguments)]
-    probability = estimate(
-        training, pool.candidates, document_embeddings, document_words, development, arguments, folds
-    )
+    with torch.random.fork_rng(devices=[]):
+        probability = estimate(
+            training, pool.candidates, document_embeddings, document_words, development, arguments, folds
+        )
     return replace(pool, probability=probability)

@@ -1,161 +1,248 @@
-"""Fitting an adapter that reads features, and cross-fitting its probabilities."""
+"""Fitting an adapter that reads features: what is fitted is chosen by how unseen queries are ranked."""
 
 from __future__ import annotations
 
+import copy
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.special import expit
 from torch import Tensor
 
 from ..candidates.labelled import LabelledQueries
-from ..candidates.retrieved import RetrievedCandidates
+from ..candidates.reading import candidate_probabilities
+from ..evaluation import ndcg_per_query, reorder
+from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
+from ..models.features_rrra import OF_LABELS, RANKING
+from ..models.heads_rrra import Head
+from ..models.reader_rrra import FeatureReader
 from .arguments import FitArguments
-from .calibration import calibrate
-from .data import FitData, fit_data
-from .fold_state import fold_state, out_of_fold
-from .heads import candidate_weights, fit_ranking_head, fit_relevance_head
-from .maps import MapRecipe, Maps, choose_maps
-from .strength import choose_strength
+from .calibration import calibrate_relevance
+from .data import FitData, deal
+from .fold_state import fold_state
+from .gathered import GatheredFeatures, gather_both, read_unseen
+from .heads import candidate_weights, fit_ranking_head, own_head, started_head
+from .maps import ChosenMaps, choose_maps
+from .strength import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
 
-# The training queries are dealt into this many folds. The features of each fold are computed with the maps
-# and the memory of the others, as they will be for unseen queries.
-FOLDS = 3
+PRETRAINED, STARTED, OWN = "pretrained", "started", "own"
 
 
-class GatheredFeatures(NamedTuple):
-    """The features that heads are fitted on, and the maps that they were computed with.
+@dataclass(frozen=True, eq=False)
+class Option:
+    """A way to read candidates, and how it ranks queries that it wasn't fitted on.
 
     Args:
-        maps: The maps fitted on all training queries; None if there are none.
-        recipe: How the maps were trained.
-        names: Names of the features.
-        features: Features of what each training query retrieves with the maps and the memory of the other
-            folds, `(n, depth, features)`.
-        cosines: Cosines of what is retrieved, `(n, depth)`.
-        relevant: Whether it is labelled, `(n, depth)`.
-        remembered: Whether a query of the other folds is labelled with it, `(n, depth)`.
+        head: How the ranking head is made: `"pretrained"`, `"started"` from it, or its `"own"`.
+        mapped: Whether embeddings are mapped.
+        strength: Weight of the head in the score.
+        quality: nDCG@10 of each unseen query, `(n,)`.
     """
 
-    maps: Maps | None
-    recipe: MapRecipe
-    names: list[str]
-    features: Tensor
-    cosines: Tensor
-    relevant: np.ndarray
-    remembered: np.ndarray
+    head: str
+    mapped: bool
+    strength: float
+    quality: np.ndarray
 
 
-def gather_features(
-    data: FitData, arguments: FitArguments, chosen: tuple[Maps | None, MapRecipe] | None = None
-) -> GatheredFeatures:
-    """Fit the maps, and compute the features of what unseen training queries retrieve.
+def fit_features(
+    data: FitData,
+    arguments: FitArguments,
+    chosen: ChosenMaps | None = None,
+    gathered: dict[bool, GatheredFeatures] | None = None,
+) -> RetrieverAdapter:
+    """Fit maps, memory and heads, and keep of them what ranks unseen queries clearly better.
+
+    Every option is judged by nDCG@10 of all training queries, each ranked by what was fitted on the other
+    folds, and of the development queries if there are any. From the adapter that comes trained to one that
+    has all its own, the first option is taken that is within one standard error of the best. So a few labels
+    change nothing, and many change all.
 
     Args:
         data: What to fit on.
         arguments: Settings.
         chosen: What `choose_maps` returned for these arguments; None to call it.
+        gathered: What `gather_features` returned without maps and, if there are any, with maps, for these
+            features or more; None to call it.
     """
-    maps, recipe = chosen or choose_maps(data, arguments)
-    features, cosines, relevant, remembered, names = [], [], [], [], []
-    folds = out_of_fold(data.training, data.documents, recipe, arguments, data.document_words, FOLDS)
-    for state, part in folds:
-        queries = state.mapped(data.training.select(part))
-        found = RetrievedCandidates.retrieve(queries, state.documents, arguments.depth)
-        features.append(state.candidate_features(queries, found.rows))
-        cosines.append(torch.from_numpy(found.cosines))
-        relevant.append(found.relevant)
-        remembered.append(np.isin(found.rows, state.remembered))
-        names = state.reader.names
-    labels = np.concatenate(relevant), np.concatenate(remembered)
-    return GatheredFeatures(maps, recipe, names, torch.cat(features), torch.cat(cosines), *labels)
+    chosen = chosen or choose_maps(data, arguments)
+    if gathered is None:
+        gathered = gather_both(data, arguments, chosen)
+    trained = data.start
+    options = [
+        option for mapped, found in gathered.items() for option in _options(found, mapped, arguments, trained)
+    ]
+    best = options[_first_within_one_standard_error(options)]
+    adapter = _final(data, arguments, chosen, gathered[best.mapped], best)
+    adapter.config.fit.update(_record(options, best, chosen))
+    logger.info("Chosen: %s head, maps %s, lambda %.2f", best.head, best.mapped, best.strength)
+    return adapter
 
 
-def fit_features(
-    data: FitData, arguments: FitArguments, gathered: GatheredFeatures | None = None
-) -> RetrieverAdapter:
-    """Fit maps, memory and heads.
+def _options(
+    gathered: GatheredFeatures, mapped: bool, arguments: FitArguments, trained: FeatureReader
+) -> list[Option]:
+    """Return the options without maps, or those with maps, the closest to the trained adapter first."""
+    with torch.no_grad():
+        ranking = fitted_head(gathered, PRETRAINED, arguments, trained)(gathered.of(arguments.features))
+    quality = partial(_quality, gathered, trained.score, arguments.tau)
+    options = [
+        Option(PRETRAINED, mapped, strength, quality(ranking, strength))
+        for strength in reversed(trained.strengths)
+    ]
+    for head in (STARTED, OWN):
+        scores = _unseen(gathered, head, arguments, trained)
+        options.append(Option(head, mapped, 1.0, quality(scores, 1.0)))
+    return options
+
+
+def _unseen(gathered: GatheredFeatures, kind: str, arguments: FitArguments, trained: FeatureReader) -> Tensor:
+    """Return the score of each candidate by a head that was fitted on other folds, `(n, depth)`."""
+    features = gathered.of(arguments.features)
+    scores = torch.zeros(gathered.cosines.shape)
+    for fold in range(gathered.fold.max() + 1):
+        head = fitted_head(gathered, kind, arguments, trained, without=fold)
+        mine = gathered.fold == fold
+        if fold == 0:
+            mine |= gathered.fold == -1
+        with torch.no_grad():
+            scores[mine] = head(features[mine])
+    return scores
+
+
+def fitted_head(
+    gathered: GatheredFeatures,
+    kind: str,
+    arguments: FitArguments,
+    trained: FeatureReader,
+    without: int | None = None,
+) -> Head:
+    """Return a ranking head that was fitted on the training queries.
 
     Args:
-        data: What to fit on.
+        gathered: The features.
+        kind: `"pretrained"`, `"started"` or `"own"`.
         arguments: Settings.
-        gathered: What `gather_features` returned for these arguments, or for more features.
+        trained: The reader that the fit starts from.
+        without: A fold to leave out; None for none.
     """
-    if gathered is None:
-        gathered = gather_features(data, arguments)
-    state = fold_state(data.training, data.documents, gathered.maps, arguments, data.document_words)
-    names = state.reader.names
-    features = gathered.features[..., [gathered.names.index(name) for name in names]]
-    weights = candidate_weights(gathered.relevant, gathered.remembered, arguments)
-    of_candidates = features, gathered.relevant, weights
-    state.reader.ranking_head = fit_ranking_head(*of_candidates, gathered.cosines, arguments)
-    state.reader.relevance_head = fit_relevance_head(*of_candidates, names, arguments)
+    taught = (gathered.fold >= 0) & (gathered.fold != without)
+    features, present = gathered.of(arguments.features)[taught], gathered.present[taught]
+    relevant, remembered = gathered.relevant[taught], gathered.remembered[taught]
+    if kind == OWN:
+        head = own_head(features, present, arguments)
+    else:
+        head = started_head(trained.ranking_head, trained.ranking, arguments.features, features, present)
+    if kind == PRETRAINED:
+        return head
+    weights = candidate_weights(relevant.numpy(), remembered.numpy(), arguments)
+    return fit_ranking_head(head, features, present, relevant, weights, arguments, started=kind == STARTED)
 
+
+def _quality(
+    gathered: GatheredFeatures,
+    score: Callable[[Tensor, Tensor, float, float], Tensor],
+    tau: float,
+    ranking: Tensor,
+    strength: float,
+) -> np.ndarray:
+    """Return nDCG@10 of each query, `(n,)`."""
+    scores = score(gathered.cosines, ranking, tau, strength)
+    ranked = reorder(gathered.relevant.numpy(), scores.numpy())
+    return ndcg_per_query(ranked, gathered.num_relevant)
+
+
+def _first_within_one_standard_error(options: list[Option]) -> int:
+    quality = np.stack([option.quality for option in options])
+    return smallest_within_one_standard_error(range(len(options)), quality)
+
+
+def _final(
+    data: FitData,
+    arguments: FitArguments,
+    chosen: ChosenMaps,
+    gathered: GatheredFeatures,
+    best: Option,
+) -> RetrieverAdapter:
+    """Return the adapter of an option, fitted on all training queries."""
+    if best.head == PRETRAINED:
+        # It reads no features of labels: nothing is remembered.
+        ranking = tuple(name for name in arguments.features if name not in OF_LABELS)
+        arguments = replace(arguments, features=ranking or arguments.features)
+    maps = chosen.maps if best.mapped else None
+    state = fold_state(data.training, data.documents, maps, arguments, data.document_words)
+    state.reader.ranking_head = fitted_head(gathered, best.head, arguments, data.start)
+    state.reader.relevance_head = copy.deepcopy(data.start.relevance_head)
     adapter = state.adapter.eval()
-    retrieved = RetrievedCandidates.retrieve(state.mapped(data.development), state.documents, arguments.depth)
-    remembered = np.isin(retrieved.rows, state.remembered)
-    weights = candidate_weights(retrieved.relevant, remembered, arguments)
-    calibrate(adapter, retrieved, state.documents, state.features, weights.numpy())
-    choose_strength(adapter, retrieved, state.documents, state.features)
-    adapter.config.fit["maps"] = gathered.recipe._asdict()
+    adapter.config.lambda_ = best.strength
+    calibrate_relevance(adapter, gathered)
     return adapter
+
+
+def _record(options: list[Option], best: Option, chosen: ChosenMaps) -> dict[str, object]:
+    """Return what was measured, for the configuration."""
+    means = [
+        {
+            "head": option.head,
+            "maps": option.mapped,
+            "lambda": option.strength,
+            "nDCG@10": float(option.quality.mean()),
+        }
+        for option in options
+    ]
+    return {
+        "maps": chosen.recipe._asdict(),
+        "unseen": {
+            "queries": len(best.quality),
+            "nDCG@10": {**chosen.quality, "adapter": float(best.quality.mean())},
+            "chosen": means[options.index(best)],
+            "options": means,
+        },
+    }
 
 
 def cross_fit_features(
     training: LabelledQueries,
     candidates: np.ndarray,
     documents: np.ndarray,
-    words: csr_array | None,
+    words: WordIndex | None,
     development: LabelledQueries | None,
     arguments: FitArguments,
     folds: int,
 ) -> np.ndarray:
-    """Return the probability of each candidate, by a head that never saw the labels of its query.
+    """Return the probability of each candidate, calibrated on queries of other folds.
 
-    The features of a query are computed with the maps and the memory of the other folds, among its candidates
-    and one of its labelled positives. The relevance head is then fitted on the features of the other folds.
+    The relevance head comes trained, and reads one labelled document of each query with its candidates. The
+    labels of the collection adjust the level and the slope of its log-odds.
 
     Args:
         training: The queries.
         candidates: Rows of each query's candidates, `(n, depth)`, -1 where there are none left.
         documents: Embeddings of the documents, `(m, dim)`.
-        words: Counts of the documents' words, `(m, vocabulary)`; None to read no words.
-        development: Queries to choose the maps' recipe with; None to hold out some of the queries for that.
-        arguments: Settings.
+        words: The documents' words; None to read no words.
+        development: Not used.
+        arguments: Settings; `depth` and `seed` are used.
         folds: Number of folds.
 
     Returns:
         `(n, depth)` float32; NaN where there is no candidate.
     """
-    _, recipe = choose_maps(
-        fit_data(training, candidates, documents, words, development, arguments), arguments
-    )
-    rng = np.random.default_rng(arguments.seed)
-    positive = np.array([rng.choice(rows) for rows in training.positives])
-    # An empty place repeats the first candidate; its probability is thrown away.
-    first = np.where(candidates[:, :1] < 0, positive[:, None], candidates[:, :1])
-    rows = np.column_stack([np.where(candidates < 0, first, candidates), positive])
-    relevant = rows == positive[:, None]
-    features, remembered, parts = [], [], []
-    for state, part in out_of_fold(training, documents, recipe, arguments, words, folds):
-        features.append(state.candidate_features(state.mapped(training.select(part)), rows[part]))
-        remembered.append(np.isin(rows[part], state.remembered))
-        parts.append(part)
+    plain = replace(arguments, features=tuple(RANKING), maps="none")
+    state = fold_state(training, documents, None, plain, words)
+    read = read_unseen(state, training, plain, 0)
     probabilities = np.empty(candidates.shape, dtype=np.float32)
-    for fold, part in enumerate(parts):
-        others = [other for other in range(len(parts)) if other != fold]
-        labels = np.concatenate([relevant[parts[other]] for other in others])
-        known = np.concatenate([remembered[other] for other in others])
-        weights = candidate_weights(labels, known, arguments)
-        taught = torch.cat([features[other] for other in others])
-        head = fit_relevance_head(taught, labels, weights, state.reader.names, arguments)
-        with torch.no_grad():
-            probabilities[part] = expit(head(features[fold])[:, :-1].numpy())
-        logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
-    return np.where(candidates >= 0, probabilities, np.float32(np.nan))
+    for fold in deal(len(training.positives), arguments.seed, folds):
+        adapter = RetrieverAdapter.pretrained(documents.shape[1])
+        others = np.setdiff1d(np.arange(len(training.positives)), fold)
+        calibrate_relevance(adapter, read.select(others))
+        part = training.select(fold)
+        probabilities[fold] = candidate_probabilities(
+            adapter, part.embeddings, candidates[fold], documents, part.words, words, part.positives
+        )
+    return probabilities

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 
 from ..candidates import CandidatePool, LabelledQueries, mine_embeddings
+from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments
 from .checks import check_pool, check_words
-from .data import FitData, fit_data
+from .data import FitData, trained_reader
 from .features import fit_features
-from .maps import quality_with_maps
 from .residual import fit_residual
 
 FITS: dict[type, Callable[..., RetrieverAdapter]] = {
@@ -31,31 +32,32 @@ def fit_adapter(
     pool: CandidatePool | None = None,
     development: LabelledQueries | None = None,
     arguments: AnyFitArguments | None = None,
+    start: RetrieverAdapter | None = None,
     query_words: csr_array | None = None,
-    document_words: csr_array | None = None,
+    document_words: WordIndex | None = None,
 ) -> RetrieverAdapter:
     """Fit an adapter on embeddings from any encoder. It takes a minute or two on one core.
 
-    By default, linear maps are fitted first, with in-batch negatives. Then two heads are fitted on features
-    of what unseen training queries retrieve: one for ranking, and one for the probability of relevance, which
-    is calibrated on development queries. Maps and heads are applied only as strongly as the development
-    queries clearly support, so the adapter never ranks those worse than the retriever alone. The kind of
-    `arguments` decides what is fitted.
+    By default, the fit starts from the adapter that comes trained, and keeps of what it fits only what ranks
+    unseen queries clearly better: linear maps, a memory of the training queries, and a head that weighs
+    features. Every training query is ranked by what was fitted without it. So a few labels change nothing,
+    and many change all. The kind of `arguments` decides what is fitted.
 
     Args:
         query_embeddings: Embeddings of the training queries, `(n, dim)`, memory-mapped or not.
         document_embeddings: Embeddings of the whole corpus, `(m, dim)`, memory-mapped or not.
         positives: Rows of the relevant documents of each training query.
         pool: Candidates mined before, with the positives; given instead of `positives`.
-        development: Development queries; if not given, a part of the training queries is held out.
+        development: Development queries, which count in the choices and are not fitted on.
         arguments: Settings, `FitArguments` or `ResidualFitArguments`; `FitArguments()` if not given.
-        query_words: Counts of the training queries' words, `(n, vocabulary)`, by any tokenizer. With words,
-            the development queries need theirs, too; without them, no words are read.
-        document_words: Counts of the documents' words, `(m, vocabulary)`.
+        start: The adapter that a fit of features starts from, from `pretrain`; that of the package if not
+            given.
+        query_words: Counts of the training queries' words, `document_words.count(texts)`. With words, the
+            development queries need theirs, too; without them, no words are read.
+        document_words: The documents' words, `WordIndex.of(texts)`.
 
     Returns:
-        The adapter, in evaluation mode. `adapter.config.fit` holds what was measured on the development
-        queries.
+        The adapter, in evaluation mode. `adapter.config.fit` holds what was measured on unseen queries.
 
     Raises:
         ValueError: If embeddings aren't finite or have different dimensions, a query has no positive, or
@@ -81,20 +83,14 @@ def fit_adapter(
         check_pool(pool, query_embeddings, document_embeddings)
     check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
     training = LabelledQueries(query_embeddings, pool.positives, query_words)
-    data = fit_data(training, pool.candidates, document_embeddings, document_words, development, arguments)
-    adapter = FITS[type(arguments)](data, arguments)
-    adapter.config.fit.update(_record(data.training, len(document_embeddings), arguments))
-    if adapter.has_maps:
-        _record_encoder(adapter, data)
+    data = FitData(training, pool.candidates, document_embeddings, development, document_words)
+    if start is not None:
+        data = data._replace(given_start=trained_reader(start))
+    # Networks start at random, also those whose weights are replaced.
+    with torch.random.fork_rng(devices=[]):
+        adapter = FITS[type(arguments)](data, arguments)
+    adapter.config.fit.update(_record(training, len(document_embeddings), arguments))
     return adapter
-
-
-def _record_encoder(adapter: RetrieverAdapter, data: FitData) -> None:
-    """Record the quality of the encoder alone, beside that of its search after the maps."""
-    alone = float(quality_with_maps(None, data).mean())
-    development = adapter.config.fit["development"]
-    mapped = development["nDCG@10"]
-    development["nDCG@10"] = {"encoder": alone, "maps": mapped["encoder"], "adapter": mapped["adapter"]}
 
 
 def _record(training: LabelledQueries, num_documents: int, arguments: AnyFitArguments) -> dict[str, Any]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
-from scipy.sparse import csr_array
-from sentence_transformers import SentenceTransformer
-
-from ..candidates import CandidatePool, LabelledQueries, count_words, mine_collection
+from ..candidates import CandidatePool, LabelledQueries, mine_collection
 from ..embeddings import embed_collection, encode
+from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
 from ..models.modeling_rrra import RRRAModel
@@ -36,7 +32,7 @@ def fit_model(
 ) -> RRRAModel:
     """Replace the model's adapter by one fitted on the collection's training queries.
 
-    The development queries are those of the split `dev`, or a part of the training queries.
+    If there is a split `dev`, its queries count in the choices and are not fitted on.
 
     Args:
         model: The model. Its encoder stays as it is; its adapter is replaced.
@@ -59,14 +55,14 @@ def fit_model(
     encoder = model.to_sentence_transformer()
     embeddings = embed_collection(training, encoder, cache_dir=cache_dir, batch_size=batch_size)
 
-    count = partial(words_to_read, arguments, encoder)
+    words = WordIndex.of(training.document_texts)
     development = None
     if "dev" in collection.splits:
         part = collection.split("dev")
         queries = encode(encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size)
-        development = LabelledQueries(queries, part.positive_rows, count(part.query_texts))
+        development = LabelledQueries(queries, part.positive_rows, words.count(part.query_texts))
     if pool is None:
-        pool = mine_collection(training, embeddings, arguments.depth)
+        pool = mine_collection(training, embeddings, arguments.depth, words=words)
     else:
         pool.require(embeddings.fingerprint)
     model.adapter = fit_adapter(
@@ -75,21 +71,8 @@ def fit_model(
         pool=pool,
         development=development,
         arguments=arguments,
-        query_words=count(training.query_texts),
-        document_words=count(training.document_texts),
+        query_words=words.count(training.query_texts),
+        document_words=words,
     )
     model.adapter.config.fit["data"]["collection"] = collection.name
     return model
-
-
-def words_to_read(
-    arguments: AnyFitArguments, encoder: SentenceTransformer, texts: Sequence[str]
-) -> csr_array | None:
-    """Return the counts of the texts' words, or None if the adapter to be fitted reads no words.
-
-    Args:
-        arguments: Settings of the fit.
-        encoder: The encoder. Its word pieces are counted.
-        texts: The texts.
-    """
-    return count_words(encoder, texts) if arguments.reads_words else None

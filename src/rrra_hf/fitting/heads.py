@@ -1,29 +1,26 @@
-"""Fitting the two heads of an adapter on the features of candidates."""
+"""Fitting the ranking head of an adapter on the features of candidates."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..candidates.labelled import shuffled_batches
 from ..models.heads_rrra import Head
-from ..models.reader_rrra import RANKING_UNITS, RELEVANCE_UNITS
+from ..models.reader_rrra import RANKING_UNITS
 from .arguments import FitArguments
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 128
-LEARNING_RATE = 3e-3
-# Many steps overfit the relevance head, since its labels are noisy; the ranking head gains from them.
-RANKING_STEPS = 800
-RELEVANCE_STEPS = 80
-# Slope with which the relevance head starts to follow the retriever's score.
-RELEVANCE_SLOPE = 0.2
+BATCH_SIZE = 64
+# A head of its own starts from nothing; one that starts from a trained head takes smaller steps, and is held
+# to where it started: the labels of one collection say less than those of many.
+OWN_STEPS, OWN_LEARNING_RATE = 400, 3e-3
+STARTED_STEPS, STARTED_LEARNING_RATE, HELD = 300, 1e-3, 0.003
 
 
 def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: FitArguments) -> Tensor:
@@ -59,86 +56,88 @@ def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: F
     return torch.from_numpy(np.where(remembered & ~relevant, weight, 1.0).astype(np.float32))
 
 
-def fit_ranking_head(
-    features: Tensor, relevant: np.ndarray, weights: Tensor, cosines: Tensor, arguments: FitArguments
-) -> Head:
-    """Fit what is added to the retriever's score, with a softmax of each positive against the others.
-
-    Args:
-        features: Features of the candidates, `(n, k, features)`.
-        relevant: Whether each candidate is labelled, `(n, k)`.
-        weights: Weight of each candidate, `(n, k)`.
-        cosines: Cosines of the candidates, `(n, k)`.
-        arguments: `tau` and `seed` are used.
-    """
-    usable = torch.from_numpy(relevant.any(axis=1) & ~relevant.all(axis=1))
-    labels = torch.from_numpy(relevant).float()[usable]
-    features, scores, logs = features[usable], cosines[usable] / arguments.tau, weights[usable].log()
-
-    def loss(head: Head, batch: np.ndarray) -> Tensor:
-        z, y = scores[batch] + head(features[batch]), labels[batch]
-        others = (z + logs[batch]).masked_fill(y > 0, -torch.inf).logsumexp(-1, keepdim=True)
-        return (((torch.logaddexp(z, others) - z) * y).sum(-1) / y.sum(-1)).mean()
-
-    return _fit(_head(features, RANKING_UNITS, arguments.seed), len(labels), loss, RANKING_STEPS, arguments)
-
-
-def fit_relevance_head(
-    features: Tensor, relevant: np.ndarray, weights: Tensor, names: list[str], arguments: FitArguments
-) -> Head:
-    """Fit what estimates the probability of relevance, with the log loss of each candidate.
-
-    Args:
-        features: Features of the candidates, `(n, k, features)`.
-        relevant: Whether each candidate is labelled, `(n, k)`.
-        weights: Weight of each candidate, `(n, k)`.
-        names: Names of the features.
-        arguments: `tau` and `seed` are used.
-    """
-    labels = torch.from_numpy(relevant).float()
-    head = _head(features, RELEVANCE_UNITS, arguments.seed)
-    share = (labels.sum() + 0.5) / (weights.sum() + 1)
-    with torch.no_grad():
-        head.linear.bias.fill_(torch.logit(share))
-        if "mapped" in names:
-            place = names.index("mapped")
-            head.linear.weight[0, place] = RELEVANCE_SLOPE * head.deviation[place] / arguments.tau
-
-    def loss(head: Head, batch: np.ndarray) -> Tensor:
-        losses = F.binary_cross_entropy_with_logits(
-            head(features[batch]), labels[batch], weights[batch], reduction="sum"
-        )
-        return losses / len(batch)
-
-    return _fit(head, len(labels), loss, RELEVANCE_STEPS, arguments)
-
-
-def _head(features: Tensor, units: int, seed: int) -> Head:
+def own_head(features: Tensor, present: Tensor, arguments: FitArguments) -> Head:
+    """Return a head that gives 0, for features of the scale of the given ones, `(n, k, features)`."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = Head(features.shape[-1], units)
-    if len(features):
-        head.standardize(features)
+        torch.manual_seed(arguments.seed)
+        head = Head(features.shape[-1], RANKING_UNITS)
+    if present.any():
+        head.standardize(features[present])
     return head
 
 
-def _fit(
-    head: Head,
-    count: int,
-    loss: Callable[[Head, np.ndarray], Tensor],
-    steps: int,
-    arguments: FitArguments,
+def started_head(
+    trained: Head, known: Sequence[str], names: Sequence[str], features: Tensor, present: Tensor
 ) -> Head:
-    if not count:
+    """Return a head that gives what a trained one gives, and has more or fewer features.
+
+    Args:
+        trained: The trained head.
+        known: Names of its features.
+        names: Names of the new head's features. Those that the trained head doesn't know have no effect yet.
+        features: Features of candidates, for the scale of those, `(n, k, len(names))`.
+        present: Where there is a candidate, `(n, k)`.
+    """
+    head = Head(len(names), RANKING_UNITS)
+    head.standardize(features[present])
+    kept = [place for place, name in enumerate(names) if name in known]
+    theirs = [list(known).index(names[place]) for place in kept]
+    with torch.no_grad():
+        for name in ("second", "output"):
+            getattr(head, name).load_state_dict(getattr(trained, name).state_dict())
+        for buffer in ("mean", "deviation"):
+            getattr(head, buffer)[kept] = getattr(trained, buffer)[theirs]
+        for name in ("linear", "first"):
+            ours, trained_layer = getattr(head, name), getattr(trained, name)
+            ours.weight.zero_()
+            ours.weight[:, kept] = trained_layer.weight[:, theirs]
+            ours.bias.copy_(trained_layer.bias)
+    return head
+
+
+def fit_ranking_head(
+    head: Head,
+    features: Tensor,
+    present: Tensor,
+    relevant: Tensor,
+    weights: Tensor,
+    arguments: FitArguments,
+    *,
+    started: bool,
+) -> Head:
+    """Fit a head with a softmax of each labelled candidate against the others.
+
+    Args:
+        head: The head; it is changed.
+        features: Features of the candidates, `(n, k, features)`.
+        present: Where there is a candidate, `(n, k)`.
+        relevant: Whether each candidate is labelled, `(n, k)`.
+        weights: Weight of each candidate, `(n, k)`.
+        arguments: `seed` is used.
+        started: Whether the head starts from a trained one, which it is then held to.
+    """
+    usable = relevant.any(-1) & (present & ~relevant).any(-1)
+    if not usable.any():
         logger.warning("No training query has both a labelled and an unlabelled candidate to learn from.")
         return head
-    optimizer = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    features, present, labels = features[usable], present[usable], relevant[usable].float()
+    logs = weights[usable].log().masked_fill(~present | (labels > 0), -torch.inf)
+    steps = STARTED_STEPS if started else OWN_STEPS
+    rate, decay = (STARTED_LEARNING_RATE, 0.0) if started else (OWN_LEARNING_RATE, 0.01)
+    start = [parameter.detach().clone() for parameter in head.parameters()]
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
-    batches = shuffled_batches(count, BATCH_SIZE, np.random.default_rng(arguments.seed))
+    batches = shuffled_batches(len(labels), BATCH_SIZE, np.random.default_rng(arguments.seed))
     for _ in range(steps):
-        value = loss(head, next(batches))
+        batch = next(batches)
+        z, y = head(features[batch]), labels[batch]
+        others = (z + logs[batch]).logsumexp(-1, keepdim=True)
+        loss = (((torch.logaddexp(z, others) - z) * y).sum(-1) / y.sum(-1)).mean()
+        if started:
+            moved = zip(head.parameters(), start, strict=True)
+            loss = loss + HELD * torch.stack([(now - then).square().sum() for now, then in moved]).sum()
         optimizer.zero_grad()
-        value.backward()
+        loss.backward()
         optimizer.step()
         schedule.step()
     return head

@@ -19,7 +19,7 @@ from ..candidates.retrieved import RetrievedCandidates
 from ..evaluation import ndcg_per_query
 from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import AnyFitArguments
-from .data import FitData
+from .data import FitData, deal
 from .strength import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
@@ -28,15 +28,17 @@ BATCH_SIZE = 2048
 LEARNING_RATE = 2e-3
 # A budget in steps: passes over a few hundred pairs would end long before the maps have moved.
 STEPS = 160
-# What is chosen among on development queries. Documents drawn from the whole corpus as further negatives
+# What is chosen among on unseen queries. Documents drawn from the whole corpus as further negatives
 # help where few documents are labelled and hurt where many are.
 CORPUS_NEGATIVES = (0, 2000)
 STOPS = (20, 40, 80, 120, 160)
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+# Unseen queries of each fold that recipes are compared on at most.
+RANKED = 700
 
 
 class MapRecipe(NamedTuple):
-    """How maps are trained, chosen on the development queries.
+    """How maps are trained, chosen on queries that they were not fitted on.
 
     Args:
         corpus_negatives: Documents drawn from the corpus for each step, in addition to those of the batch.
@@ -90,82 +92,120 @@ class Maps:
                 setattr(adapter, name, layer)
 
 
-def choose_maps(data: FitData, arguments: AnyFitArguments) -> tuple[Maps | None, MapRecipe]:
+class ChosenMaps(NamedTuple):
+    """What `choose_maps` returns.
+
+    Args:
+        recipe: How the maps were trained.
+        maps: Maps fitted on all training queries; None for none.
+        by_fold: For each fold, maps fitted on the other folds.
+        quality: Mean nDCG@10 of unseen training and development queries, of the `"encoder"` and with
+            `"maps"`.
+    """
+
+    recipe: MapRecipe
+    maps: Maps | None
+    by_fold: list[Maps | None]
+    quality: dict[str, float]
+
+
+def choose_maps(data: FitData, arguments: AnyFitArguments) -> ChosenMaps:
     """Fit residual linear maps with in-batch negatives, and choose how strongly to apply them.
 
-    The recipe is chosen by development nDCG@10. Whether to draw further negatives from the corpus is decided
-    at the first of `STOPS`; training then goes on until a stop ranks the development queries no better than
-    the one before. With few queries, maps at full strength can rank unseen queries worse than no maps. So the
-    strength is chosen too, and if the gain over no maps is within one standard error, the maps are the
-    identity.
+    The recipe is chosen by nDCG@10 of the training queries, each ranked with maps that were fitted on the
+    other folds, and of development queries if there are any. Whether to draw further negatives from the
+    corpus is decided at the first of `STOPS`; training then goes on until a stop is no better than the one
+    before. Maps at full strength can rank unseen queries worse than no maps, so the strength is chosen too.
+    If the gain over no maps is within one standard error, there are none.
 
     Args:
         data: What to fit on.
         arguments: `maps` says which sides are mapped; `tau` and `seed` are used too.
-
-    Returns:
-        The maps, None with `maps="none"`, and the recipe.
     """
+    folds = deal(len(data.training.positives), arguments.seed)
+    nothing: list[Maps | None] = [None] * len(folds)
+    without = _quality(nothing, folds, data, arguments.seed)
+    mean = float(without.mean())
+    none = ChosenMaps(NO_MAPS, None, nothing, {"encoder": mean, "maps": mean})
     if arguments.maps == "none":
-        return None, NO_MAPS
-    none = _Fitted(None, NO_MAPS, quality_with_maps(None, data))
-    best = none
+        return none
+    best = _best_recipe(folds, data, arguments, without)
+    if not smallest_within_one_standard_error((0.0, 1.0), np.stack([without, best.quality])):
+        best = best._replace(recipe=NO_MAPS)
+    quality = {"encoder": mean, "maps": float(best.quality.mean())}
+    logger.info("Maps: %s, nDCG@10 of unseen queries %s", best.recipe, quality)
+    if not best.recipe.steps:
+        return none
+    *_, (_, maps) = _trained(
+        data.training, data.documents, arguments, best.recipe.corpus_negatives, best.recipe.steps
+    )
+    return ChosenMaps(best.recipe, maps.shrunk(best.recipe.strength), best.maps, quality)
+
+
+class _Fitted(NamedTuple):
+    """Maps of each fold, how they were trained, and nDCG@10 of each query that they were not fitted on."""
+
+    maps: list[Maps | None]
+    recipe: MapRecipe
+    quality: np.ndarray
+
+
+def _best_recipe(
+    folds: list[np.ndarray], data: FitData, arguments: AnyFitArguments, without: np.ndarray
+) -> _Fitted:
+    """Return the maps that rank unseen queries best; those of `NO_MAPS` if all are worse than none."""
+    everything = np.arange(len(data.training.positives))
+    others = [data.training.select(np.setdiff1d(everything, fold)) for fold in folds]
     rivals = {
-        count: _trained(data.training, data.documents, arguments, count, STEPS) for count in CORPUS_NEGATIVES
+        count: [_trained(part, data.documents, arguments, count, STEPS) for part in others]
+        for count in CORPUS_NEGATIVES
     }
+    best = _Fitted([None] * len(folds), NO_MAPS, without)
     for _ in STOPS:
-        found = [_strongest(next(snapshots), data) for snapshots in rivals.values()]
+        found = []
+        for snapshots in rivals.values():
+            recipes, maps = zip(*(next(snapshot) for snapshot in snapshots), strict=True)
+            found.append(_strongest(recipes[0], list(maps), folds, data, arguments.seed))
         leader = max(found, key=lambda fitted: fitted.quality.mean())
         rivals = {leader.recipe.corpus_negatives: rivals[leader.recipe.corpus_negatives]}
         if leader.quality.mean() <= best.quality.mean():
             break
         best = leader
-    if not smallest_within_one_standard_error((0.0, 1.0), np.stack([none.quality, best.quality])):
-        best = none
-    logger.info(
-        "Maps: %s, development nDCG@10 %.4f (%.4f without)",
-        best.recipe,
-        best.quality.mean(),
-        none.quality.mean(),
-    )
-    return best.maps or _identity(data.documents.shape[1], arguments), best.recipe
+    return best
 
 
-class _Fitted(NamedTuple):
-    """Maps, None for none, how they were trained, and nDCG@10 of each development query."""
-
-    maps: Maps | None
-    recipe: MapRecipe
-    quality: np.ndarray
-
-
-def _strongest(trained: tuple[MapRecipe, Maps], data: FitData) -> _Fitted:
-    """Return maps at the strength that is best on the development queries."""
-    recipe, maps = trained
+def _strongest(
+    recipe: MapRecipe, maps: list[Maps], folds: list[np.ndarray], data: FitData, seed: int
+) -> _Fitted:
+    """Return maps at the strength that is best on unseen queries."""
     fitted = []
     for strength in STRENGTHS:
-        shrunk = maps.shrunk(strength)
-        fitted.append(_Fitted(shrunk, recipe._replace(strength=strength), quality_with_maps(shrunk, data)))
+        shrunk: list[Maps | None] = [of_fold.shrunk(strength) for of_fold in maps]
+        quality = _quality(shrunk, folds, data, seed)
+        fitted.append(_Fitted(shrunk, recipe._replace(strength=strength), quality))
     return max(fitted, key=lambda one: one.quality.mean())
 
 
-def refit_maps(
-    training: LabelledQueries, documents: np.ndarray, arguments: AnyFitArguments, recipe: MapRecipe
-) -> Maps | None:
-    """Fit maps by a recipe that was chosen before.
+def _quality(maps: list[Maps | None], folds: list[np.ndarray], data: FitData, seed: int) -> np.ndarray:
+    """Return nDCG@10 of the queries of each fold, with its maps, and of the development queries.
 
-    Args:
-        training: Training queries.
-        documents: Document embeddings, `(m, dim)`.
-        arguments: As in `choose_maps`.
-        recipe: The recipe.
+    Folds of more than `RANKED` queries are represented by so many. The development queries are ranked with
+    the maps of the first fold.
     """
-    if arguments.maps == "none":
-        return None
-    if not recipe.steps:
-        return _identity(documents.shape[1], arguments)
-    *_, (_, maps) = _trained(training, documents, arguments, recipe.corpus_negatives, recipe.steps)
-    return maps.shrunk(recipe.strength)
+    parts = []
+    for row, (of_fold, fold) in enumerate(zip(maps, folds, strict=True)):
+        if len(fold) > RANKED:
+            fold = np.random.default_rng(seed).choice(fold, RANKED, replace=False)
+        unseen = [data.training.select(fold)]
+        if row == 0 and data.development is not None:
+            unseen.append(data.development)
+        documents = data.documents if of_fold is None else of_fold.map_documents(data.documents)
+        for queries in unseen:
+            if of_fold is not None:
+                queries = queries._replace(embeddings=of_fold.map_queries(queries.embeddings))
+            found = RetrievedCandidates.retrieve(queries._replace(words=None), documents, 10)
+            parts.append(ndcg_per_query(found.relevant, found.num_relevant))
+    return np.concatenate(parts)
 
 
 def _trained(
@@ -230,20 +270,6 @@ def _as_maps(residuals: nn.ParameterDict) -> Maps:
     return Maps(matrices["query"], matrices.get("document"))
 
 
-def _identity(dim: int, arguments: AnyFitArguments) -> Maps:
-    return Maps(torch.eye(dim), None if arguments.maps == "query" else torch.eye(dim))
-
-
 def _apply(matrix: Tensor, embeddings: np.ndarray) -> np.ndarray:
     mapped = np.asarray(embeddings, dtype=np.float32) @ matrix.numpy().T
     return F.normalize(torch.from_numpy(mapped), dim=-1).numpy()
-
-
-def quality_with_maps(maps: Maps | None, data: FitData) -> np.ndarray:
-    """Return nDCG@10 of each development query, `(n,)`, with maps, or without if they are None."""
-    documents, development = data.documents, data.development
-    if maps is not None:
-        documents = maps.map_documents(documents)
-        development = development._replace(embeddings=maps.map_queries(development.embeddings))
-    retrieved = RetrievedCandidates.retrieve(development, documents, 10)
-    return ndcg_per_query(retrieved.relevant, retrieved.num_relevant)

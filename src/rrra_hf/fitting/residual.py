@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -17,13 +16,14 @@ from ..candidates import DocumentFeatures, mine_embeddings
 from ..candidates.labelled import LabelledQueries, gather, shuffled_batches
 from ..candidates.reading import candidate_probabilities
 from ..candidates.retrieved import RetrievedCandidates
+from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig
 from ..models.residual_rrra import ResidualOutput, ResidualReader
 from .arguments import ResidualFitArguments
 from .calibration import calibrate
-from .data import FitData, fit_data
-from .maps import MapRecipe, Maps, choose_maps
+from .data import FitData, hold_out_development
+from .maps import ChosenMaps, Maps, choose_maps
 from .residual_candidates import Candidates, CandidateSampler
 from .residual_objectives import four_class_loss, listwise_loss, pointwise_loss, segment_loss
 from .strength import choose_strength, quality_by_strength
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 def fit_residual(
     data: FitData,
     arguments: ResidualFitArguments,
-    chosen: tuple[Maps | None, MapRecipe] | None = None,
+    chosen: ChosenMaps | None = None,
     make_reader: type[ResidualReader] = ResidualReader,
 ) -> RetrieverAdapter:
     """Fit maps, if asked for, then the network; calibrate it and choose its strength.
@@ -45,9 +45,11 @@ def fit_residual(
         chosen: What `choose_maps` returned for these arguments; None to call it.
         make_reader: Class of the network, for ablations.
     """
-    maps, _ = chosen or choose_maps(data, arguments)
+    data = hold_out_development(data, arguments.development_fraction, arguments.seed)
+    maps = None if arguments.maps == "none" else (chosen or choose_maps(data, arguments)).maps
     if maps is not None:
         data = _mapped(maps, data, arguments)
+    assert data.development is not None
     retrieved = RetrievedCandidates.retrieve(data.development, data.documents, arguments.depth)
     adapter = fit_network(data, retrieved, arguments, make_reader)
     features = DocumentFeatures.of(adapter.reader, [data.documents], None)
@@ -62,7 +64,7 @@ def cross_fit_residual(
     training: LabelledQueries,
     candidates: np.ndarray,
     documents: np.ndarray,
-    words: csr_array | None,
+    words: WordIndex | None,
     development: LabelledQueries | None,
     arguments: ResidualFitArguments,
     folds: int,
@@ -85,8 +87,8 @@ def cross_fit_residual(
     dealt = np.random.default_rng(arguments.seed).permutation(len(training.positives)) % folds
     for fold in range(folds):
         part, others = np.flatnonzero(dealt == fold), np.flatnonzero(dealt != fold)
-        taught = training.select(others), candidates[others]
-        adapter = fit_residual(fit_data(*taught, documents, None, development, arguments), arguments)
+        taught = FitData(training.select(others), candidates[others], documents, development)
+        adapter = fit_residual(taught, arguments)
         probabilities[part] = candidate_probabilities(
             adapter, training.embeddings[part], candidates[part], documents
         )
@@ -124,9 +126,10 @@ def fit_network(
 
 def _mapped(maps: Maps, data: FitData, arguments: ResidualFitArguments) -> FitData:
     """Return the data as the maps see it, with candidates mined anew."""
+    assert data.development is not None
     documents = maps.map_documents(data.documents)
     training, development = (
-        queries._replace(embeddings=maps.map_queries(queries.embeddings))
+        queries._replace(embeddings=maps.map_queries(queries.embeddings), words=None)
         for queries in (data.training, data.development)
     )
     mined = mine_embeddings(training.embeddings, documents, training.positives, depth=arguments.depth)

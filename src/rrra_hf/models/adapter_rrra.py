@@ -23,6 +23,7 @@ from .download_rrra import checked_downloads
 from .features_rrra import CandidateFeatures
 from .files_rrra import read_json, write_aside, write_json
 from .reader_rrra import FeatureReader
+from .reader_v2_rrra import Version2Reader
 from .residual_rrra import ResidualReader
 
 if TYPE_CHECKING:
@@ -36,8 +37,14 @@ WEIGHTS_NAME = "model.safetensors"
 WEIGHTS_INDEX_NAME = "model.safetensors.index.json"
 
 # What an adapter may be made of; each has the methods and attributes of the other.
-Reader = FeatureReader | ResidualReader
-READERS: dict[str, type[Reader]] = {"features": FeatureReader, "residual": ResidualReader}
+Reader = FeatureReader | ResidualReader | Version2Reader
+READERS: dict[str, type[Reader]] = {
+    "features": FeatureReader,
+    "residual": ResidualReader,
+    "features_v2": Version2Reader,
+}
+# The adapter that comes with the package.
+PRETRAINED = Path(__file__).parent / "pretrained"
 # Names of weights in format version 1, as regular expressions, and what they are called now.
 OLD_NAMES = (
     (r"^evidence\.memory_", "reader.memory."),
@@ -52,7 +59,7 @@ class Reading(NamedTuple):
     """What `RetrieverAdapter.read` returns, three tensors `(n, k)`.
 
     Args:
-        cosines: The retriever's cosines.
+        cosines: The retriever's cosines; -inf where there is no candidate.
         ranking: What the ranking adds to the retriever's score, before its weight.
         relevance: Calibrated log-odds of relevance.
     """
@@ -72,7 +79,8 @@ class RetrieverAdapter(nn.Module):
     * The reader reads the candidates that the search found. It is a `FeatureReader`, or the paper's
       `ResidualReader`; both satisfy the same interface.
 
-    An adapter that isn't fitted changes no ranking. `fit_adapter` fits one.
+    `RetrieverAdapter.pretrained()` is ready to use with any encoder. `fit_adapter` fits one on labels. An
+    adapter that is neither changes no ranking.
 
     Args:
         config: Sizes and settings.
@@ -95,15 +103,15 @@ class RetrieverAdapter(nn.Module):
         settings = {"kind": config.reader["kind"], **self.reader.settings()}
         self.config = replace(config, reader=settings)
         dim = config.embedding_dim
-        self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map else None
-        self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map else None
+        self.query_map = nn.Linear(dim, dim, bias=False) if config.query_map and dim else None
+        self.document_map = nn.Linear(dim, dim, bias=False) if config.document_map and dim else None
         for linear_map in (self.query_map, self.document_map):
             if linear_map is not None:
                 nn.init.eye_(linear_map.weight)
 
     @property
     def reads_words(self) -> bool:
-        """Whether the reader needs the words of queries and documents."""
+        """Whether the reader can read words of queries and documents."""
         return self.reader.reads_words
 
     @property
@@ -169,7 +177,10 @@ class RetrieverAdapter(nn.Module):
         if cosines is None:
             cosines = (q[:, None] * c).sum(-1)
         known = features or CandidateFeatures()
-        return Reading(cosines, *self.reader.read(q, c, cosines, known, self.config.temperature))
+        ranking, relevance = self.reader.read(q, c, cosines, known, self.config.temperature)
+        if known.present is not None:
+            cosines = cosines.masked_fill(~known.present, -torch.inf)
+        return Reading(cosines, ranking, relevance)
 
     @torch.no_grad()
     def probability(
@@ -269,7 +280,7 @@ class RetrieverAdapter(nn.Module):
         return x
 
     def _check_dim(self, x: Tensor, name: str) -> None:
-        if x.shape[-1] != self.config.embedding_dim:
+        if self.config.embedding_dim not in (None, x.shape[-1]):
             raise ValueError(f"{name} must have dimension {self.config.embedding_dim}, got {x.shape[-1]}.")
 
     @staticmethod
@@ -297,6 +308,23 @@ class RetrieverAdapter(nn.Module):
             new.mkdir()
             save_file(weights, new / WEIGHTS_NAME, metadata={"format": "pt"})
             write_json(new / CONFIG_NAME, {"model_type": MODEL_TYPE, **self.config.to_dict()})
+
+    @classmethod
+    def pretrained(cls, embedding_dim: int | None = None) -> RetrieverAdapter:
+        """Load the adapter that comes with the package. It was taught on other collections, and needs no fit.
+
+        Args:
+            embedding_dim: Dimension of the embeddings; None for any.
+
+        Example:
+            >>> adapter = RetrieverAdapter.pretrained()
+            >>> queries, documents = np.eye(8, dtype=np.float32)[:2], np.ones((2, 3, 8), dtype=np.float32)
+            >>> adapter.probability(queries, documents).shape
+            (2, 3)
+        """
+        adapter = cls.from_pretrained(PRETRAINED)
+        adapter.config = replace(adapter.config, embedding_dim=embedding_dim)
+        return adapter
 
     @classmethod
     def from_pretrained(
@@ -335,7 +363,9 @@ class RetrieverAdapter(nn.Module):
             raise ValueError(f"{name_or_path} holds a model of type {model_type!r}, not an adapter.")
         prefix = "" if model_type == MODEL_TYPE else "adapter."
         try:
-            adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
+            # Layers start at random before their weights are read.
+            with torch.random.fork_rng(devices=[]):
+                adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{CONFIG_NAME} of {name_or_path} can't be used: {error}") from error
         with checked_downloads(config_path.parent, str(name_or_path)):
@@ -447,7 +477,9 @@ def _make_reader(config: AdapterConfig) -> Reader:
     kind = settings.pop("kind")
     if kind not in READERS:
         raise ValueError(f"reader must be of a kind among {', '.join(READERS)}, got {kind!r}.")
+    if config.embedding_dim is None and (kind != "features" or settings.get("queries")):
+        raise ValueError("embedding_dim must be given for a reader that reads embeddings of one dimension.")
     try:
-        return READERS[kind](config.embedding_dim, config.tau, **settings)
+        return READERS[kind](config.embedding_dim or 0, config.tau, **settings)
     except TypeError as error:
         raise ValueError(f"reader has a setting that the kind {kind!r} doesn't know: {error}") from error

@@ -11,8 +11,9 @@ from transformers.configuration_utils import SubConfigSpec
 POOLING_MODES = ("mean", "cls", "lasttoken")
 
 
-# Version of a saved adapter's settings. Version 1 had the reader's settings side by side with the others.
-FORMAT_VERSION = 2
+# Version of a saved adapter's settings. Version 1 had the reader's settings side by side with the others;
+# version 2 had another reader of the kind "features".
+FORMAT_VERSION = 3
 VERSION_1_READER = ("hidden_size", "dropout", "linear_skip", "num_classes", "scoring", "evidence")
 
 
@@ -25,9 +26,10 @@ class AdapterConfig:
     """Configuration of a `RetrieverAdapter`, saved as JSON with its weights.
 
     Args:
-        embedding_dim: Dimension of the query and document embeddings that the adapter reads.
+        embedding_dim: Dimension of the query and document embeddings that the adapter reads; None for any.
         reader: What reads the candidates: `"kind"`, `"features"` or `"residual"`, and the sizes of that kind,
-            the arguments of `FeatureReader` or `ResidualReader`.
+            the arguments of `FeatureReader` or `ResidualReader`. `"features_v2"` is the kind of
+            `Version2Reader`.
         query_map: Whether the adapter holds a linear map for query embeddings, applied before search.
         document_map: Whether the adapter holds a linear map for document embeddings, applied before indexing.
         tau: Temperature of the retriever's cosines, as in its contrastive loss; positive.
@@ -44,7 +46,7 @@ class AdapterConfig:
         {'kind': 'features'}
     """
 
-    embedding_dim: int
+    embedding_dim: int | None = None
     reader: dict[str, Any] = field(default_factory=_default_reader)
     query_map: bool = False
     document_map: bool = False
@@ -54,13 +56,15 @@ class AdapterConfig:
     fit: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.embedding_dim < 1:
+        if self.embedding_dim is not None and self.embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1, got {self.embedding_dim}.")
         for name in ("tau", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
         if self.lambda_ < 0:
             raise ValueError(f"lambda_ must not be negative, got {self.lambda_}.")
+        if self.embedding_dim is None and (self.query_map or self.document_map):
+            raise ValueError("embedding_dim must be given with query_map or document_map.")
         if not isinstance(self.reader, dict) or "kind" not in self.reader:
             raise ValueError(f"reader must be a dictionary with a kind, got {self.reader!r}.")
 
@@ -79,7 +83,9 @@ class AdapterConfig:
                 f"{FORMAT_VERSION}. Install a newer rrra-hf."
             )
         if values.keys() & set(VERSION_1_READER):
-            values = _from_version_1(values)
+            values, version = _from_version_1(values), 1
+        if version < FORMAT_VERSION and values.get("reader", {}).get("kind") == "features":
+            values["reader"] = {**values["reader"], "kind": "features_v2"}
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(

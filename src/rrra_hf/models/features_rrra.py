@@ -1,63 +1,72 @@
-"""Features of a candidate document, in addition to its cosine.
+"""Features of a query's candidate documents.
 
-Each feature is a function of `FeatureInputs` that returns `(n, k)`. To add one, write the function and add
-it to `FEATURES`.
+Each feature is a function of `Candidates` that returns `(n, k)`. To add one, write the function and add it to
+`FEATURES`. Scores of encoders and collections are on different scales, so features compare a candidate with
+the query's other candidates: by standard scores, by distance from the best, and by rank.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .memory_rrra import Memory
+from .memory_rrra import Memory, Recalled
 
 AGREEMENT_TAU = 0.03
+# Number of best documents that the consensus and the feedback of a query are made of.
+CONSENSUS = 20
+FUSED = 10
+FEEDBACK = 3
+# A cosine difference that matters, about the temperature that encoders are trained with.
+COSINE_UNIT = 0.05
+# The constant of reciprocal rank fusion (Cormack et al. 2009), and one that tells first ranks apart.
+RRF = 60
+FIRST_RANKS = 10
+# Number of candidates by cosine whose spread is measured.
+SPREAD = 100
+# Greatest BM25 weight of a word, relative to its inverse document frequency.
+GREATEST_BM25 = 2.2
 
 
 class CandidateFeatures(NamedTuple):
     """What is known about candidates in addition to their embeddings.
 
     Args:
-        statics: Features of each candidate's document alone, `(n, k, 2)`, from `Memory.document_statics`;
-            None to compute them, which is slow.
-        words: Words shared with the query, `(n, k)`; None if no words are read.
-        expansion: Words shared with what the query recalls, `(n, k)`; None if no words are read.
+        statics: Features of each candidate's document alone, `(n, k, features)`, from the reader's
+            `document_statics`; None to compute them, which is slow.
+        words: BM25 scores, divided by the sum of the inverse document frequencies of the query's words,
+            `(n, k)`; None without words.
         recalled: What `Memory.recall` returns for the queries; None to compute it.
+        coverage: Share of the query's words that a candidate has, weighed by inverse document frequency,
+            `(n, k)`; None without words.
+        length: Logarithm of the number of words of a candidate, less its mean over the corpus, `(n, k)`; None
+            without words.
+        query_words: Number of distinct words of each query, `(n,)`; None without words.
+        expansion: Word pieces shared with what the query recalls, `(n, k)`; for adapters of format version 2.
+        labelled: Place of a document labelled relevant among the candidates, `(n,)` int64; None if none is
+            known. The heads estimate the relevance of the others.
+        present: Where there is a candidate, `(n, k)`; None if everywhere.
     """
 
     statics: Tensor | None = None
     words: Tensor | None = None
+    recalled: Recalled | None = None
+    coverage: Tensor | None = None
+    length: Tensor | None = None
+    query_words: Tensor | None = None
     expansion: Tensor | None = None
-    recalled: tuple[Tensor, Tensor] | None = None
+    labelled: Tensor | None = None
+    present: Tensor | None = None
 
 
-class FeatureInputs(NamedTuple):
-    """Inputs of the features of a block of queries.
+class Candidates:
+    """The candidates of a block of queries, and what several features are computed from.
 
-    Args:
-        cosines: Cosines of the search, `(n, k)`.
-        statics: Features of the documents alone, `(n, k, 2)`.
-        views: Products of each candidate with the query before the maps, with what the query recalls, and
-            with the consensus of the candidates, `(n, k, 3)`.
-        share: Share of each candidate in the consensus, `(n, k)`.
-        words: Words shared with the query, `(n, k)`; None if no words are read.
-        expansion: Words shared with what the query recalls, `(n, k)`; None if no words are read.
-    """
-
-    cosines: Tensor
-    statics: Tensor
-    views: Tensor
-    share: Tensor
-    words: Tensor | None
-    expansion: Tensor | None
-
-
-def feature_inputs(
-    memory: Memory, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateFeatures
-) -> FeatureInputs:
-    """Compute the inputs of all features.
+    Without words, features of words are 0.
 
     Args:
         memory: The memory of training pairs.
@@ -66,68 +75,366 @@ def feature_inputs(
         cosines: Cosines of the candidates, `(n, k)`.
         given: What is known about the candidates already.
     """
-    statics = given.statics
-    if statics is None:
-        statics = memory.document_statics(c.flatten(0, 1)).unflatten(0, c.shape[:2])
-    weights, rows = memory.recall(q) if given.recalled is None else given.recalled
-    remembered = torch.einsum("nm,nmd->nd", weights, memory.answers[rows].to(q))
-    share = (cosines / AGREEMENT_TAU).softmax(-1)
-    consensus = torch.einsum("nk,nkd->nd", share, c)
-    base = memory.before_maps(q) @ memory.document_inverse
-    # One product for all three: it takes most of the time.
-    views = torch.einsum("nvd,nkd->nkv", torch.stack([base, remembered, consensus], dim=1), c)
-    return FeatureInputs(cosines, statics.to(q), views, share, given.words, given.expansion)
+
+    def __init__(self, memory: Memory, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateFeatures):
+        self.memory, self.q, self.c, self.given = memory, q, c, given
+        self.present = torch.ones_like(cosines, dtype=torch.bool) if given.present is None else given.present
+        self.cosines = cosines.where(self.present, 0.0)
+
+    def known(self, values: Tensor | None) -> Tensor:
+        """Return what is given about candidates, 0 where there is no candidate or nothing is given."""
+        if values is None:
+            return torch.zeros_like(self.cosines)
+        return values.to(self.cosines).where(self.present, 0.0)
+
+    @cached_property
+    def words(self) -> Tensor:
+        """BM25 scores, relative to the query's words, `(n, k)`."""
+        return self.known(self.given.words)
+
+    @cached_property
+    def cosine_ranks(self) -> Tensor:
+        """Ranks by cosine, from 0, `(n, k)`."""
+        return ranks(self.cosines, self.present)
+
+    @cached_property
+    def shares_words(self) -> Tensor:
+        """Whether a candidate shares a word with the query, `(n, k)`."""
+        return self.words > 0
+
+    @cached_property
+    def word_ranks(self) -> Tensor:
+        """Ranks by BM25, from 0, `(n, k)`. Those of candidates that share no word mean nothing."""
+        return ranks(self.words, self.shares_words)
+
+    @cached_property
+    def best_cosine(self) -> Tensor:
+        """Cosine of the first candidate, `(n, 1)`."""
+        return self.cosines.masked_fill(~self.present, -torch.inf).amax(-1, keepdim=True).clamp_min(-1)
+
+    @cached_property
+    def best_words(self) -> Tensor:
+        """BM25 score of the best candidate by words, `(n, 1)`, positive."""
+        return self.words.amax(-1, keepdim=True).clamp_min(1e-6)
+
+    def with_mean(self, weights: Tensor, query: Tensor | None = None) -> Tensor:
+        """Return the product of each candidate with a mean of the candidates, `(n, k)`.
+
+        Args:
+            weights: Weight of each candidate in the mean, `(n, k)`, adding up to 1.
+            query: Embeddings to add to the mean, `(n, dim)`.
+        """
+        mean = torch.einsum("nk,nkd->nd", weights, self.c)
+        return self.with_vector(mean if query is None else mean + query)
+
+    def with_vector(self, vectors: Tensor) -> Tensor:
+        """Return the product of each candidate with a vector of its query: `(n, dim)` to `(n, k)`."""
+        return torch.einsum("nd,nkd->nk", vectors, self.c)
+
+    @cached_property
+    def recalled(self) -> Recalled:
+        """The similar training queries."""
+        return self.memory.recall(self.q) if self.given.recalled is None else self.given.recalled
+
+    @cached_property
+    def statics(self) -> Tensor:
+        """Features of the documents alone, `(n, k, 1)`."""
+        if self.given.statics is not None:
+            return self.given.statics.to(self.q)
+        return self.memory.hubness(self.c.flatten(0, 1)).view(*self.c.shape[:2], 1).to(self.q)
+
+    def of_labelled(self, values: Tensor) -> Tensor:
+        """Return the values of the document labelled relevant: `(n, k)` to `(n, 1)`, 0 if none is known."""
+        if self.given.labelled is None:
+            return torch.zeros_like(values[:, :1])
+        return values.gather(-1, self.given.labelled[:, None])
+
+    @cached_property
+    def near_labelled(self) -> Tensor:
+        """Cosine of each candidate with the document labelled relevant, `(n, k)`; 0 if none is known."""
+        if self.given.labelled is None:
+            return torch.zeros_like(self.cosines)
+        rows = torch.arange(len(self.c), device=self.c.device)
+        return self.with_vector(self.c[rows, self.given.labelled])
 
 
-def mapped(x: FeatureInputs) -> Tensor:
-    """Return the cosine of the search, after the linear maps. Costs nothing."""
+Feature = Callable[[Candidates], Tensor]
+"""From candidates to one number for each, `(n, k)`."""
+
+
+def standard_scores(values: Tensor, present: Tensor) -> Tensor:
+    """Return how many standard deviations a value lies above the mean of the query's candidates.
+
+    Args:
+        values: `(n, k)`.
+        present: Which of them are candidates, `(n, k)`; the others get 0.
+
+    Example:
+        >>> standard_scores(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]])).round()
+        tensor([[-1.,  1.,  0.]])
+    """
+    count = present.sum(-1, keepdim=True).clamp_min(1)
+    mean = values.where(present, 0.0).sum(-1, keepdim=True) / count
+    differences = (values - mean).where(present, 0.0)
+    return differences / ((differences.square().sum(-1, keepdim=True) / count).sqrt() + 1e-6)
+
+
+def ranks(values: Tensor, present: Tensor) -> Tensor:
+    """Return the rank of each value among those present, the greatest first, from 0. Ties keep their order.
+
+    Example:
+        >>> ranks(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]]))
+        tensor([[1, 0, 2]])
+    """
+    order = values.masked_fill(~present, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(values.shape[-1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)
+
+
+def at_rank(values: Tensor, present: Tensor, rank: int) -> Tensor:
+    """Return the value at a rank, the last one if there are fewer: `(n, k)` to `(n, 1)`."""
+    sorted_values = values.masked_fill(~present, -torch.inf).sort(dim=-1, descending=True).values
+    last = present.sum(-1, keepdim=True).clamp_min(1) - 1
+    # No candidate has no value.
+    return sorted_values.gather(-1, last.clamp_max(rank)).clamp_min(-1)
+
+
+def of_query(values: Tensor, x: Candidates) -> Tensor:
+    """Give all candidates what is known of their query: `(n, 1)` to `(n, k)`."""
+    return values.expand_as(x.cosines)
+
+
+# ---------------------------------------------------------------- by the encoder
+
+
+def cosine(x: Candidates) -> Tensor:
+    """Return the standard score of the cosine of the search, after the linear maps."""
+    return standard_scores(x.cosines, x.present)
+
+
+def cosine_gap(x: Candidates) -> Tensor:
+    """Return how far the cosine is below the best one."""
+    return (x.cosines - x.best_cosine) / COSINE_UNIT
+
+
+def cosine_rank(x: Candidates) -> Tensor:
+    """Return the reciprocal rank by cosine, on a scale that tells the first ten apart."""
+    return 1 / (1 + x.cosine_ranks / FIRST_RANKS)
+
+
+def cosine_rrf(x: Candidates) -> Tensor:
+    """Return the reciprocal rank by cosine, as reciprocal rank fusion has it."""
+    return RRF / (RRF + 1 + x.cosine_ranks)
+
+
+def consensus(x: Candidates) -> Tensor:
+    """Return the standard score of the cosine with the weighted mean of the other best documents."""
+    best = x.present & (x.cosine_ranks < CONSENSUS)
+    share = (x.cosines / AGREEMENT_TAU).masked_fill(~best, -1e9).softmax(-1)
+    return standard_scores(x.with_mean(share) - share, x.present)
+
+
+def feedback(x: Candidates) -> Tensor:
+    """Return the standard score of the cosine with the query moved towards its best documents (Rocchio)."""
+    best = (x.present & (x.cosine_ranks < FEEDBACK)).to(x.cosines)
+    share = best / best.sum(-1, keepdim=True).clamp_min(1)
+    return standard_scores(x.with_mean(share, x.q), x.present)
+
+
+# ---------------------------------------------------------------- by words
+
+
+def bm25(x: Candidates) -> Tensor:
+    """Return the standard score of BM25."""
+    return standard_scores(x.words, x.present)
+
+
+def bm25_share(x: Candidates) -> Tensor:
+    """Return BM25 relative to the best candidate."""
+    return x.words / x.best_words
+
+
+def bm25_rank(x: Candidates) -> Tensor:
+    """Return the reciprocal rank by BM25, on a scale that tells the first ten apart."""
+    return x.shares_words / (1 + x.word_ranks / FIRST_RANKS)
+
+
+def bm25_rrf(x: Candidates) -> Tensor:
+    """Return the reciprocal rank by BM25, as reciprocal rank fusion has it."""
+    return RRF * x.shares_words / (RRF + 1 + x.word_ranks)
+
+
+def coverage(x: Candidates) -> Tensor:
+    """Return the share of the query's words that the document has, rare words counting more."""
+    return x.known(x.given.coverage)
+
+
+def length(x: Candidates) -> Tensor:
+    """Return how much longer the document is than others, as a logarithm."""
+    return x.known(x.given.length)
+
+
+# ---------------------------------------------------------------- by both
+
+
+def fused_consensus(x: Candidates) -> Tensor:
+    """Return the standard score of the cosine with the mean of the others that are best by rank fusion."""
+    fused = 1 / (RRF + 1 + x.cosine_ranks) + x.shares_words / (RRF + 1 + x.word_ranks)
+    best = (x.present & (ranks(fused, x.present) < FUSED)).to(x.cosines)
+    share = best / best.sum(-1, keepdim=True).clamp_min(1)
+    return standard_scores(x.with_mean(share) - share, x.present)
+
+
+# ---------------------------------------------------------------- of the query: what to trust
+
+
+def best_cosine(x: Candidates) -> Tensor:
+    """Return the cosine of the first candidate."""
+    return of_query(x.best_cosine, x)
+
+
+def cosine_lead(x: Candidates) -> Tensor:
+    """Return how far the first candidate is ahead of the tenth by cosine."""
+    return of_query(x.best_cosine - at_rank(x.cosines, x.present, 9), x)
+
+
+def cosine_spread(x: Candidates) -> Tensor:
+    """Return the standard deviation of the first hundred cosines."""
+    first = x.present & (x.cosine_ranks < SPREAD)
+    count = first.sum(-1, keepdim=True).clamp_min(1)
+    mean = x.cosines.where(first, 0.0).sum(-1, keepdim=True) / count
+    squares = (x.cosines - mean).where(first, 0.0).square().sum(-1, keepdim=True)
+    return of_query((squares / count).sqrt(), x)
+
+
+def best_bm25(x: Candidates) -> Tensor:
+    """Return the best BM25 score relative to the greatest possible one."""
+    return of_query(x.best_words / GREATEST_BM25, x)
+
+
+def bm25_lead(x: Candidates) -> Tensor:
+    """Return how far the best candidate by words is ahead of the tenth, relative to it."""
+    return of_query((x.best_words - at_rank(x.words, x.present, 9)) / x.best_words, x)
+
+
+def overlap(x: Candidates) -> Tensor:
+    """Return the share of the first ten by cosine that are among the first ten by words."""
+    both = x.present & (x.cosine_ranks < FIRST_RANKS) & x.shares_words & (x.word_ranks < FIRST_RANKS)
+    return of_query(both.sum(-1, keepdim=True) / FIRST_RANKS, x)
+
+
+def query_length(x: Candidates) -> Tensor:
+    """Return the logarithm of the number of the query's distinct words."""
+    words = x.given.query_words
+    if words is None:
+        return torch.zeros_like(x.cosines)
+    return of_query(torch.log1p(words.to(x.cosines))[:, None], x)
+
+
+# ---------------------------------------------------------------- by the labels of other queries, after a fit
+
+
+def recalled(x: Candidates) -> Tensor:
+    """Return the standard score of the cosine with what was relevant to similar training queries."""
+    answers = torch.einsum("nm,nmd->nd", x.recalled.weights, x.memory.answers[x.recalled.rows].to(x.q))
+    return standard_scores(x.with_vector(answers), x.present)
+
+
+def nearest_query(x: Candidates) -> Tensor:
+    """Return the cosine of the query with the most similar training query."""
+    return of_query(x.recalled.nearest[:, None], x)
+
+
+def hubness(x: Candidates) -> Tensor:
+    """Return the standard score of how close a document is to training queries that it isn't relevant to."""
+    return standard_scores(x.statics[..., 0], x.present)
+
+
+# ---------------------------------------------------------------- by a labelled document of the query
+
+
+def has_labelled(x: Candidates) -> Tensor:
+    """Return whether a document labelled relevant is known."""
+    return torch.full_like(x.cosines, float(x.given.labelled is not None))
+
+
+def cosine_above_labelled(x: Candidates) -> Tensor:
+    """Return how far the cosine is above that of the labelled document."""
+    return (x.cosines - x.of_labelled(x.cosines)) / COSINE_UNIT * has_labelled(x)
+
+
+def bm25_above_labelled(x: Candidates) -> Tensor:
+    """Return how far BM25 is above that of the labelled document, relative to the best candidate."""
+    return (x.words - x.of_labelled(x.words)) / x.best_words * has_labelled(x)
+
+
+def near_labelled(x: Candidates) -> Tensor:
+    """Return the cosine with the labelled document."""
+    return x.near_labelled
+
+
+def near_labelled_score(x: Candidates) -> Tensor:
+    """Return the standard score of the cosine with the labelled document."""
+    return standard_scores(x.near_labelled, x.present)
+
+
+# ---------------------------------------------------------------- values as they are, for the probability
+
+
+def raw_cosine(x: Candidates) -> Tensor:
+    """Return the cosine of the search."""
     return x.cosines
 
 
-def base(x: FeatureInputs) -> Tensor:
-    """Return the cosine before the linear maps, recovered with the maps' inverses. Costs one product."""
-    return x.views[..., 0] * x.statics[..., 1]
+def raw_bm25(x: Candidates) -> Tensor:
+    """Return BM25, relative to the query's words."""
+    return x.words
 
 
-def memory(x: FeatureInputs) -> Tensor:
-    """Return the cosine with what was relevant to similar training queries. Costs a search among those."""
-    return x.views[..., 1]
+def _by_name(*features: Feature) -> dict[str, Feature]:
+    return {feature.__name__: feature for feature in features}
 
 
-def hubness(x: FeatureInputs) -> Tensor:
-    """Return how close the document is to training queries that it isn't relevant to. Precomputed."""
-    return x.statics[..., 0]
-
-
-def agreement(x: FeatureInputs) -> Tensor:
-    """Return the product with the softmax-weighted mean of the other candidates. Costs one product."""
-    return x.views[..., 2] - x.share
-
-
-def words(x: FeatureInputs) -> Tensor:
-    """Return the share of the query's rare words that the document has, by BM25. Costs a sparse product."""
-    return _of_words(x.words)
-
-
-def expansion(x: FeatureInputs) -> Tensor:
-    """Return the words shared with what was relevant to similar training queries. Costs a sparse product."""
-    return _of_words(x.expansion)
-
-
-def _of_words(values: Tensor | None) -> Tensor:
-    if values is None:
-        raise ValueError("The adapter reads words: give the words shared with the candidates, too.")
-    return values
-
-
-FEATURES = {
-    "mapped": mapped,
-    "base": base,
-    "memory": memory,
-    "hubness": hubness,
-    "agreement": agreement,
-    "words": words,
-    "expansion": expansion,
-}
-# Those that need the words of queries and documents.
-OF_WORDS = ("words", "expansion")
+# What the ranking head reads.
+RANKING = _by_name(
+    cosine,
+    cosine_gap,
+    cosine_rank,
+    cosine_rrf,
+    consensus,
+    feedback,
+    bm25,
+    bm25_share,
+    bm25_rank,
+    bm25_rrf,
+    coverage,
+    length,
+    fused_consensus,
+    best_cosine,
+    cosine_lead,
+    cosine_spread,
+    best_bm25,
+    bm25_lead,
+    overlap,
+    query_length,
+)
+# What it also reads after a fit.
+OF_LABELS = _by_name(recalled, nearest_query, hubness)
+# What the relevance head reads. Ranks and features of the query would tell it that one document is relevant
+# to each query, as in most collections that it is taught by.
+RELEVANCE = _by_name(
+    raw_cosine,
+    cosine,
+    raw_bm25,
+    bm25,
+    coverage,
+    consensus,
+    feedback,
+    fused_consensus,
+    has_labelled,
+    cosine_above_labelled,
+    bm25_above_labelled,
+    near_labelled,
+    near_labelled_score,
+)
+FEATURES = {**RANKING, **OF_LABELS, **RELEVANCE}

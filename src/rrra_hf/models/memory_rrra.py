@@ -1,6 +1,8 @@
-"""What an adapter remembers of its training pairs, and of the words of the corpus."""
+"""What an adapter remembers of its training pairs."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,20 @@ SAME = 0.9995
 BLOCK = 256
 
 
+class Recalled(NamedTuple):
+    """The training queries that are most similar to each query.
+
+    Args:
+        weights: Their weights, which add up to 1, `(n, r)`.
+        rows: Their rows in memory, `(n, r)`.
+        nearest: The cosine of the most similar one, `(n,)`.
+    """
+
+    weights: Tensor
+    rows: Tensor
+    nearest: Tensor
+
+
 class Memory(nn.Module):
     """The training queries and their labelled documents, without any trainable parameter.
 
@@ -27,23 +43,14 @@ class Memory(nn.Module):
         queries: Number of training queries.
         documents: Number of labelled documents.
         pairs: Number of labelled pairs.
-        vocabulary: Number of words; 0 if no words are read.
-        entries: Number of distinct words of all labelled documents, counted per document.
     """
 
     queries: Tensor
     answers: Tensor
     documents: Tensor
     pairs: Tensor
-    query_inverse: Tensor
-    document_inverse: Tensor
-    words: Tensor
-    counts: Tensor
-    ends: Tensor
-    idf: Tensor
-    mean_length: Tensor
 
-    def __init__(self, dim: int, queries: int, documents: int, pairs: int, vocabulary: int, entries: int):
+    def __init__(self, dim: int, queries: int, documents: int, pairs: int):
         super().__init__()
         buffers = {
             "queries": torch.zeros(queries, dim, dtype=torch.float16),
@@ -52,15 +59,6 @@ class Memory(nn.Module):
             "documents": torch.zeros(documents, dim, dtype=torch.float16),
             # Rows of query and document of each label.
             "pairs": torch.zeros(pairs, 2, dtype=torch.int32),
-            # Inverses of the linear maps: they give back the embeddings that the encoder made.
-            "query_inverse": torch.eye(dim),
-            "document_inverse": torch.eye(dim),
-            # The words of the labelled documents, as a sparse matrix by row.
-            "words": torch.zeros(entries, dtype=torch.int32),
-            "counts": torch.zeros(entries, dtype=torch.float16),
-            "ends": torch.zeros(documents + 1 if vocabulary else 0, dtype=torch.int32),
-            "idf": torch.zeros(vocabulary),
-            "mean_length": torch.ones(()),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value)
@@ -68,13 +66,7 @@ class Memory(nn.Module):
 
     def sizes(self) -> dict[str, int]:
         """Return the arguments that make a memory of this size, except `dim`."""
-        return {
-            "queries": len(self.queries),
-            "documents": len(self.documents),
-            "pairs": len(self.pairs),
-            "vocabulary": len(self.idf),
-            "entries": len(self.words),
-        }
+        return {"queries": len(self.queries), "documents": len(self.documents), "pairs": len(self.pairs)}
 
     @torch.no_grad()
     def remember(self, queries: Tensor, documents: Tensor, pairs: Tensor) -> None:
@@ -87,58 +79,48 @@ class Memory(nn.Module):
         """
         pairs = pairs.long()
         answers = torch.zeros_like(queries).index_add_(0, pairs[:, 0], documents[pairs[:, 1]])
-        self.queries.copy_(self._both(queries))
+        self.queries.copy_(F.normalize(queries, dim=-1))
         self.answers.copy_(answers / torch.bincount(pairs[:, 0], minlength=len(queries))[:, None])
         self.documents.copy_(documents)
         self.pairs.copy_(pairs)
 
     @torch.no_grad()
-    def recall(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights and rows of the training queries that are most similar to each query.
+    def recall(self, q: Tensor) -> Recalled:
+        """Return the training queries that are most similar to each query.
 
         Args:
             q: Normalised query embeddings, as searched with, `(n, dim)`.
 
         Returns:
-            Weights that add up to 1, and rows, each `(n, NEIGHBOURS)`, or fewer if fewer are remembered.
+            `NEIGHBOURS` training queries, or fewer if fewer are remembered.
         """
-        cosines = self._both(q) @ self._single_precision().T
+        cosines = self._probe(q) @ self._single_precision().T
         similar = cosines.topk(min(NEIGHBOURS, len(self.queries)))
-        return (similar.values / MEMORY_TAU).softmax(-1), similar.indices
+        weights = (similar.values / MEMORY_TAU).softmax(-1)
+        # Of nothing, 0.
+        return Recalled(weights, similar.indices, similar.values[:, :1].sum(-1))
 
     @torch.no_grad()
-    def document_statics(self, documents: Tensor) -> Tensor:
-        """Return the features that depend on the document alone: its hubness, and the scale of `base`.
+    def hubness(self, documents: Tensor) -> Tensor:
+        """Return the mean cosine of documents with the closest training queries, `(m, dim)` to `(m,)`.
 
-        Hubness is the mean cosine with the `HUB_QUERIES` closest training queries, except those that the
-        document is labelled for.
-
-        Args:
-            documents: Embeddings as indexed, `(m, dim)`.
-
-        Returns:
-            `(m, 2)`.
+        Training queries that a document is labelled for are left out.
         """
         queries, labelled = self._single_precision(), self.documents.float()
         pairs = self.pairs.long()
-        statics = []
+        found = []
         for block in documents.split(BLOCK):
             cosines = queries @ block.T
             label, column = (labelled @ block.T > SAME)[pairs[:, 1]].nonzero(as_tuple=True)
             cosines[pairs[label, 0], column] = -torch.inf
             closest = cosines.topk(min(HUB_QUERIES, len(cosines)), dim=0).values
             others = closest.isfinite()
-            hubness = closest.where(others, 0.0).sum(0) / others.sum(0).clamp_min(1)
-            length = torch.linalg.vector_norm(block @ self.document_inverse.T, dim=-1)
-            statics.append(torch.stack([hubness, 1 / length.clamp_min(1e-6)], dim=-1))
-        return torch.cat(statics)
+            found.append(closest.where(others, 0.0).sum(0) / others.sum(0).clamp_min(1))
+        return torch.cat(found)
 
-    def before_maps(self, q: Tensor) -> Tensor:
-        """Return the normalised query embeddings as they were before the linear map, `(n, dim)`."""
-        return F.normalize(q @ self.query_inverse.T, dim=-1)
-
-    def _both(self, q: Tensor) -> Tensor:
-        return F.normalize(q + self.before_maps(q), dim=-1)
+    def _probe(self, q: Tensor) -> Tensor:
+        """Return the embeddings that training queries are compared with."""
+        return q
 
     def _single_precision(self) -> Tensor:
         """Return the training queries in single precision. The conversion takes as long as a search."""

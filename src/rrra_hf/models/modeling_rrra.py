@@ -114,14 +114,14 @@ class RRRAModel(PreTrainedModel):
         max_seq_length: int | None = None,
         **options: Any,
     ) -> RRRAModel:
-        """Make a model from an encoder of transformers or sentence-transformers, with a new adapter.
+        """Make a model from an encoder of transformers or sentence-transformers, with the trained adapter.
 
         Settings that you don't give are read from the encoder's sentence-transformers files, if it has any.
 
         Args:
             name_or_path: Folder or Hub repository of the encoder.
             lora: True for LoRA on all linear layers, or arguments of `peft.LoraConfig`.
-            adapter: Values of `AdapterConfig`.
+            adapter: Values of `AdapterConfig` for an adapter that isn't fitted, instead of the trained one.
             pooling: `"mean"`, `"cls"` or `"lasttoken"`.
             normalize: Divide embeddings by their length; True if the encoder has no sentence-transformers
                 files.
@@ -167,6 +167,8 @@ class RRRAModel(PreTrainedModel):
             **settings,
         )
         model = cls(config, encoder=encoder)
+        if adapter is None:
+            model.adapter = RetrieverAdapter.pretrained(config.hidden_size).to(model.device)
         model.tokenizer = tokenizer
         return model.eval()
 

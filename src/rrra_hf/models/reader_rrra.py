@@ -8,76 +8,79 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .features_rrra import FEATURES, OF_WORDS, CandidateFeatures, feature_inputs
+from .features_rrra import FEATURES, OF_LABELS, RANKING, RELEVANCE, CandidateFeatures, Candidates
 from .heads_rrra import Head
 from .memory_rrra import Memory
 
 RANKING_UNITS = 32
+# More overfit: few collections tell what else is relevant.
 RELEVANCE_UNITS = 8
-WITHOUT_WORDS = tuple(name for name in FEATURES if name not in OF_WORDS)
 
 
 class FeatureReader(nn.Module):
     """Reads features of a query's candidates with two small networks.
 
-    The ranking head gives what to add to the retriever's `cosine / tau`; it is fitted with a listwise loss.
-    The relevance head gives the log-odds of relevance; it is fitted with a pointwise loss. Both start at
-    zero. The features are those of `features_rrra.FEATURES`.
+    The ranking head gives a score; it is fitted with a listwise loss. The relevance head gives the log-odds
+    of relevance; it is fitted with a pointwise loss. Both start at zero. Features of words are 0 for
+    candidates without words.
 
     Args:
-        dim: Dimension of the embeddings.
+        dim: Dimension of the embeddings; of no effect if no training query is remembered.
         tau: Temperature of the retriever's cosines; not used by this reader.
-        names: Names of the features to read; those that need no words if not given.
+        ranking: Names of the features that the ranking head reads; those that need no labels if not given.
+        relevance: Names of the features that the relevance head reads.
         queries: Number of training queries in memory.
         documents: Number of labelled documents in memory.
         pairs: Number of labelled pairs in memory.
-        vocabulary: Number of words; 0 if no words are read.
-        entries: Number of distinct words of all labelled documents, counted per document.
 
     Raises:
-        ValueError: If a name is unknown, or `names` and `vocabulary` disagree about words.
+        ValueError: If a name is unknown, or features of labels are to be read and nothing is remembered.
     """
 
     # Whether one query and one document can be read by themselves, with gradients.
     reads_pairs = False
-    # Weights in the ranking to choose from: a correction is on the scale of the retriever's score already.
-    strengths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    reads_words = True
+    reads_word_pieces = False
+    # Weights in the ranking to choose from: with 1, the retriever's score counts as a feature only.
+    strengths: Sequence[float] = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 
     def __init__(
         self,
         dim: int,
         tau: float,
-        names: Sequence[str] = WITHOUT_WORDS,
+        ranking: Sequence[str] = tuple(RANKING),
+        relevance: Sequence[str] = tuple(RELEVANCE),
         queries: int = 0,
         documents: int = 0,
         pairs: int = 0,
-        vocabulary: int = 0,
-        entries: int = 0,
     ):
         super().__init__()
-        unknown = sorted(set(names) - FEATURES.keys())
-        if unknown or not names:
+        self.ranking, self.relevance = list(ranking), list(relevance)
+        self.names = list(dict.fromkeys([*ranking, *relevance]))
+        unknown = sorted(set(self.names) - FEATURES.keys())
+        if unknown or not ranking or not relevance:
             got = ", ".join(unknown) or None
             raise ValueError(f"features must be among {', '.join(FEATURES)}; got {got}.")
-        if any(name in OF_WORDS for name in names) != (vocabulary > 0):
-            raise ValueError(f"vocabulary must be positive with words and 0 without, got {vocabulary}.")
-        self.names = list(names)
-        self.memory = Memory(dim, queries, documents, pairs, vocabulary, entries)
-        self.ranking_head = Head(len(names), RANKING_UNITS)
-        self.relevance_head = Head(len(names), RELEVANCE_UNITS)
+        if not queries and any(name in OF_LABELS for name in self.names):
+            raise ValueError(f"queries must be positive to read {', '.join(OF_LABELS)}; got {queries}.")
+        self.memory = Memory(dim if dim and queries else 0, queries, documents, pairs)
+        self.ranking_head = Head(len(self.ranking), RANKING_UNITS)
+        self.relevance_head = Head(len(self.relevance), RELEVANCE_UNITS)
 
     @property
-    def reads_words(self) -> bool:
-        """Whether words are among the features."""
-        return any(name in OF_WORDS for name in self.names)
+    def remembers(self) -> bool:
+        """Whether features of training queries are read."""
+        return len(self.memory.queries) > 0
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments that make a reader of this size, except `dim` and `tau`."""
-        return {"names": self.names, **self.memory.sizes()}
+        return {"ranking": self.ranking, "relevance": self.relevance, **self.memory.sizes()}
 
     def document_statics(self, documents: Tensor) -> Tensor:
-        """Return the features that depend on the document alone: `(m, dim)` to `(m, 2)`."""
-        return self.memory.document_statics(documents)
+        """Return the features that depend on the document alone: `(m, dim)` to `(m, 1)`, or `(m, 0)`."""
+        if not self.remembers:
+            return documents.new_empty(len(documents), 0)
+        return self.memory.hubness(documents)[:, None]
 
     @torch.no_grad()
     def features(self, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateFeatures) -> Tensor:
@@ -88,12 +91,11 @@ class FeatureReader(nn.Module):
             c: Normalised embeddings of the candidates, as indexed, `(n, k, dim)`.
             cosines: Cosines of the candidates, `(n, k)`.
             given: What is known about the candidates already.
-
-        Raises:
-            ValueError: If words are read and none are given.
         """
-        inputs = feature_inputs(self.memory, q, c, cosines, given)
-        return torch.stack([FEATURES[name](inputs).to(q) for name in self.names], dim=-1)
+        if not cosines.numel():
+            return q.new_zeros(*cosines.shape, len(self.names))
+        candidates = Candidates(self.memory, q, c, cosines, given)
+        return torch.stack([FEATURES[name](candidates).to(q) for name in self.names], dim=-1)
 
     def read(
         self, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateFeatures, temperature: float
@@ -111,7 +113,13 @@ class FeatureReader(nn.Module):
             Two tensors `(n, k)`.
         """
         found = self.features(q, c, cosines, given)
-        return self.ranking_head(found), self.relevance_head(found) / temperature
+        ranking = self.ranking_head(self.select(found, self.ranking))
+        relevance = self.relevance_head(self.select(found, self.relevance))
+        return ranking, relevance / temperature
+
+    def select(self, features: Tensor, names: Sequence[str]) -> Tensor:
+        """Return the features of the given names, `(n, k, len(self.names))` to `(n, k, len(names))`."""
+        return features[..., [self.names.index(name) for name in names]]
 
     def forward(self, q: Tensor, c: Tensor) -> Tensor:
         """Refuse to read a pair by itself.
@@ -125,10 +133,7 @@ class FeatureReader(nn.Module):
         )
 
     def score(self, cosines: Tensor, ranking: Tensor, tau: float, weight: float) -> Tensor:
-        """Return the reranking scores, `cosines / tau + weight * ranking`, of any shape."""
-        return cosines / tau + weight * ranking
-
-    @torch.no_grad()
-    def shift_log_odds(self, amount: float) -> None:
-        """Add a constant to the log-odds of relevance of every candidate."""
-        self.relevance_head.linear.bias.add_(amount)
+        """Return the reranking scores, `(1 - weight) * cosines / tau + weight * ranking`, of any shape."""
+        present = cosines.isfinite()
+        mixed = (1 - weight) * cosines.where(present, 0.0) / tau + weight * ranking
+        return mixed.masked_fill(~present, -torch.inf)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import replace
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,12 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..candidates import CandidatePool, LabelledQueries, candidate_probabilities, mine_collection
+from ..candidates import CandidatePool, LabelledQueries, mine_collection
+from ..candidates.reading import with_probability
 from ..data import Collection
 from ..embeddings import embed_collection, encode
-from ..fitting import (
-    AnyFitArguments,
-    FitArguments,
-    ResidualFitArguments,
-    cross_fit,
-    fit_adapter,
-    words_to_read,
-)
+from ..fitting import AnyFitArguments, FitArguments, ResidualFitArguments, cross_fit, fit_adapter
+from ..indexes import WordIndex
 from ..labels import best_positive_scores, drop_above_positive
 from ..losses import CachedRRRALoss, RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
@@ -70,8 +64,8 @@ class Refresh(TrainerCallback):
         every_steps: Number of steps between refreshes.
         every_epochs: Number of epochs between refreshes; give one of the two.
         development: Development queries (a split of the resampler's collection), on which the encoder isn't
-            trained. `"held_out"` needs at least two. Without them, `"cross_fit"` holds out a part of the
-            training queries of each fit.
+            trained. `"held_out"` needs at least two. Without them, `"cross_fit"` of residual adapters holds
+            out a part of the training queries of each fit.
         probabilities: `"held_out"`: an adapter is fitted on the development queries. The encoder was trained
             on the embeddings of the training queries, but not on theirs. `"cross_fit"`: adapters are fitted
             on the other training queries, see `cross_fit`.
@@ -260,13 +254,13 @@ class Refresh(TrainerCallback):
 
     def _estimated(self, encoder: SentenceTransformer) -> tuple[CandidatePool, RetrieverAdapter | None]:
         """Return candidates with their probabilities, and the adapter for the model if it is refitted."""
-        collection, count = self.resampler.collection, partial(words_to_read, self.arguments, encoder)
+        collection, words = self.resampler.collection, self._words
         embeddings = embed_collection(collection, encoder, batch_size=self.batch_size)
         queries, documents, _ = embeddings
-        query_words, document_words = count(collection.query_texts), count(collection.document_texts)
-        pool = mine_collection(collection, embeddings, self.resampler.pool.depth)
+        query_words = words.count(collection.query_texts)
+        pool = mine_collection(collection, embeddings, self.resampler.pool.depth, words=words)
         development = self._development(encoder)
-        fit: dict[str, Any] = {"arguments": self.arguments, "document_words": document_words}
+        fit: dict[str, Any] = {"arguments": self.arguments, "document_words": words}
         if self.probabilities == "held_out":
             assert development is not None
             adapter = fit_adapter(
@@ -276,10 +270,7 @@ class Refresh(TrainerCallback):
                 query_words=development.words,
                 **fit,
             )
-            probability = candidate_probabilities(
-                adapter, queries, pool.candidates, documents, query_words, document_words
-            )
-            pool = replace(pool, probability=probability)
+            pool = with_probability(pool, adapter, embeddings, query_words, words)
         else:
             fit.update(development=development, query_words=query_words)
             pool = cross_fit(pool, queries, documents, folds=self.folds, **fit)
@@ -296,8 +287,13 @@ class Refresh(TrainerCallback):
         return LabelledQueries(
             encode(encoder, texts, task="query", batch_size=self.batch_size),
             self.development.positive_rows,
-            words_to_read(self.arguments, encoder, texts),
+            self._words.count(texts),
         )
+
+    @cached_property
+    def _words(self) -> WordIndex:
+        """The words of the corpus, which stay the same while the encoder changes."""
+        return WordIndex.of(self.resampler.collection.document_texts)
 
     def _load(self, encoder: SentenceTransformer, step: int, is_now: bool) -> None:
         """Load a refresh.

@@ -7,12 +7,11 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import get_device_name
@@ -22,7 +21,8 @@ from transformers import TrainerCallback
 from ..candidates import CandidatePool, LabelledQueries, mine_collection
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings, embed_collection
-from ..fitting import cross_fit, fit_adapter, fit_model, words_to_read
+from ..fitting import cross_fit, fit_adapter, fit_model
+from ..indexes import WordIndex
 from ..labels import best_positive_scores, drop_above_positive, rrra_strategy
 from ..losses import RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
@@ -77,12 +77,12 @@ class Stages:
             "development": LabelledQueries(
                 self._embed(self.development, encoder).queries,
                 self.development.positive_rows,
-                self._words(encoder, self.development.query_texts),
+                self._words.count(self.development.query_texts),
             ),
-            "query_words": self._words(encoder, self.training.query_texts),
-            "document_words": self._words(encoder, self.training.document_texts),
+            "query_words": self._words.count(self.training.query_texts),
+            "document_words": self._words,
         }
-        pool = mine_collection(self.training, embeddings, self.arguments.fit.depth)
+        pool = mine_collection(self.training, embeddings, self.arguments.fit.depth, words=self._words)
         pool = cross_fit(pool, queries, documents, folds=self.arguments.folds, **fit)
         if self.arguments.drop_above_positive:
             pool = drop_above_positive(pool, best_positive_scores(queries, documents, pool.positives))
@@ -229,25 +229,25 @@ class Stages:
             batch_size=self.arguments.encode_batch_size,
         )
 
-    def _words(self, encoder: SentenceTransformer, texts: Sequence[str]) -> csr_array | None:
-        return words_to_read(self.arguments.fit, encoder, texts)
+    @cached_property
+    def _words(self) -> WordIndex:
+        """The words of the corpus."""
+        return WordIndex.of(self.collection.document_texts)
 
     def _measure(
         self, encoder: SentenceTransformer, adapter: RetrieverAdapter | None = None
     ) -> dict[str, Any]:
         """Return the figures of the development queries, without and with an adapter."""
         part = self.development
-        words: dict[str, Any] = {}
-        if adapter is not None:
-            words["query_words"] = self._words(encoder, part.query_texts)
-            words["document_words"] = self._words(encoder, part.document_texts)
+        reads_words = adapter is not None and adapter.reads_words
         quality = evaluate_embeddings(
             part,
             self._embed(part, encoder),
             adapter,
             depth=self.arguments.fit.depth,
+            query_words=self._words.count(part.query_texts) if reads_words else None,
+            document_words=self._words if reads_words else None,
             measures=MEASURES,
-            **words,
         )
         means = {name: system.mean for name, system in quality.items()}
         return {"development": {"queries": len(part.query_ids), **means}}

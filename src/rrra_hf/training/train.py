@@ -82,7 +82,7 @@ def _run(
         raise ValueError(
             f"batch_size must be a multiple of the {processes.count} processes, got {arguments.batch_size}."
         )
-    parts = with_development(collection, arguments.fit.development_fraction, arguments.seed)
+    parts = with_development(collection, arguments.development_fraction, arguments.seed)
     start = _starting_model(encoder, arguments)
     settings = {
         "arguments": arguments.to_dict(),

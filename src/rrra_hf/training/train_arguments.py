@@ -59,9 +59,10 @@ class TrainArguments:
         gradient_checkpointing: Save memory by computing activations twice.
         fall_back: Keep the encoder of stage 1 if that of stage 3 ranks the development queries worse. Hard
             negatives don't help on every collection.
+        development_fraction: Share of the training queries to hold out if the collection has no split `dev`.
         seed: Random seed of the training; `fit` has its own.
         fit: Settings of adapter fitting, `FitArguments` or `ResidualFitArguments`. `fit.depth` is the depth
-            of the pool, and `fit.development_fraction` is held out if the collection has no split `dev`.
+            of the pool.
 
     Raises:
         ValueError: If a value is out of range.
@@ -92,6 +93,7 @@ class TrainArguments:
     fp16: bool = False
     gradient_checkpointing: bool = False
     fall_back: bool = True
+    development_fraction: float = 0.15
     seed: int = 0
     fit: AnyFitArguments = field(default_factory=FitArguments)
 
@@ -106,6 +108,10 @@ class TrainArguments:
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
         if not self.gamma >= 0:
             raise ValueError(f"gamma must not be negative, got {self.gamma}.")
+        if not 0 < self.development_fraction < 1:
+            raise ValueError(
+                f"development_fraction must lie between 0 and 1, got {self.development_fraction}."
+            )
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
         if self.drop_above_positive and not self.gamma:

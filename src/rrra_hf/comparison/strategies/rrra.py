@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...labels import drop_above_positive, rrra_strategy, rrra_weights
-from ..probabilities import cross_fitted, in_sample
+from ..probabilities import cross_fitted
 from ..trial import Trial
 from ..truth import ground_truth
 from .chances import Chances
@@ -36,12 +36,6 @@ def rrra_sample(trial: Trial) -> Chances:
     """Draw each candidate in proportion to its weight, instead of weighting it in the softmax."""
     probability = cross_fitted(trial, trial.arguments.features_fit)
     return rrra_weights(probability, trial.arguments.gamma), None
-
-
-@strategy("rrra-in-sample", "weights from an adapter fitted on the same labels: no cross-fitting", *FEATURES)
-def rrra_in_sample(trial: Trial) -> Chances:
-    """Weight each candidate by an adapter that saw the labels of its query."""
-    return _weighted(trial, in_sample(trial, trial.arguments.features_fit))
 
 
 @strategy("rrra-residual", "weights from residual adapters, cross-fitted", *RESIDUAL)

@@ -4,6 +4,6 @@ To add a system, write a function from a trial to what ranks queries, and regist
 this package registers all systems, in the order of the tables.
 """
 
-from . import maps, residual, features, prf, words, cross_encoder  # noqa: I001  (the order of the tables)
+from . import maps, words, prf, residual, features, cross_encoder  # noqa: I001  (the order of the tables)
 
 __all__ = ["cross_encoder", "features", "maps", "prf", "residual", "words"]

@@ -1,12 +1,14 @@
-"""Adapters that read features, the default kind, on the candidates of maps."""
+"""Adapters that read features: the one that comes trained, and those fitted on labels."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ...fitting import FitArguments
-from ...fitting.features import fit_features, gather_features
-from ...models.features_rrra import FEATURES, OF_WORDS
+from ...fitting.features import fit_features
+from ...fitting.gathered import gather_both
+from ...models.adapter_rrra import RetrieverAdapter
+from ...models.features_rrra import OF_LABELS, RANKING
 from ..ranking import Rank, adapter_searcher, system
 from ..trial import Trial
 from .maps import data_of, maps_of
@@ -14,21 +16,23 @@ from .maps import data_of, maps_of
 SETTINGS = ("features_fit",)
 
 
-@system("features", "adapter that reads features, on the two-sided map's candidates", settings=SETTINGS)
+@system("pretrained", "the adapter that comes trained, without any label", seeded=False)
+def pretrained(trial: Trial) -> Rank:
+    """Rerank with the adapter that comes with the package."""
+    return adapter_searcher(trial, RetrieverAdapter.pretrained())
+
+
+@system(
+    "features", "adapter fitted on the labels, with maps of both sides where they help", settings=SETTINGS
+)
 def features(trial: Trial) -> Rank:
-    """Rerank the candidates of the two-sided map."""
+    """Fit an adapter as `fit_adapter` does by default."""
     return by_features(trial, trial.arguments.features_fit)
-
-
-@system("features-no-words", "the same without words: from embeddings alone", settings=SETTINGS)
-def features_no_words(trial: Trial) -> Rank:
-    """Rerank by the features that need no words."""
-    return by_features(trial, without_features(trial, *OF_WORDS))
 
 
 @system(
     "features-as-labelled",
-    "adapter that reads features, fitted to the labels as they are: without even odds",
+    "the same, fitted to the labels as they are: without even odds",
     settings=SETTINGS,
 )
 def features_as_labelled(trial: Trial) -> Rank:
@@ -38,11 +42,11 @@ def features_as_labelled(trial: Trial) -> Rank:
 
 @system(
     "query-map+features",
-    "adapter that reads features, on the query-side map's candidates: no new index",
+    "the same, with maps of queries only: no new index",
     settings=SETTINGS,
 )
 def query_map_features(trial: Trial) -> Rank:
-    """Rerank the candidates of the query-side map. The indexed documents stay as they are."""
+    """Fit an adapter for indexed documents that stay as they are."""
     return by_features(trial, trial.arguments.features_fit, maps="query")
 
 
@@ -58,9 +62,10 @@ def by_features(trial: Trial, arguments: FitArguments, maps: str = "both") -> Ra
     Args:
         trial: The trial.
         arguments: Settings of the fit. `maps` and `seed` are replaced.
-        maps: Maps before the adapter: `"none"`, `"query"` or `"both"`.
+        maps: Maps to choose among: `"none"`, `"query"` or `"both"`.
     """
     arguments = replace(arguments, maps=maps, seed=trial.seed)
-    data, everything = data_of(trial), replace(arguments, features=tuple(FEATURES))
-    gathered = trial.once(("features", maps), lambda: gather_features(data, everything, maps_of(trial, maps)))
-    return adapter_searcher(trial, fit_features(data, arguments, gathered))
+    data, everything = data_of(trial), replace(arguments, features=(*RANKING, *OF_LABELS))
+    chosen = maps_of(trial, maps)
+    gathered = trial.once(("features", maps), lambda: gather_both(data, everything, chosen))
+    return adapter_searcher(trial, fit_features(data, arguments, chosen, gathered))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ...candidates import CandidatePool, mine_embeddings
 from ...fitting.data import FitData
-from ...fitting.maps import MapRecipe, Maps, choose_maps
+from ...fitting.maps import ChosenMaps, choose_maps
 from ..ranking import Rank, searcher, system
 from ..trial import Trial
 
@@ -30,14 +30,15 @@ def two_sided_map(trial: Trial) -> Rank:
 
 
 def _mapped(trial: Trial, sides: str) -> Rank:
-    maps, _ = maps_of(trial, sides)
-    assert maps is not None
+    maps = maps_of(trial, sides).maps
+    if maps is None:
+        return encoder(trial)
     documents = maps.map_documents(trial.task.documents)
     return searcher(documents, trial.arguments.fit.depth, maps.map_queries)
 
 
-def maps_of(trial: Trial, sides: str) -> tuple[Maps | None, MapRecipe]:
-    """Return the maps of a trial and how they were trained. They are fitted once.
+def maps_of(trial: Trial, sides: str) -> ChosenMaps:
+    """Return the maps of a trial and how they were chosen. They are fitted once.
 
     Args:
         trial: The trial.
@@ -49,14 +50,14 @@ def maps_of(trial: Trial, sides: str) -> tuple[Maps | None, MapRecipe]:
 
 def data_of(trial: Trial) -> FitData:
     """Return what adapters are fitted on, with candidates mined by the frozen encoder."""
-    training, development, task = trial.training.labelled, trial.development.labelled, trial.task
-    return FitData(training, pool_of(trial).candidates, task.documents, development, task.document_words)
+    words, documents = trial.task.words, trial.task.documents
+    training, development = (part.labelled(words) for part in (trial.training, trial.development))
+    return FitData(training, pool_of(trial).candidates, documents, development, words)
 
 
 def pool_of(trial: Trial) -> CandidatePool:
     """Return the candidates of the training queries, mined once by the frozen encoder."""
-    training, depth = trial.training.labelled, trial.arguments.fit.depth
+    training, documents, depth = trial.training, trial.task.documents, trial.arguments.fit.depth
     return trial.once(
-        "pool",
-        lambda: mine_embeddings(training.embeddings, trial.task.documents, training.positives, depth=depth),
+        "pool", lambda: mine_embeddings(training.embeddings, documents, training.positives, depth=depth)
     )

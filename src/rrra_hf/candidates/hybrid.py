@@ -1,0 +1,83 @@
+"""Candidates of dense search and word search together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ..indexes import WordIndex
+
+# Candidates per query: half of them by each search, if they have none in common.
+DEPTH = 150
+# Pairs of query and document whose cosines are computed at a time.
+PAIRS = 65_536
+
+Take = Callable[[np.ndarray], np.ndarray]
+"""From rows of documents `(n, k)` to their embeddings as indexed, `(n, k, dim)`."""
+
+
+def add_words(rows: np.ndarray, words: WordIndex, queries: csr_array, depth: int) -> np.ndarray:
+    """Merge the documents that a dense search found with those that a word search finds.
+
+    Args:
+        rows: Rows of documents that the dense search found for each query, best first, `(n, k)`; -1 where
+            there is none. `k` should be at least `depth`, if there are as many documents.
+        words: The words of the corpus.
+        queries: Counts of the queries' words, `(n, v)`.
+        depth: Number of candidates per query.
+
+    Returns:
+        Rows of the candidates, `(n, depth)`, in the order of `merge_ranks`.
+    """
+    _, found = words.search(queries, depth)
+    return merge_ranks(rows[:, :depth], found, depth)
+
+
+def merge_ranks(first: np.ndarray, second: np.ndarray, depth: int) -> np.ndarray:
+    """Merge two rankings of each query: first, second, first, second, ..., each document once.
+
+    Args:
+        first: Rows of documents, best first, `(n, k)`; -1 where there is none.
+        second: Rows of documents, `(n, l)`.
+        depth: Number of documents to keep.
+
+    Returns:
+        `(n, min(depth, k + l))`, with -1 at the end where the two have fewer documents.
+
+    Example:
+        >>> merge_ranks(np.array([[5, 3, 1]]), np.array([[3, 4, -1]]), depth=4).tolist()
+        [[5, 3, 4, 1]]
+    """
+    width = max(first.shape[1], second.shape[1])
+    padded = [
+        np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1) for rows in (first, second)
+    ]
+    merged = np.stack(padded, axis=-1).reshape(len(first), 2 * width)
+    order = merged.argsort(axis=1, kind="stable")
+    in_order = np.take_along_axis(merged, order, axis=1)
+    repeats = np.zeros(merged.shape, dtype=bool)
+    np.put_along_axis(repeats, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
+    last = repeats | (merged < 0)
+    places = last.argsort(axis=1, kind="stable")[:, : min(depth, first.shape[1] + second.shape[1])]
+    return np.where(np.take_along_axis(last, places, axis=1), -1, np.take_along_axis(merged, places, axis=1))
+
+
+def cosines_of(queries: np.ndarray, rows: np.ndarray, take: Take) -> np.ndarray:
+    """Return the cosine of each query with its candidates.
+
+    Args:
+        queries: Normalised embeddings, `(n, dim)`.
+        rows: Rows of the candidates, `(n, k)`; -1 where there is none.
+        take: Returns the normalised embeddings of documents.
+
+    Returns:
+        `(n, k)` float32; -inf where there is no candidate.
+    """
+    cosines = np.empty(rows.shape, dtype=np.float32)
+    size = max(1, PAIRS // max(1, rows.shape[1]))
+    for start in range(0, len(rows), size):
+        block = slice(start, start + size)
+        cosines[block] = np.einsum("nd,nkd->nk", queries[block], take(rows[block]))
+    return np.where(rows >= 0, cosines, np.float32(-np.inf))
