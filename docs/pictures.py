@@ -67,7 +67,7 @@ TRAINING = ("each mined negative is weighted by 1 − p, so", "probable false ne
 BOXES = (
     Box("Collection", ("documents, queries,", "a few labelled pairs"), 20, 24),
     Box("Embeddings", ("of any encoder,", "or your own arrays"), 246, 24),
-    Box("Candidates", ("the first 100 per", "training query"), 472, 24),
+    Box("Candidates", ("by vectors and words", "for each query"), 472, 24),
     Box("Adapter", ("p = P(document is", "relevant to query)"), 698, 24, YELLOW),
     Box("Training", TRAINING, 246, 214, BLUE, 386),
     Box("Retriever", ("searches, reranks 100,", "gives each hit its p"), 698, 214, GREEN),

@@ -89,6 +89,10 @@ def test_the_wheel_holds_the_whole_package_and_its_command(built: Path, tmp_path
         if path.is_file() and path.suffix != ".pyc"
     }
     assert package == {name for name in names if name.startswith("rrra_hf/")}
+    pretrained = {
+        f"rrra_hf/models/pretrained/{name}" for name in ("config.json", "model.safetensors", "README.md")
+    }
+    assert names >= pretrained
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path), str(wheel)]
     subprocess.run(install, capture_output=True, check=True)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}

@@ -49,7 +49,7 @@ def retriever(tiny_bert: Path) -> Retriever:
 
 @pytest.fixture(scope="module")
 def plain(tiny_bert: Path) -> Retriever:
-    return Retriever.from_pretrained(tiny_bert, device="cpu").index(CORPUS)
+    return Retriever.from_pretrained(tiny_bert, adapter=None, device="cpu").index(CORPUS)
 
 
 # -------------------------------------------------------------------- rankings
@@ -105,7 +105,20 @@ def test_bad_queries_are_refused(retriever: Retriever, query: str, top_k: int, m
         compare(retriever, query, top_k)
 
 
-def moves(*places_before: int) -> list[str]:
+def test_documents_found_by_words_alone_are_new(tiny_bert: Path) -> None:
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    corpus = {f"ls{i}": f"list the files {i}" for i in range(20)} | {"tar": "an old archive of lines"}
+    retriever = Retriever(encoder).index(corpus)
+    (nearest,) = compare(retriever, "list the files in an archive", top_k=1, depth=1).encoder
+    assert nearest.text != corpus["tar"]
+    found = compare(retriever, "list the files archive", top_k=6, depth=6)
+    before = {hit.text: hit.place_before for hit in found.reranked}
+    assert len(found.encoder) == len(found.reranked) == 6
+    assert before[corpus["tar"]] is None
+    assert "new, by words" in comparison_html(found)
+
+
+def moves(*places_before: int | None) -> list[str]:
     hits = [PlacedHit(place, before, "", "text", 0.5) for place, before in enumerate(places_before, 1)]
     html = comparison_html(Comparison([], hits))
     return re.findall(r'<span class="move.*?>(.*?)</span>', html)
@@ -115,6 +128,7 @@ def test_moves_are_told_in_words() -> None:
     assert moves(1, 3, 2) == ["same place", "up 1", "down 1"]
     # The fourth document isn't among the three in the other column.
     assert moves(4, 1, 40) == ["new, up 3", "down 1", "new, up 37"]
+    assert moves(None) == ["new, by words"]
 
 
 def test_documents_are_escaped_and_long_ones_cut() -> None:

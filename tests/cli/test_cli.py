@@ -1,34 +1,27 @@
-"""The `rrra` command end to end: output, files, help and exit status."""
+"""The `rrra` command end to end: output, files and exit status."""
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
-import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
-from transformers.utils import logging as transformers_logging
 
 import forked
 from alike import assert_alike
 from command_line import Outcome, rrra
 from rrra_hf import CandidatePool, Retriever, RRRAModel
 from rrra_hf.cli import main
-from rrra_hf.cli.app import app
 from rrra_hf.data import Collection
 from rrra_hf.data.python_docs.packages import Package
 from rrra_hf.evaluation import DEFAULT_MEASURES
 
 TEXT = "how do i list copy find files folder sort text line query passage old new"
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 TRAIN = (
     "--stage1-steps 3 --stage3-steps 2 --train-batch-size 8 --preset residual --fit-steps 10 --folds 2 "
     "--save-steps 2"
@@ -40,16 +33,6 @@ def succeed(*arguments: object, stdin: bytes = b"") -> Outcome:
     outcome = rrra(*arguments, stdin=stdin)
     assert (outcome.status, outcome.err) == (0, "")
     return outcome
-
-
-@pytest.fixture(scope="module", autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Undo the log level that the command sets for the whole process."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    yield
-    transformers_logging.set_verbosity(verbosity)
-    if bars:
-        transformers_logging.enable_progress_bar()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mined(beir: Path, tiny_bert: Path, place: Path) -> Outcome:
-    options = ["--depth", "10", "--probabilities", "--json"]
+    options = ["--depth", "10", "--json"]
     return succeed(
         "mine", beir, "--out", place / "pool", "-m", tiny_bert, "--cache-dir", place / "cache", *options
     )
@@ -119,8 +102,23 @@ def test_mine_writes_a_pool_with_probabilities(mined: Outcome, place: Path) -> N
     assert (len(pool), pool.depth) == (36, 10)
 
 
+def test_probabilities_may_be_calibrated_on_labels(
+    mined: Outcome, beir: Path, tiny_bert: Path, place: Path, tmp_path: Path
+) -> None:
+    command = ["mine", beir, "--out", tmp_path / "pool", "-m", tiny_bert, "--depth", 10, "--cross-fit"]
+    succeed(*command)
+    pool, plain = (CandidatePool.load(folder / "pool") for folder in (tmp_path, place))
+    assert (pool.candidates == plain.candidates).all()
+    assert ((pool.probability >= 0) & (pool.probability <= 1)).all()
+    assert not np.allclose(pool.probability, plain.probability)
+    refused = rrra(*command, "--no-adapter")
+    assert refused.status == 2
+    assert "it can't go with --no-adapter" in refused.message
+
+
 def test_mine_without_probabilities_says_so_in_words(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    found = succeed("mine", beir, "--out", tmp_path / "pool", "--model", tiny_bert, "--split", "dev")
+    options = ["--model", tiny_bert, "--split", "dev", "--no-adapter"]
+    found = succeed("mine", beir, "--out", tmp_path / "pool", *options)
     assert found.out.splitlines()[1:] == ["queries: 10", "documents: 40", "candidates: 390"]
     assert CandidatePool.load(tmp_path / "pool").probability is None
 
@@ -146,15 +144,54 @@ def test_fit_may_add_maps_and_prints_what_it_measured(beir: Path, tiny_bert: Pat
     assert adapter.config.fit["arguments"]["objective"] == "bce"
 
 
+@pytest.mark.usefixtures("quick")
+def test_fit_tells_what_unseen_queries_say(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    command = ["fit", beir, "--out", tmp_path / "model", "--model", tiny_bert]
+    assert "nDCG@10 on " in succeed(*command).out
+    found = succeed(*command, "--json").json
+    fit = RRRAModel.from_pretrained(tmp_path / "model").adapter.config.fit
+    assert found["unseen"] == fit["unseen"]
+    assert found["unseen"]["queries"] > 0
+
+
 def test_index_writes_a_retriever(indexed: Outcome, place: Path) -> None:
     assert indexed.json == {"retriever": str(place / "retriever"), "documents": 40}
     assert Retriever.from_pretrained(place / "retriever").documents.num_rows == 40
 
 
-def test_index_of_an_encoder_searches_without_adapter(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:
+def test_index_of_an_encoder_has_the_adapter_that_comes_trained(
+    beir: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
     found = succeed("index", tiny_bert, beir, "--out", tmp_path / "retriever", "--max-length", 8)
     assert found.out.startswith("40 documents in ")
-    assert Retriever.from_pretrained(tmp_path / "retriever").encoder.max_seq_length == 8
+    retriever = Retriever.from_pretrained(tmp_path / "retriever")
+    assert retriever.encoder.max_seq_length == 8
+    assert retriever.is_hybrid()
+    (found,) = succeed("search", tmp_path / "retriever", "copy files", "--json").json
+    assert found["hits"] == retriever.search("copy files", probabilities=True)[0]
+    options = ["--mode", "dense", "--json"]
+    (found,) = succeed("search", tmp_path / "retriever", "copy files", *options).json
+    assert found["hits"] == retriever.search("copy files", mode="dense", probabilities=True)[0]
+    refused = rrra("search", tmp_path / "retriever", "copy files", "--mode", "sparse")
+    assert refused.status == 2
+    assert "--mode must be one of hybrid, dense or None, got 'sparse'" in refused.message
+
+
+def test_no_adapter_turns_the_adapter_off(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    options = ["--out", tmp_path / "retriever", "--no-adapter", "--language", "english"]
+    succeed("index", tiny_bert, beir, *options)
+    retriever = Retriever.from_pretrained(tmp_path / "retriever")
+    assert retriever.adapter is None and retriever.corpus_index.words.language == "english"
+    (found,) = succeed("search", tmp_path / "retriever", "copy files", "--json").json
+    assert found["hits"] == retriever.search("copy files")[0]
+    measured = succeed("evaluate", tiny_bert, beir, "--no-adapter", "--json").json
+    assert list(measured["quality"]["all"]) == ["encoder"]
+    command = ["rerank", tiny_bert, "copy", "--no-adapter", "--json"]
+    ranked = succeed(*command, stdin=b"copy files\nsort text\n").json
+    assert ranked == retriever.rank("copy", ["copy files", "sort text"], return_documents=True)
+    refused = rrra("index", tiny_bert, beir, "--out", tmp_path / "new", "--language", "klingon")
+    assert refused.status == 2
+    assert "--language must be one of auto, " in refused.message
 
 
 def test_search_finds_what_the_retriever_finds(indexed: Outcome, place: Path) -> None:
@@ -278,36 +315,6 @@ def test_corpus_files_with_pairs_and_named_columns(
     mined = succeed("mine", *corpus, *columns, "--out", out, "--model", tiny_bert, "--json").json
     assert (mined["queries"], mined["documents"], mined["candidates"]) == (3, 3, 6)
     assert CandidatePool.load(out).positive_ids == [["1"], ["2"], ["3"]]
-
-
-# -------------------------------------------------------------------- help
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_example_in_the_help_is_a_command_that_exists(name: str) -> None:
-    shown = succeed(name, "--help").out
-    assert "Example: " in shown and "--json" in shown
-    (example,) = re.findall(r"Example: (.*)", inspect.getdoc(COMMANDS[name].callback) or "")
-    commands = [
-        part
-        for code in re.findall(r"`(.*?)`", example)
-        for part in code.split(" | ")
-        if part.startswith("rrra ")
-    ]
-    assert commands[0].split()[1] == name
-    for command in commands:
-        _, subcommand, *arguments = shlex.split(command)
-        # Raises for an unknown option, an invalid value or a missing argument.
-        COMMANDS[subcommand].make_context(subcommand, arguments)
-
-
-def test_help_lists_every_command() -> None:
-    out = succeed("--help").out
-    assert sorted(COMMANDS) == [
-        *["app", "card", "compare", "demo", "evaluate", "fit", "index"],
-        *["mine", "push", "rerank", "search", "serve", "train"],
-    ]
-    assert all(re.search(rf"│ {name} ", out) for name in COMMANDS)
 
 
 # -------------------------------------------------------------------- exit status
@@ -446,7 +453,8 @@ def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path, monkeypatch: p
         "loaders",
     ]
     assert 100 <= result["documents"] <= 150
-    assert list(result["systems"]) == ["encoder alone", "+ adapter", "LoRA in three stages"]
+    systems = ["encoder alone", "+ trained adapter", "+ fitted adapter", "LoRA in three stages"]
+    assert list(result["systems"]) == systems
     for row in result["systems"].values():
         assert list(row) == ["nDCG@10", "R@1", "R@100", "seconds", "ms"]
     assert all(list(found) == ["encoder", "reranked"] for found in result["searches"].values())

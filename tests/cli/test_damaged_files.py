@@ -114,12 +114,12 @@ def test_damaged_adapter_is_an_error_that_names_the_file(here: Path, file: str, 
 
 
 def test_adapter_weights_that_do_not_fit_their_config_are_refused(here: Path) -> None:
-    RetrieverAdapter(AdapterConfig(embedding_dim=8)).save_pretrained("adapter")
+    RetrieverAdapter(AdapterConfig(embedding_dim=8, reader={"kind": "residual"})).save_pretrained("adapter")
     config = here / "adapter/config.json"
     config.write_text(config.read_text().replace('"embedding_dim": 8', '"embedding_dim": 9'))
     with pytest.raises(ValueError, match=r"(?s)weights of adapter don't fit its config: .*size mismatch"):
         RetrieverAdapter.from_pretrained("adapter")
-    config.write_text('{"model_type": "rrra_adapter"}')
+    config.write_text('{"model_type": "rrra_adapter", "embedding_dim": 0}')
     with pytest.raises(ValueError, match=r"config\.json of adapter can't be used: .*embedding_dim"):
         RetrieverAdapter.from_pretrained("adapter")
 

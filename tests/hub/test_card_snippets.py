@@ -62,7 +62,9 @@ def test_snippets_of_a_retriever_of_another_encoder(tiny_bert, tmp_path, monkeyp
     card = card_of(tmp_path / "other")
     assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
     assert "trust_remote_code" not in card
-    Retriever(encoder).index(CORPUS).save_pretrained(tmp_path / "plain")
+    Retriever(encoder).index(CORPUS).save_pretrained(tmp_path / "trained")
+    assert len(run_snippets(card_of(tmp_path / "trained"), tmp_path, monkeypatch)) == 2
+    Retriever(encoder, adapter=None).index(CORPUS).save_pretrained(tmp_path / "plain")
     card = card_of(tmp_path / "plain")
     assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
     assert "adapter" not in card.partition("---\n\n# ")[2].partition("## Citation")[0]

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from cards import PNG, PRESETS, card_of, check_bins, config_of, copy, forget, written
 from command_line import rrra
 from retriever_models import RESIDUAL, make_adapter
-from rrra_hf import Retriever, RRRAModel
+from rrra_hf import Retriever, RetrieverAdapter, RRRAModel
 from rrra_hf.evaluation import reliability_bins
 from rrra_hf.hub import model_card
 from rrra_hf.hub.citations import CITATIONS
@@ -46,7 +46,7 @@ def test_a_saved_model_measures_as_its_retriever_does(fitted, collection, preset
 def test_the_encoder_is_measured_without_the_adapters_maps(fitted, collection, tiny_bert):
     [figures] = read_evaluations(fitted("features"))
     assert list(figures["quality"]["all"]) == ["encoder", "maps", "adapter"]
-    bare = Retriever(SentenceTransformer(str(tiny_bert), device="cpu")).index(collection)
+    bare = Retriever(SentenceTransformer(str(tiny_bert), device="cpu"), adapter=None).index(collection)
     expected = evaluate(bare, collection.split("test")).quality["encoder"].mean
     assert figures["quality"]["all"]["encoder"] == pytest.approx(expected)
 
@@ -129,7 +129,9 @@ def test_every_figure_of_a_card_is_in_its_folder(fitted, preset):
     known += [value for value in figures["calibration"].values() if isinstance(value, float)]
     for score in figures["detection"]["scores"].values():
         known += [score["average_precision"], *score["interval"], score["auroc"]]
-    known += [*fit["development"]["nDCG@10"].values(), fit["development"]["expected_calibration_error"]]
+    for kind in ("unseen", "development", "calibration"):
+        known += fit.get(kind, {}).get("nDCG@10", {}).values()
+        known += [fit[kind]["expected_calibration_error"]] if "reliability" in fit.get(kind, {}) else []
     text = card.partition("## Evaluation")[2].partition("## Training")[0]
     shown = re.findall(r"(?<![\w.])\d+\.\d+", text)
     assert len(shown) > 15
@@ -213,11 +215,12 @@ def test_old_folders_get_a_card_without_what_they_do_not_record(fitted, preset, 
     forget(folder, "data")
     card = written(folder)
     assert "## Evaluation" not in card and "training queries with" not in card
-    assert "## Development queries" in card
+    heading = {"residual": "## Development queries", "features": "## Queries of the choice"}[preset]
+    assert heading in card
     forget(folder)
     (folder / PLOT_NAME).unlink(missing_ok=True)
     card = written(folder)
-    assert "## Development queries" not in card and "## Training" not in card
+    assert heading not in card and "## Training" not in card
     assert not (folder / PLOT_NAME).exists()
     assert "model-index" not in card
     assert all("\n\n\n" not in text for text in card.split("```")[::2])
@@ -231,8 +234,20 @@ def test_figures_of_queries_that_were_tuned_on_are_called_that(fitted, collectio
 
 
 def test_a_fresh_model_says_that_its_adapter_changes_nothing(tiny_bert, tmp_path):
-    RRRAModel.from_encoder(tiny_bert).save_pretrained(tmp_path / "fresh")
+    RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL}).save_pretrained(tmp_path / "fresh")
     assert "the adapter changes no ranking" in card_of(tmp_path / "fresh")
+
+
+def test_cards_say_that_an_adapter_comes_trained(tiny_bert, tmp_path):
+    RRRAModel.from_encoder(tiny_bert).save_pretrained(tmp_path / "model")
+    RetrieverAdapter.pretrained().save_pretrained(tmp_path / "adapter")
+    Retriever(SentenceTransformer(str(tiny_bert), device="cpu")).save_pretrained(tmp_path / "retriever")
+    for name in ("model", "adapter", "retriever"):
+        card = card_of(tmp_path / name)
+        assert "The adapter is the one that comes with rrra-hf." in card
+        assert "reads features (cosine, " in card and "The adapter needs no labels." in card
+        assert "training queries" not in card and "None" not in card
+    assert "any number of dimensions" in card_of(tmp_path / "adapter")
 
 
 def test_hub_names_become_metadata(fitted, tmp_path):

@@ -152,6 +152,18 @@ def test_a_retriever_of_any_encoder_brings_its_adapter(hub: HubServer, tiny_bert
     assert_alike(Retriever.from_pretrained(MODEL).search(QUERY), retriever.search(QUERY))
 
 
+def test_an_index_brings_its_words(hub: HubServer, tiny_bert: Path) -> None:
+    retriever = Retriever(SentenceTransformer(str(tiny_bert), device="cpu")).index(CORPUS)
+    retriever.push_to_hub(MODEL, with_index=True)
+    assert {"index/words/words.json", "index/words/word_weights.npy"} <= set(hub.files(MODEL))
+    loaded = Retriever.from_pretrained(MODEL)
+    assert loaded.is_hybrid()
+    assert_alike(loaded.search(QUERY), retriever.search(QUERY))
+    # Another model's upload leaves none of them behind.
+    retriever.push_to_hub(MODEL)
+    assert not [name for name in hub.files(MODEL) if name.startswith("index/")]
+
+
 def test_a_retriever_opens_from_the_cache_without_a_connection(
     hub: HubServer, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ def test_all_that_is_found_is_reranked(retriever: Retriever) -> None:
 
 
 def test_without_an_adapter_there_is_no_probability(retriever: Retriever, tiny_bert: Path) -> None:
-    plain = Retriever.from_pretrained(tiny_bert, device="cpu").index(["copy files"])
+    plain = Retriever.from_pretrained(tiny_bert, adapter=None, device="cpu").index(["copy files"])
     (hit,) = find(plain, QUERY, top_k=1, depth=1)
     assert hit.metadata == {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -17,13 +18,13 @@ from sentence_transformers.sentence_transformer.evaluation import (
 )
 from sentence_transformers.util import mine_hard_negatives
 
+from feature_task import keep_everything
 from retriever_models import CORPUS, QUERY, make_adapter, make_reader_of_words, make_retriever
-from rrra_hf import FitArguments, RRRAModel, fit_adapter
+from rrra_hf import FitArguments, RetrieverAdapter, RRRAModel, fit_adapter
 from rrra_hf.data import Collection
-from rrra_hf.embeddings import embed_collection
+from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.evaluation import ranking_quality
 from rrra_hf.integrations.sentence_transformers import RRRACrossEncoder, reranking_similarity
-from rrra_hf.models.reader_rrra import WITHOUT_WORDS
 from rrra_hf.retrieval import Retriever, evaluate
 from tiny import word_collection
 
@@ -109,16 +110,28 @@ def test_information_retrieval_evaluator(retriever: Retriever, collection: Colle
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("maps", ["none", "both"])
-def test_evaluator_of_an_adapter_that_reads_features(
-    tiny_bert: Path, collection: Collection, maps: str
+@pytest.mark.parametrize("fitted", [False, True])
+def test_scores_of_features_are_those_of_a_search_without_words(
+    tiny_bert: Path, collection: Collection, fitted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    queries, documents, _ = embed_collection(collection, encoder)
-    arguments = FitArguments(maps=maps, features=WITHOUT_WORDS, depth=30)
-    adapter = fit_adapter(queries, documents, collection.positive_rows, arguments=arguments)
-    adapter.config.lambda_ = 3.0
-    assert_evaluator_agrees(Retriever(encoder, adapter), collection, depth=20)
+    adapter = RetrieverAdapter.pretrained()
+    if fitted:
+        keep_everything(monkeypatch)
+        queries, documents, _ = embed_collection(collection, encoder)
+        adapter = fit_adapter(queries, documents, collection.positive_rows, arguments=FitArguments(depth=30))
+    retriever = Retriever(encoder, adapter).index(collection)
+    embeddings = encode(encoder, collection.query_texts, task="query")
+    found = retriever.search_embeddings(embeddings, top_k=20, depth=20)
+    scores = reranking_similarity(retriever, depth=20)(
+        torch.as_tensor(encoder.encode_query(collection.query_texts)),
+        torch.as_tensor(encoder.encode_document(collection.document_texts)),
+    )
+    rows = {document_id: row for row, document_id in enumerate(collection.document_ids)}
+    for hits, of_query in zip(found, scores, strict=True):
+        expected = [of_query[rows[hit["corpus_id"]]] for hit in hits]
+        # Almost equal cosines may be in another order, and ranks are features.
+        assert np.isclose([hit["score"] for hit in hits], expected, rtol=1e-3, atol=1e-3).mean() >= 0.8
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -157,11 +170,11 @@ def test_documents_below_the_depth_follow_in_the_order_of_their_cosines(
 
 def test_similarity_refuses_what_it_cannot_do(retriever: Retriever, tiny_bert: Path) -> None:
     with pytest.raises(ValueError, match="must have an adapter"):
-        reranking_similarity(Retriever.from_pretrained(tiny_bert, device="cpu"))
+        reranking_similarity(Retriever.from_pretrained(tiny_bert, adapter=None, device="cpu"))
     with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
         reranking_similarity(retriever, depth=0)
     reader = Retriever(SentenceTransformer(str(tiny_bert), device="cpu"), make_reader_of_words(32))
-    with pytest.raises(ValueError, match="reads embeddings only, this one also reads words"):
+    with pytest.raises(ValueError, match="can do without words, this one needs word pieces"):
         reranking_similarity(reader)
 
 

@@ -123,8 +123,12 @@ def test_adapter_that_does_not_fit_is_refused(tiny_bert: Path, encoder: Sentence
     for made in (model, model.to_sentence_transformer()):
         with pytest.raises(ValueError, match="must not be given with an RRRAModel"):
             Retriever(made, make_adapter())
+    with pytest.raises(
+        ValueError, match="adapter must be a RetrieverAdapter, 'pretrained' or None, got 'fitted'"
+    ):
+        Retriever(encoder, "fitted")
     with pytest.raises(ValueError, match="probabilities need an adapter"):
-        Retriever(encoder).index(CORPUS).search("a", probabilities=True)
+        Retriever(encoder, adapter=None).index(CORPUS).search("a", probabilities=True)
 
 
 def test_nan_weights_are_refused(tiny_bert: Path) -> None:

@@ -33,7 +33,9 @@ def test_evaluation_agrees_with_search(retriever: Retriever) -> None:
 
 def test_evaluation_without_an_adapter_measures_the_encoder_alone() -> None:
     collection = make_collection()
-    quality, milliseconds = evaluate(Retriever(vocabulary_encoder()).index(collection), collection)
+    quality, milliseconds = evaluate(
+        Retriever(vocabulary_encoder(), adapter=None).index(collection), collection
+    )
     assert list(quality) == ["encoder"]
     assert set(milliseconds) == {"encode", "search"}
 

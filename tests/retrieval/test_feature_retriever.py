@@ -12,13 +12,13 @@ from numpy.testing import assert_allclose
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import BoW
 
-from feature_task import PRESET, QUERIES, as_tuples, make_it_matter, shorten
+from feature_task import PRESET, QUERIES, as_tuples, keep_everything, make_it_matter, shorten
 from rrra_hf import AdapterConfig, Retriever, RetrieverAdapter, RRRAModel
-from rrra_hf.candidates import DocumentFeatures, count_words
-from rrra_hf.candidates.reading import candidate_probabilities
+from rrra_hf.candidates import DocumentFeatures, add_words, candidate_probabilities
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.fitting import fit_adapter
+from rrra_hf.indexes import WordIndex
 from rrra_hf.retrieval import evaluate, evaluate_embeddings
 
 
@@ -30,13 +30,15 @@ def plain(tiny_bert: Path, feature_collection: Collection) -> Retriever:
     embedded = embed_collection(part, encoder)
     with pytest.MonkeyPatch.context() as patch:
         shorten(patch)
+        keep_everything(patch)
+        words = WordIndex.of(part.document_texts)
         adapter = fit_adapter(
             embedded.queries,
             embedded.documents,
             part.positive_rows,
             arguments=replace(PRESET, depth=20),
-            query_words=count_words(encoder, part.query_texts),
-            document_words=count_words(encoder, part.document_texts),
+            query_words=words.count(part.query_texts),
+            document_words=words,
         )
     return Retriever(encoder, make_it_matter(adapter)).index(feature_collection)
 
@@ -56,16 +58,19 @@ def test_hits_are_scored_and_judged_as_the_adapter_does_by_itself(
     queries = encode(encoder, QUERIES, task="query")
     documents = encode(encoder, feature_collection.document_texts, task="document")
     mapped = adapter.map_queries(queries), adapter.map_documents(documents)
-    candidates = np.argsort(-(mapped[0] @ mapped[1].T), axis=1, kind="stable")
-    words = count_words(encoder, QUERIES), count_words(encoder, feature_collection.document_texts)
-    known = DocumentFeatures.of(adapter.reader, [mapped[1]], words[1])
-    of_candidates = known.of_candidates(adapter.reader, torch.from_numpy(mapped[0]), words[0], candidates)
+    by_cosine = np.argsort(-(mapped[0] @ mapped[1].T), axis=1, kind="stable")
+    words = WordIndex.of(feature_collection.document_texts)
+    counts = words.count(QUERIES)
+    # Documents with equal BM25 scores rank in the order of the candidates.
+    candidates = add_words(by_cosine, words, counts, depth=30)
+    known = DocumentFeatures.of(adapter.reader, [mapped[1]], words)
+    of_candidates = known.of_candidates(adapter.reader, torch.from_numpy(mapped[0]), counts, candidates)
     scores = adapter.rerank(mapped[0], mapped[1][candidates], features=of_candidates)
     expected = [
         {feature_collection.document_ids[row]: score for row, score in zip(*pair, strict=True)}
         for pair in zip(candidates, scores, strict=True)
     ]
-    probability = candidate_probabilities(adapter, queries, candidates, documents, *words)
+    probability = candidate_probabilities(adapter, queries, candidates, documents, counts, words)
     judged = [
         {feature_collection.document_ids[row]: p for row, p in zip(*pair, strict=True)}
         for pair in zip(candidates, probability, strict=True)
@@ -78,7 +83,7 @@ def test_hits_are_scored_and_judged_as_the_adapter_does_by_itself(
     plainly = retriever.search(QUERIES, top_k=30, rerank=False)
     ids = [[[hit["corpus_id"] for hit in found] for found in both] for both in (hits, plainly)]
     assert ids[0] != ids[1]
-    assert ids[1] == [[feature_collection.document_ids[row] for row in rows] for rows in candidates]
+    assert ids[1] == [[feature_collection.document_ids[row] for row in rows] for rows in by_cosine]
 
 
 def test_hits_do_not_depend_on_how_many_are_asked_for(retriever: Retriever) -> None:
@@ -110,7 +115,7 @@ def test_queries_in_blocks_and_alone_find_the_same(
 def test_ranking_needs_no_index_and_agrees_with_searching(
     retriever: Retriever, feature_collection: Collection
 ) -> None:
-    ranked = Retriever(retriever.encoder, retriever._adapter).rank(
+    ranked = Retriever(retriever.encoder, retriever._adapter or "pretrained").rank(
         QUERIES[0], feature_collection.document_texts
     )
     searched = retriever.search(QUERIES[0], top_k=30)[0]
@@ -136,11 +141,11 @@ def test_a_saved_retriever_finds_the_same(retriever: Retriever, tmp_path: Path) 
     Retriever.from_pretrained(tmp_path / "again", device="cpu")
 
 
-def test_embeddings_without_their_texts_are_refused_where_words_are_read(retriever: Retriever) -> None:
+def test_words_are_read_if_the_texts_are_given(retriever: Retriever) -> None:
     embeddings = encode(retriever.encoder, QUERIES, task="query")
-    for options in ({}, {"rerank": False, "probabilities": True}):
-        with pytest.raises(ValueError, match="reads words: give the queries' texts, not embeddings alone"):
-            retriever.search_embeddings(embeddings, **options)
+    without = retriever.search_embeddings(embeddings)
+    assert [len(hits) for hits in without] == [10] * 3
+    assert without != retriever.search_embeddings(embeddings, query_texts=QUERIES)
     with pytest.raises(ValueError, match="query_texts must be of the 3 queries, got 2 texts"):
         retriever.search_embeddings(embeddings, query_texts=QUERIES[:2])
     found = retriever.search_embeddings(embeddings, query_texts=QUERIES)
@@ -158,13 +163,14 @@ def test_evaluation_and_measuring_agree(
     assert set(evaluated.quality) == {"maps", "adapter"}
     assert set(evaluated.milliseconds) == {"encode", "search", "rerank"}
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    words = WordIndex.of(part.document_texts)
     measured = evaluate_embeddings(
         part,
         embed_collection(part, encoder),
         retriever.adapter,
         depth=20,
-        query_words=count_words(encoder, part.query_texts),
-        document_words=count_words(encoder, part.document_texts),
+        query_words=words.count(part.query_texts),
+        document_words=words,
     )
     assert list(measured) == ["encoder", "maps", "adapter"]
     for system in ("maps", "adapter"):
@@ -200,22 +206,29 @@ def test_features_that_are_not_the_indexs_are_named(
         Retriever.from_pretrained(tmp_path / "r", device="cpu")
 
 
-def test_an_index_is_not_opened_with_another_memory(plain: Retriever, tmp_path: Path) -> None:
+def test_features_of_another_memory_are_computed_anew(
+    plain: Retriever, feature_collection: Collection, tmp_path: Path
+) -> None:
     plain.save_pretrained(tmp_path / "r")
     adapter = RetrieverAdapter.from_pretrained(tmp_path / "r/adapter")
     adapter.reader.memory.queries.neg_()
     adapter.save_pretrained(tmp_path / "r/adapter")
-    with pytest.raises(ValueError, match="was made by another model"):
-        Retriever.from_pretrained(tmp_path / "r", device="cpu")
+    loaded = Retriever.from_pretrained(tmp_path / "r", device="cpu")
+    expected = Retriever(plain.encoder, adapter).index(feature_collection)
+    before, statics, after = (r.corpus_index.features.statics for r in (plain, loaded, expected))
+    assert_allclose(statics, after, atol=1e-6)
+    assert abs(statics - before).max() > 1e-3
+    given = Retriever.from_pretrained(tmp_path / "r", adapter=plain.adapter, device="cpu")
+    assert_allclose(given.corpus_index.features.statics, before, atol=1e-6)
     changed = Retriever(plain.encoder, adapter)
     changed._corpus = plain.corpus_index
     with pytest.raises(ValueError, match="changed after the corpus was indexed"):
         changed.save_pretrained(tmp_path / "new")
 
 
-def test_an_encoder_without_tokenizer_cannot_serve_an_adapter_that_reads_words() -> None:
+def test_an_encoder_without_tokenizer_cannot_serve_an_adapter_that_reads_word_pieces() -> None:
     encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])], device="cpu")
-    sizes = {"kind": "features", "queries": 1, "documents": 1, "pairs": 1}
+    sizes = {"kind": "features_v2", "queries": 1, "documents": 1, "pairs": 1}
     reads_words = AdapterConfig(
         embedding_dim=4, reader={**sizes, "names": ["mapped", "words"], "vocabulary": 4}
     )

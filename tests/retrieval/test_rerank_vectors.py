@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from retriever_models import make_adapter, make_reader_of_words
+from rrra_hf import RetrieverAdapter
 from rrra_hf.retrieval import rerank_vectors
 
 DOCUMENTS, QUERIES, DIM = 120, 50, 16
@@ -45,8 +46,15 @@ def test_blocks_change_nothing(
     assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-5)
 
 
-def test_adapter_that_reads_words_is_refused(documents: np.ndarray, queries: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="adapter reads words"):
+def test_pretrained_adapter_reranks_without_words(documents: np.ndarray, queries: np.ndarray) -> None:
+    rows = np.tile(np.arange(20), (QUERIES, 1))
+    found, scores = rerank_vectors(RetrieverAdapter.pretrained(), queries, documents, rows)
+    assert_array_equal(np.sort(found, axis=1), rows)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_adapter_that_needs_word_pieces_is_refused(documents: np.ndarray, queries: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="adapter reads word pieces"):
         rerank_vectors(make_reader_of_words(DIM), queries[:1], documents, [[0, 1]])
 
 

@@ -21,7 +21,7 @@ from rrra_hf.retrieval import Retriever
 
 
 def test_search_equals_brute_force(encoder: SentenceTransformer) -> None:
-    found = Retriever(encoder).index(CORPUS).search(QUERIES, top_k=4)
+    found = Retriever(encoder, adapter=None).index(CORPUS).search(QUERIES, top_k=4)
     cosines = encode(encoder, QUERIES, task="query") @ encode(encoder, TEXTS, task="document").T
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :4]
     assert [ids(hits) for hits in found] == [[list(CORPUS)[row] for row in rows] for rows in best]
@@ -29,7 +29,7 @@ def test_search_equals_brute_force(encoder: SentenceTransformer) -> None:
 
 
 def test_search_returns_what_semantic_search_does(encoder: SentenceTransformer) -> None:
-    found = Retriever(encoder).index(TEXTS).search(QUERIES, top_k=3)
+    found = Retriever(encoder, adapter=None).index(TEXTS).search(QUERIES, top_k=3)
     expected = util.semantic_search(encoder.encode_query(QUERIES), encoder.encode_document(TEXTS), top_k=3)
     assert [[list(hit) for hit in hits] for hits in found] == [[["corpus_id", "score"]] * 3] * 3
     assert [list(map(int, ids(hits))) for hits in found] == [ids(hits) for hits in expected]
@@ -183,7 +183,7 @@ def test_lambda_of_zero_keeps_the_ranking(tiny_bert: Path, scoring: str) -> None
 
 def test_untrained_adapter_changes_no_ranking(tiny_bert: Path, encoder: SentenceTransformer) -> None:
     model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL, "lambda_": 1.0})
-    expected = Retriever(encoder).index(CORPUS).search(QUERIES)
+    expected = Retriever(encoder, adapter=None).index(CORPUS).search(QUERIES)
     for retriever in (Retriever(model), Retriever(encoder, model.adapter)):
         assert [ids(h) for h in retriever.index(CORPUS).search(QUERIES)] == [ids(h) for h in expected]
 

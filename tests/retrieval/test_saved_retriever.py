@@ -55,9 +55,9 @@ def test_adapter_of_another_encoder_is_kept_beside_it(encoder: SentenceTransform
     assert_alike(loaded.search(QUERIES), retriever.search(QUERIES))
     RetrieverAdapter.from_pretrained(tmp_path / "model" / "adapter")
     # Saved without it, the folder no longer has it.
-    Retriever(encoder).save_pretrained(tmp_path / "model")
+    Retriever(encoder, adapter=None).save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model" / "adapter").exists()
     plain = Retriever.from_pretrained(tmp_path / "model", device="cpu")
-    assert plain.adapter is None
     with pytest.raises(ValueError, match="no index yet"):
         plain.search("find files")
 
@@ -198,7 +198,7 @@ def test_files_of_different_indexes_are_refused(
     (folder / "documents.parquet").write_bytes(documents)
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps({**meta, "format_version": 1}))
-    with pytest.raises(ValueError, match=r"meta\.json .* format version 1, this package reads 2"):
+    with pytest.raises(ValueError, match=r"meta\.json .* format version 1, this package reads 2 or 3 or 4"):
         Retriever.from_pretrained(tmp_path / "model", device="cpu")
 
 

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
 from rrra_hf import Retriever, RetrieverAdapter, RRRAModel
+from rrra_hf.embeddings import encode
 from rrra_hf.hub import model_card
 
 FOLDERS = Path(__file__).parents[1] / "data" / "saved_by_version_1"
@@ -60,6 +61,27 @@ def test_a_retriever_of_version_1_finds_the_same(kind: str) -> None:
     if kind == "residual":
         retriever.index(expected(kind)["documents"])
     check_hits(retriever, kind)
+
+
+def test_an_index_of_version_1_has_no_words_and_opens_without_its_adapter(tmp_path: Path) -> None:
+    retriever = Retriever.from_pretrained(FOLDERS / "features", device="cpu")
+    assert retriever.adapter.config.reader["kind"] == "features_v2"
+    assert retriever.corpus_index.words is None and not retriever.is_hybrid()
+    with pytest.raises(ValueError, match="mode must be 'dense' or None, got 'hybrid'"):
+        retriever.search("find files", mode="hybrid")
+    assert retriever.adapter.reader.reads_word_pieces
+    embeddings = encode(retriever.encoder, ["find files"], task="query")
+    with pytest.raises(ValueError, match="reads word pieces: give the queries' texts"):
+        retriever.search_embeddings(embeddings)
+    # Indexed again, the hits are the same.
+    check_hits(retriever.index(expected("features")["documents"]), "features")
+    assert retriever.corpus_index.words is None
+    plain = Retriever.from_pretrained(FOLDERS / "features", adapter=None, device="cpu")
+    queries = expected("features")["queries"]
+    assert plain.adapter is None
+    assert plain.search(queries) == retriever.search(queries, rerank=False)
+    plain.save_pretrained(tmp_path)
+    assert Retriever.from_pretrained(tmp_path, device="cpu").adapter is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from rrra_hf.embeddings import encode
 from rrra_hf.retrieval import Retriever
+from rrra_hf.serving import create_app
 from running import CORPUS, QUERIES, Server, Servers, assert_same_hits, started, wait_for
 
 # -------------------------------------------------------------------- answers
@@ -90,6 +92,30 @@ def test_examples_of_the_documentation_are_answered(server: Server) -> None:
             assert server.post(path, example).status == 200
     either = schemas["SearchRequest"]["properties"]["queries"]["anyOf"][0]["anyOf"]
     assert either == [{"type": "string"}, {"items": {"type": "string"}, "type": "array"}]
+
+
+@pytest.mark.parametrize("mode", [None, "hybrid", "dense"])
+def test_searches_by_words_are_those_of_the_retriever(tiny_bert: Path, mode: str | None) -> None:
+    retriever = Retriever.from_pretrained(tiny_bert, device="cpu").index(CORPUS)
+    embeddings = encode(retriever.encoder, QUERIES[:3], task="query")
+    bodies = [
+        {"queries": QUERIES[:3]},
+        {"queries": QUERIES[:3], "query_embeddings": embeddings.tolist()},
+        {"queries": QUERIES[:3], "rerank": False},
+    ]
+    expected = [
+        retriever.search(QUERIES[:3], depth=5, mode=mode),
+        retriever.search(QUERIES[:3], depth=5, mode=mode),
+        retriever.search(QUERIES[:3], depth=5, mode=mode, rerank=False),
+    ]
+    if mode != "hybrid":
+        bodies.append({"query_embeddings": embeddings.tolist()})
+        expected.append(retriever.search_embeddings(embeddings, depth=5, mode=mode))
+    with TestClient(create_app(retriever)) as client:
+        assert client.get("/healthz").json()["needs_texts"] is False
+        for body, hits in zip(bodies, expected, strict=True):
+            answer = client.post("/search", json={**body, "depth": 5, "mode": mode})
+            assert_same_hits(answer.json()["results"], hits)
 
 
 # -------------------------------------------------------------------- metrics

@@ -41,6 +41,13 @@ from running import CORPUS, QUERIES, Server, Servers, assert_same_hits, wait_for
         ("/search", {"queries": "sort", "top_k": True}, "top_k", "valid integer"),
         ("/search", {"queries": "sort", "depth": 111}, "depth", "must be at most 110, got 111"),
         ("/search", {"queries": "sort", "topk": 3}, "topk", "not permitted"),
+        ("/search", {"queries": "sort", "mode": "sparse"}, "mode", "'hybrid' or 'dense'"),
+        (
+            "/search",
+            {"query_embeddings": [[1.0] * 32], "mode": "hybrid"},
+            "mode",
+            "must be 'dense' or None without query_texts, got 'hybrid'",
+        ),
         ("/search", ["sort"], "body", "must be a JSON object, sent as application/json"),
         ("/search", {"query_embeddings": [[1.0] * 31]}, "query_embeddings.0", "dimension 32, got 31"),
         ("/search", {"query_embeddings": [[1.0] * 32, [1.0]]}, "query_embeddings.1", "dimension 32, got 1"),
@@ -163,9 +170,9 @@ def test_failures_are_not_explained_to_clients(server: Server) -> None:
     assert server.post("/rank", {"query": "sort", "documents": ["text"]}).status == 200
 
 
-def test_embeddings_alone_are_refused_where_the_adapter_reads_words(tiny_bert: Path) -> None:
+def test_embeddings_alone_are_refused_where_the_adapter_needs_word_pieces(tiny_bert: Path) -> None:
     sizes = {"names": ["base", "words"], "queries": 1, "documents": 1, "pairs": 1, "vocabulary": 25}
-    reader = {"kind": "features", **sizes}
+    reader = {"kind": "features_v2", **sizes}
     model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": reader, "lambda_": 1.0})
     torch.manual_seed(0)
     with torch.no_grad():
@@ -188,7 +195,7 @@ def test_embeddings_alone_are_refused_where_the_adapter_reads_words(tiny_bert: P
 
 
 def test_probabilities_are_refused_where_there_is_no_adapter(tiny_bert: Path) -> None:
-    retriever = Retriever.from_pretrained(tiny_bert, device="cpu").index(CORPUS)
+    retriever = Retriever.from_pretrained(tiny_bert, adapter=None, device="cpu").index(CORPUS)
     with TestClient(create_app(retriever)) as client:
         refused = client.post("/search", json={"queries": "sort", "probabilities": True})
         assert client.get("/healthz").json()["adapter"] is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..candidates import DEPTH
 from ..embeddings import encode
 from ..retrieval import Retriever
 
@@ -16,14 +17,14 @@ class PlacedHit(NamedTuple):
 
     Args:
         place: Rank of the document, from 1.
-        place_before: Rank in the encoder's ranking.
+        place_before: Rank in the encoder's ranking, None if only a search by words finds it.
         title: Title of the document; may be empty.
         text: Text of the document.
         probability: Probability that the document is relevant, None without an adapter.
     """
 
     place: int
-    place_before: int
+    place_before: int | None
     title: str
     text: str
     probability: float | None
@@ -33,7 +34,7 @@ class Comparison(NamedTuple):
     """The rankings for a query.
 
     Args:
-        encoder: Ranking by the encoder.
+        encoder: Ranking by the encoder, from a search by embeddings.
         reranked: Ranking by the adapter, None if the retriever has no adapter.
         mapped: Whether the adapter has linear maps. They then apply to both rankings.
     """
@@ -43,7 +44,7 @@ class Comparison(NamedTuple):
     mapped: bool = False
 
 
-def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100) -> Comparison:
+def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = DEPTH) -> Comparison:
     """Search with and without the adapter.
 
     Args:
@@ -63,8 +64,8 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100)
         >>> found = compare(retriever, "how do I sort a list")
         >>> [(hit.place, hit.text) for hit in found.encoder]
         [(1, 'sort a list'), (2, 'copy a file')]
-        >>> found.reranked is None
-        True
+        >>> [(hit.place, hit.place_before) for hit in found.reranked]
+        [(1, 1), (2, 2)]
     """
     _check_query(query)
     depth = max(top_k, depth)
@@ -76,6 +77,7 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100)
             top_k if rerank else depth,
             rerank,
             depth,
+            mode=None if rerank else "dense",
             probabilities=retriever.adapter is not None,
             query_texts=[query],
         )[0]
@@ -88,7 +90,8 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = 100)
         hits = []
         for place, (corpus_id, probability) in enumerate(list(ranked.items())[:top_k], start=1):
             document = retriever.document(corpus_id)
-            hits.append(PlacedHit(place, places[corpus_id], document["title"], document["text"], probability))
+            before = places.get(corpus_id)
+            hits.append(PlacedHit(place, before, document["title"], document["text"], probability))
         return hits
 
     adapter = retriever.adapter

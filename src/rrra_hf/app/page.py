@@ -61,7 +61,7 @@ def comparison_html(comparison: Comparison) -> str:
         content = f'<p class="message">{NO_ADAPTER}</p>'
     else:
         content = _hits(comparison.reranked, moves=True)
-    reranked = _ranking("With adapter", "by cosine and probability", content)
+    reranked = _ranking("With adapter", "by reranking score", content)
     return f'<div class="rankings">{encoder}{reranked}</div>'
 
 
@@ -111,6 +111,8 @@ def _probability(probability: float | None) -> str:
 
 def _move(hit: PlacedHit, shown: int) -> str:
     """Describe how the adapter moved a hit. Hits that the encoder ranks below those shown are new."""
+    if hit.place_before is None:
+        return '<span class="move up" title="Found by its words">new, by words</span>'
     up = hit.place_before - hit.place
     if hit.place_before > shown:
         kind, words = "up", f"new, up {up}"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 console = Console(markup=False, emoji=False, highlight=False)
 errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
+# Candidates per query, as `rrra_hf.candidates.DEPTH`, whose import would take long.
+DEPTH = 150
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 CollectionName = Annotated[
@@ -38,6 +40,7 @@ Columns = Annotated[
     list[str] | None, typer.Option("--column", help="Column name, such as `query=question`. Repeatable.")
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip malformed records and report their number.")]
+UseAdapter = Annotated[bool, typer.Option("--adapter/--no-adapter", help="Use the adapter.")]
 CacheDir = Annotated[Path | None, typer.Option(help="Cache embeddings in this folder.")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens per text.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Encoder batch size.")]

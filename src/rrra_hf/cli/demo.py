@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..retrieval import Retriever
 
 MAX_LENGTH = 64
+# What is compared, besides the encoder alone.
+TRAINED, FITTED, LORA = "+ trained adapter", "+ fitted adapter", "LoRA in three stages"
 MEASURES = ("nDCG@10", "R@1", "R@100")
 SEARCHES = (
     "read a csv file into a table",
@@ -61,9 +63,10 @@ def demo(
     """
     from sentence_transformers import SentenceTransformer
 
-    from ..candidates import LabelledQueries, count_words
+    from ..candidates import LabelledQueries
     from ..embeddings import embed_collection
     from ..fitting import FitArguments, fit_adapter
+    from ..indexes import WordIndex
     from ..models.files_rrra import read_json
     from ..retrieval import Retriever
     from ..training import TrainArguments, train
@@ -80,23 +83,27 @@ def demo(
     parts = {name: collection.split(name) for name in ("train", "dev")}
     embeddings = {name: embed_collection(part, encoder, cache_dir=cache) for name, part in parts.items()}
     encoding = time.perf_counter() - start
-    job.measure("encoder alone", Retriever(encoder), cache, 0.0)
+    job.measure("encoder alone", Retriever(encoder, adapter=None), cache, 0.0)
+    job.measure(TRAINED, Retriever(encoder), cache, 0.0)
 
     _say("Fitting an adapter on the frozen encoder")
     start = time.perf_counter()
-    words = {name: count_words(encoder, part.query_texts) for name, part in parts.items()}
+    words = WordIndex.of(collection.document_texts)
+    dev = LabelledQueries(
+        embeddings["dev"].queries, parts["dev"].positive_rows, words.count(parts["dev"].query_texts)
+    )
     adapter = fit_adapter(
         embeddings["train"].queries,
         embeddings["train"].documents,
         parts["train"].positive_rows,
-        development=LabelledQueries(embeddings["dev"].queries, parts["dev"].positive_rows, words["dev"]),
+        development=dev,
         arguments=arguments,
-        query_words=words["train"],
-        document_words=count_words(encoder, collection.document_texts),
+        query_words=words.count(parts["train"].query_texts),
+        document_words=words,
     )
     seconds = time.perf_counter() - start
-    retriever = Retriever(encoder, adapter)
-    job.measure("+ adapter", retriever, cache, seconds)
+    retriever = Retriever(encoder, adapter=adapter)
+    job.measure(FITTED, retriever, cache, seconds)
     retriever.save_pretrained(out / "retriever")
 
     _say("Training the encoder with LoRA, in three stages")
@@ -117,7 +124,7 @@ def demo(
     )
     stages = read_json(out / "run" / "results.json")
     seconds = sum(stage["seconds"] for stage in stages.values())
-    job.measure("LoRA in three stages", Retriever(trained), out / "run" / "embeddings", seconds)
+    job.measure(LORA, Retriever(trained), out / "run" / "embeddings", seconds)
 
     result = {
         "documents": len(collection.document_ids),
@@ -235,7 +242,7 @@ def _verdict(systems: dict[str, dict[str, float]]) -> str:
     """Describe which system ranks best, and whether training the encoder helped."""
     scores = {name: row["nDCG@10"] for name, row in systems.items()}
     best = max(scores, key=lambda name: scores[name])
-    lora, frozen = scores["LoRA in three stages"], scores["+ adapter"]
+    lora, frozen = scores[LORA], scores[FITTED]
     verdict = "helped" if lora > frozen else "did not help"
     return (
         f"\nBest by nDCG@10: {best}. The short LoRA run {verdict}: {lora:.3f}, "

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .common import (
+    DEPTH,
     BatchSize,
     CacheDir,
     CollectionName,
@@ -15,6 +16,7 @@ from .common import (
     MaxLength,
     Pairs,
     SkipBad,
+    UseAdapter,
     bad_arguments,
     load_collection,
     load_model,
@@ -38,7 +40,8 @@ def evaluate(
     measure: Annotated[
         list[str] | None, typer.Option(help="Measure, such as nDCG@10, MRR@10 or R@100. Repeatable.")
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="Number of documents to rerank per query.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Number of documents to rerank per query.")] = DEPTH,
+    adapter: UseAdapter = True,
     pairs: Pairs = None,
     column: Columns = None,
     skip_bad: SkipBad = False,
@@ -64,7 +67,7 @@ def evaluate(
             parse_measure(name)
     loaded = load_collection(collection, pairs, column, skip_bad)
     part = loaded.split(split)
-    retriever = Retriever(load_model(model, max_length))
+    retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)
     retriever.index(loaded, cache_dir=cache_dir, batch_size=batch_size)
     result = evaluate_retriever(
         retriever, part, measure or DEFAULT_MEASURES, depth=depth, batch_size=batch_size

@@ -35,8 +35,8 @@ def fit(
     preset: Annotated[
         str,
         typer.Option(
-            help="default: features and heads; residual: a network over the two embeddings; "
-            "paper: that network as published."
+            help="default: starts from the adapter that comes trained; residual: a network over the two "
+            "embeddings; paper: that network as published."
         ),
     ] = "default",
     maps: Annotated[
@@ -84,15 +84,14 @@ def fit(
         batch_size=batch_size,
     )
     fitted.save_pretrained(out)
-    summary = {
-        "model": str(out),
-        "seconds": round(time.perf_counter() - start, 1),
-        "development": fitted.adapter.config.fit["development"],
-    }
+    fit = fitted.adapter.config.fit
+    measured = {name: fit[name] for name in ("unseen", "development", "calibration") if name in fit}
+    seconds = round(time.perf_counter() - start, 1)
     if json:
-        print_json(summary)
+        print_json({"model": str(out), "seconds": seconds, **measured})
         return
-    typer.echo(f"model: {out}\nseconds: {summary['seconds']}")
-    figures = summary["development"]["nDCG@10"].items()
-    quality = ", ".join(f"{system} {value:.3f}" for system, value in figures)
-    typer.echo(f"nDCG@10 on {summary['development']['queries']} development queries: {quality}")
+    typer.echo(f"model: {out}\nseconds: {seconds}")
+    kind = "unseen" if "unseen" in fit else "development"
+    found = fit[kind]
+    quality = ", ".join(f"{system} {value:.3f}" for system, value in found["nDCG@10"].items())
+    typer.echo(f"nDCG@10 on {found['queries']} {kind} queries: {quality}")

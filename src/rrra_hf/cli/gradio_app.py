@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, console, print_json
+from .common import Json, UseAdapter, console, print_json
 
 
 def app(
@@ -27,6 +27,7 @@ def app(
         list[str] | None, typer.Option(metavar="QUERY", help="Example query. Repeatable.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
+    adapter: UseAdapter = True,
     json: Json = False,
 ) -> None:
     """Open a web page that compares search with and without the adapter. Stop it with Ctrl-C.
@@ -36,7 +37,7 @@ def app(
     from ..app import THEME, create_demo
     from ..retrieval import Retriever
 
-    loaded = Retriever.from_pretrained(retriever, device=device)
+    loaded = Retriever.from_pretrained(retriever, adapter="pretrained" if adapter else None, device=device)
     try:
         documents = loaded.documents.num_rows
     except ValueError as error:

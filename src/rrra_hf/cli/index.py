@@ -16,6 +16,7 @@ from .common import (
     MaxLength,
     Pairs,
     SkipBad,
+    UseAdapter,
     bad_arguments,
     check_out,
     load_collection,
@@ -36,24 +37,32 @@ def index(
     kind: Annotated[
         str, typer.Option(help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq; auto chooses by size.")
     ] = "auto",
+    language: Annotated[
+        str,
+        typer.Option(help="Language of the words, such as `english`; auto looks at them, none does without."),
+    ] = "auto",
+    adapter: UseAdapter = True,
     max_length: MaxLength = None,
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     json: Json = False,
 ) -> None:
-    """Index a corpus, and save model and index in one folder.
+    """Index a corpus by embeddings and by words, and save model and index in one folder.
 
     Example: `rrra index models/scifact data/scifact --out retrievers/scifact`
     """
     from ..indexes.choose import check_kind
+    from ..indexes.stop_lists import LANGUAGES
     from ..retrieval import Retriever
 
     with bad_arguments():
         check_kind(kind)
+        if language not in ("auto", *LANGUAGES):
+            raise ValueError(f"language must be one of auto, {', '.join(LANGUAGES)}, got {language!r}.")
     check_out(out, "modules.json", "a model's")
     corpus = load_collection(collection, pairs, column, skip_bad)
-    retriever = Retriever(load_model(model, max_length))
-    retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind)
+    retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)
+    retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind, language=language)
     retriever.save_pretrained(out)
     summary = {"retriever": str(out), "documents": len(corpus.document_ids)}
     if json:

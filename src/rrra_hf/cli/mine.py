@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .common import (
     DEFAULT_MODEL,
+    DEPTH,
     BatchSize,
     CacheDir,
     CollectionName,
@@ -19,21 +20,29 @@ from .common import (
     Pairs,
     Seed,
     SkipBad,
+    UseAdapter,
     check_out,
     load_collection,
     load_model,
     print_json,
 )
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from ..candidates import CandidatePool
+    from ..data import Collection
+
 
 def mine(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the candidate pool.")],
     model: ModelName = DEFAULT_MODEL,
-    depth: Annotated[int, typer.Option(min=1, help="Candidates per query.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Candidates per query.")] = DEPTH,
     split: Annotated[str, typer.Option(help="Split of the queries.")] = "train",
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Add cross-fitted false-negative probabilities.")
+    adapter: UseAdapter = True,
+    cross_fit: Annotated[
+        bool, typer.Option("--cross-fit", help="Calibrate the probabilities on labels of other queries.")
     ] = False,
     pairs: Pairs = None,
     column: Columns = None,
@@ -46,26 +55,28 @@ def mine(
 ) -> None:
     """Mine hard negatives for each query, with the probability that each is a false negative.
 
-    Example: `rrra mine data/scifact --out pools/scifact --probabilities`
-    """
-    from ..candidates import mine_collection
-    from ..embeddings import embed_collection
-    from ..fitting import FitArguments, cross_fit, words_to_read
+    Candidates are found by embeddings and by words. The adapter that comes trained gives the probabilities.
 
-    arguments = FitArguments(depth=depth, seed=seed)
+    Example: `rrra mine data/scifact --out pools/scifact`
+    """
+    from ..candidates import mine as mine_pool
+
+    if cross_fit and not adapter:
+        raise typer.BadParameter("--cross-fit calibrates the adapter; it can't go with --no-adapter.")
     check_out(out, "pool.json", "a candidate pool")
     part = load_collection(collection, pairs, column, skip_bad).split(split)
     encoder = load_model(model, max_length).to_sentence_transformer()
-    embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
-    pool = mine_collection(part, embeddings, depth)
-    if probabilities:
-        pool = cross_fit(
-            pool,
-            embeddings.queries,
-            embeddings.documents,
-            arguments=arguments,
-            query_words=words_to_read(arguments, encoder, part.query_texts),
-            document_words=words_to_read(arguments, encoder, part.document_texts),
+    if cross_fit:
+        pool = _cross_fitted(part, encoder, depth, seed, cache_dir, batch_size)
+    else:
+        pool = mine_pool(
+            part,
+            encoder,
+            depth,
+            split=split,
+            adapter="pretrained" if adapter else None,
+            cache_dir=cache_dir,
+            batch_size=batch_size,
         )
     pool.save(out)
 
@@ -83,3 +94,28 @@ def mine(
         return
     for name, value in summary.items():
         typer.echo(f"{name.replace('_', ' ')}: {value}")
+
+
+def _cross_fitted(
+    part: Collection,
+    encoder: SentenceTransformer,
+    depth: int,
+    seed: int,
+    cache_dir: Path | None,
+    batch_size: int,
+) -> CandidatePool:
+    from ..candidates import mine_collection
+    from ..embeddings import embed_collection
+    from ..fitting import FitArguments, cross_fit
+    from ..indexes import WordIndex
+
+    embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
+    words = WordIndex.of(part.document_texts)
+    return cross_fit(
+        mine_collection(part, embeddings, depth, words=words),
+        embeddings.queries,
+        embeddings.documents,
+        arguments=FitArguments(depth=depth, seed=seed),
+        query_words=words.count(part.query_texts),
+        document_words=words,
+    )

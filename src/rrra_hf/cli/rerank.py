@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, MaxLength, load_model, print_json
+from .common import Json, MaxLength, UseAdapter, load_model, print_json
 
 
 def rerank(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Saved model: folder or Hub name.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
+    ],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The query.")],
     documents: Annotated[
         typer.FileText,
@@ -21,6 +23,7 @@ def rerank(
     top_k: Annotated[
         int | None, typer.Option("--top-k", "-k", min=1, help="Number of documents to print.")
     ] = None,
+    adapter: UseAdapter = True,
     max_length: MaxLength = None,
     json: Json = False,
 ) -> None:
@@ -36,7 +39,8 @@ def rerank(
         raise ValueError(f"FILE must be UTF-8: {error}.") from error
     if not texts:
         raise typer.BadParameter("there are no documents to rank; give one per line.")
-    ranked = Retriever(load_model(model, max_length)).rank(query, texts, top_k, return_documents=True)
+    retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)
+    ranked = retriever.rank(query, texts, top_k, return_documents=True)
     if json:
         print_json(ranked)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from .common import Json, console, print_json
+from .common import DEPTH, Json, bad_arguments, console, print_json
 
 if TYPE_CHECKING:
     from ..retrieval import Hit, Retriever
@@ -20,11 +20,18 @@ def search(
     ],
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="One or several queries.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of documents per query.")] = 10,
-    depth: Annotated[int, typer.Option(min=1, help="Number of documents to rerank per query.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Number of documents to rerank per query.")] = DEPTH,
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Use the adapter.")] = True,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="hybrid: search by embeddings and words; dense: by embeddings. By default, hybrid if an "
+            "adapter that reads words reranks."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Search an index.
+    """Search an index, and rerank.
 
     Example: `rrra search retrievers/scifact "do statins lower blood pressure"`
     """
@@ -33,8 +40,16 @@ def search(
     if not (retriever / "index").is_dir():
         raise FileNotFoundError(f"{retriever} has no index; make one with `rrra index`.")
     loaded = Retriever.from_pretrained(retriever)
+    with bad_arguments():
+        loaded.is_hybrid(mode, rerank)
     results = loaded.search(
-        query, top_k, rerank, depth, probabilities=loaded.adapter is not None, show_progress_bar=False
+        query,
+        top_k,
+        rerank,
+        depth,
+        mode=mode,
+        probabilities=loaded.adapter is not None,
+        show_progress_bar=False,
     )
     if json:
         print_json([{"query": text, "hits": hits} for text, hits in zip(query, results, strict=True)])

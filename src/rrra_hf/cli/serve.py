@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, console, print_json
+from .common import Json, UseAdapter, console, print_json
 
 
 def serve(
@@ -25,6 +25,7 @@ def serve(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
+    adapter: UseAdapter = True,
     json: Json = False,
 ) -> None:
     """Serve a retriever over HTTP.
@@ -48,7 +49,7 @@ def serve(
         raise typer.BadParameter(f"--limit {error}") from error
     if not (retriever / "index").is_dir():
         raise FileNotFoundError(f"{retriever} has no index; make one with `rrra index`.")
-    loaded = Retriever.from_pretrained(retriever, device=device)
+    loaded = Retriever.from_pretrained(retriever, adapter="pretrained" if adapter else None, device=device)
     app = create_app(loaded, limits)
     with listen(host, port) as listener:
         address, taken = listener.getsockname()[:2]

@@ -65,8 +65,8 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="Adapter. default: features and heads; residual: a network over the two embeddings; "
-            "paper: that network as published."
+            help="Adapter. default: starts from the one that comes trained; residual: a network over the two "
+            "embeddings; paper: that network as published."
         ),
     ] = "default",
     maps: Annotated[

@@ -34,7 +34,7 @@ STAGES = {
     "final": "final: adapter on the encoder that was kept",
 }
 STAGE_MEASURES = ("nDCG@10", "R@1", "R@100")
-# Settings of a fit with features, also as format version 1 named them; that recorded many it didn't use.
+# Settings of a fit with features, also as earlier format versions named them; they recorded many unused ones.
 FEATURE_SETTINGS = {"maps", "stage1", "features", "evidence", "even_odds", "tau", "depth"}
 FEATURE_SETTINGS |= {"development_fraction", "seed"}
 
@@ -243,7 +243,7 @@ def _cell(value: Any) -> str:
 
 def _methods(saved: SavedFolder) -> list[str]:
     """Return the names of the methods used, as in `CITATIONS`."""
-    trained, fitted = "training" in saved.fit, "development" in saved.fit
+    trained, calibrated = "training" in saved.fit, bool(saved.calibration)
     used = {
         "rrra": True,
         "sentence-bert": saved.kind != "adapter",
@@ -251,8 +251,8 @@ def _methods(saved: SavedFolder) -> list[str]:
         "in-batch": trained or saved.maps is not None,
         "lora": saved.trained == "lora",
         "cross-fitting": trained,
-        "bm25": "words" in saved.features,
-        "platt": fitted,
-        "calibration": fitted,
+        "bm25": any(name == "words" or "bm25" in name for name in saved.features),
+        "platt": calibrated,
+        "calibration": calibrated,
     }
     return [name for name, is_used in used.items() if is_used]

@@ -6,6 +6,8 @@ MODULES_NAME = "modules.json"
 ADAPTER_FOLDER = "adapter"
 INDEX_FOLDER = "index"
 INDEX_META_NAME = "meta.json"
+# Folder in that of the index.
+WORDS_FOLDER = "words"
 CARD_NAME = "README.md"
 PLOT_NAME = "reliability.png"
 EVALUATION_NAME = "evaluation.json"

@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 def reliability_plot(saved: SavedFolder) -> bytes | None:
     """Draw the reliability plot of a saved folder as a PNG.
 
-    It shows the last evaluation, or the development queries if the folder was never evaluated.
+    It shows the last evaluation. If the folder was never evaluated, it shows the queries that the probability
+    was calibrated on.
 
     Returns:
         The file's bytes, equal for equal figures; None if the folder records no figures, or matplotlib isn't
@@ -48,5 +49,6 @@ def reliability_plot(saved: SavedFolder) -> bytes | None:
 
 def _bins(saved: SavedFolder) -> dict[str, Any] | None:
     measured = [figures for figures in read_evaluations(saved.path) if "calibration" in figures]
-    calibration = measured[-1]["calibration"] if measured else saved.fit.get("development", {})
-    return calibration.get("reliability")
+    if measured:
+        return measured[-1]["calibration"].get("reliability")
+    return saved.calibration.get("reliability")

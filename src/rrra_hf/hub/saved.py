@@ -43,7 +43,7 @@ class SavedFolder:
 
     @property
     def reader(self) -> dict[str, Any]:
-        """Kind and sizes of the adapter's reader."""
+        """Kind and sizes of the adapter's reader, the kind as it is called now."""
         adapter = self.adapter or {}
         if "reader" in adapter:
             found = adapter["reader"]
@@ -51,6 +51,8 @@ class SavedFolder:
             found = {**adapter["evidence"], "kind": "features"}
         else:
             found = {name: adapter[name] for name in RESIDUAL_DEFAULTS if name in adapter}
+        if "names" in found:  # format version 2 and before
+            found = {**found, "kind": "features_v2"}
         return {**RESIDUAL_DEFAULTS, **found}
 
     @property
@@ -63,18 +65,34 @@ class SavedFolder:
 
     @property
     def features(self) -> list[str]:
-        """Names of the features that the adapter reads."""
-        return list(self.reader.get("names", []))
+        """Names of the features that the adapter ranks by."""
+        return list(self.reader.get("names") or self.reader.get("ranking") or [])
 
     @property
-    def reads_words(self) -> bool:
-        """Whether the adapter reads words."""
+    def reads_word_pieces(self) -> bool:
+        """Whether the adapter needs word pieces, as some of format version 2 and before do."""
         return bool(self.reader.get("vocabulary"))
+
+    @property
+    def comes_trained(self) -> bool:
+        """Whether the adapter is the one that comes with the package, not fitted further."""
+        trained = self.reader["kind"] == "features" and "data" not in self.fit
+        return trained and bool((self.adapter or {}).get("lambda_"))
 
     @property
     def remembers(self) -> bool:
         """Whether the adapter's weights hold training queries."""
         return bool(self.reader.get("queries"))
+
+    @property
+    def chosen_on(self) -> dict[str, Any]:
+        """Figures of the queries that the settings of the fit were chosen on, empty if there are none."""
+        return self.fit.get("unseen") or self.fit.get("development") or {}
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """Figures of the queries that the probability was calibrated on, empty if there are none."""
+        return self.fit.get("calibration") or self.fit.get("development") or {}
 
     @property
     def base_model(self) -> str | None:
@@ -110,7 +128,7 @@ def read_saved(path: Path) -> SavedFolder:
     else:
         raise ValueError(f"{path} holds no RRRAModel, RetrieverAdapter or Retriever.")
     if adapter or kind != "retriever":
-        _check_adapter(adapter, path)
+        _check_adapter(adapter, path, any_dim=kind != "model")
     return SavedFolder(
         path,
         kind,
@@ -146,8 +164,10 @@ def _read_if_there(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _check_adapter(adapter: dict[str, Any], path: Path) -> None:
+def _check_adapter(adapter: dict[str, Any], path: Path, any_dim: bool) -> None:
     dim = adapter.get("embedding_dim")
+    if any_dim and dim is None:
+        return
     if not isinstance(dim, int) or dim < 1:
         raise ValueError(
             f"The adapter's configuration in {path} is damaged: embedding_dim must be at least 1, "

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from ..candidates import DEPTH
 from ..retrieval import Retriever
 from .hits import find, rank_texts
 
@@ -56,7 +57,7 @@ class RRRARetriever(_LoadedOnce):
     """
 
     def __init__(
-        self, model: str, top_k: int = 10, depth: int = 100, options: dict[str, Any] | None = None
+        self, model: str, top_k: int = 10, depth: int = DEPTH, options: dict[str, Any] | None = None
     ) -> None:
         self.model = model
         self.top_k = top_k

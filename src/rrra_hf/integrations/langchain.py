@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..candidates import DEPTH
 from ..retrieval import Retriever
 from .hits import find, rank_texts
 
@@ -38,7 +39,7 @@ class RRRARetriever(BaseRetriever):
 
     retriever: Retriever
     top_k: int = Field(default=10, ge=1)
-    depth: int = Field(default=100, ge=1)
+    depth: int = Field(default=DEPTH, ge=1)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun

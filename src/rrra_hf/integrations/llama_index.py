@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..candidates import DEPTH
 from ..retrieval import Retriever
 from .hits import find, rank_texts
 
@@ -38,7 +39,7 @@ class RRRARetriever(BaseRetriever):
         ['cp']
     """
 
-    def __init__(self, retriever: Retriever, top_k: int = 10, depth: int = 100, **options: Any):
+    def __init__(self, retriever: Retriever, top_k: int = 10, depth: int = DEPTH, **options: Any):
         super().__init__(**options)
         self.retriever = retriever
         self.top_k = top_k

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..candidates import DEPTH
 from ..retrieval import Retriever
 from .hits import rank_texts
 
@@ -34,7 +35,8 @@ class RRRASearchModel:
         retriever: A retriever. It needs no index.
         name: Name of the model in MTEB's results, `organization/name`.
         revision: Revision of the model in MTEB's results.
-        rerank: Rerank with the adapter, if there is one. Set it to False to evaluate the encoder alone.
+        rerank: Search by words too, and rerank with the adapter, if there is one. Set it to False to evaluate
+            the encoder alone.
         depth: Number of documents to rerank per query in retrieval tasks. Reranking tasks come with the
             documents to rerank.
 
@@ -54,7 +56,7 @@ class RRRASearchModel:
         revision: str | None = None,
         *,
         rerank: bool = True,
-        depth: int = 100,
+        depth: int = DEPTH,
     ):
         self.retriever = retriever
         self.rerank = rerank

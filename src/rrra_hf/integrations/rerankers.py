@@ -45,6 +45,9 @@ class RRRARanker(BaseRanker):
     def score(self, query: str, doc: str) -> float:
         """Return the reranking score of one document.
 
+        The adapter that comes trained compares a query's documents, and says little of one alone: call
+        `rank`.
+
         Raises:
             ValueError: If the query or the document is empty.
         """

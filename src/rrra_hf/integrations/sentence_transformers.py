@@ -10,16 +10,18 @@ import torch
 from sentence_transformers import util
 from torch import Tensor
 
+from ..candidates import DEPTH
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.modeling_rrra import RRRAModel
 from ..retrieval import Retriever
+from ..retrieval.indexing import reads_word_pieces
 
 # Pairs of query and document that the adapter reads at a time.
 PAIRS = 2048
 
 
-def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a similarity function that scores embeddings as `Retriever.search` does.
+def reranking_similarity(retriever: Retriever, depth: int = DEPTH) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a similarity function that scores embeddings as a dense `Retriever.search` does.
 
     Pass it to `RerankingEvaluator` as `similarity_fct`, or to `InformationRetrievalEvaluator` in
     `score_functions`, and call the evaluator with `retriever.encoder`. For each query, the `depth` documents
@@ -28,8 +30,8 @@ def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Te
     `InformationRetrievalEvaluator` reranks `depth` documents per corpus chunk. To measure what a search would
     find, set its `corpus_chunk_size` to at least the size of the corpus.
 
-    The function gets embeddings only, so the adapter must not read words. For an adapter that does, use
-    `rrra_hf.retrieval.evaluate` or `RRRACrossEncoder`.
+    The function gets embeddings only: documents are neither found by words nor reranked by them. To measure a
+    hybrid search, use `rrra_hf.retrieval.evaluate`.
 
     Args:
         retriever: A retriever with an adapter. It needs no index.
@@ -40,14 +42,14 @@ def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Te
         as returned by the encoder, and returns scores, `(n, m)`.
 
     Raises:
-        ValueError: If the retriever has no adapter, its adapter reads words, or `depth` is less than 1.
+        ValueError: If the retriever has no adapter, or one of an earlier version that needs word pieces, or
+            `depth` is less than 1.
 
     Example:
-        >>> from rrra_hf import AdapterConfig
         >>> from sentence_transformers import SentenceTransformer
         >>> from sentence_transformers.sentence_transformer.modules import BoW
         >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])])
-        >>> retriever = Retriever(encoder, RetrieverAdapter(AdapterConfig(embedding_dim=2, lambda_=0.1)))
+        >>> retriever = Retriever(encoder)
         >>> queries, documents = encoder.encode_query(["sort"]), encoder.encode_document(["copy", "sort"])
         >>> scores = reranking_similarity(retriever)(torch.tensor(queries), torch.tensor(documents))
         >>> scores.argmax(dim=1)
@@ -55,9 +57,9 @@ def reranking_similarity(retriever: Retriever, depth: int = 100) -> Callable[[Te
     """
     if retriever.adapter is None:
         raise ValueError("retriever must have an adapter, this one has none.")
-    if retriever.adapter.reads_words:
+    if reads_word_pieces(retriever.adapter):
         raise ValueError(
-            "retriever must have an adapter that reads embeddings only, this one also reads words; use "
+            "retriever must have an adapter that can do without words, this one needs word pieces; use "
             "rrra_hf.retrieval.evaluate or RRRACrossEncoder."
         )
     if depth < 1:
@@ -97,6 +99,9 @@ class RRRACrossEncoder:
     It has the methods of `CrossEncoder` that these call. To rank documents, call `Retriever.rank`, which has
     the signature of `CrossEncoder.rank`.
 
+    The adapter compares a query's documents with each other. So scores of pairs are those of a ranking of all
+    documents that are given with the query.
+
     Args:
         retriever: A retriever. It needs no index.
 
@@ -104,8 +109,8 @@ class RRRACrossEncoder:
         >>> from sentence_transformers import SentenceTransformer
         >>> from sentence_transformers.sentence_transformer.modules import BoW
         >>> retriever = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
-        >>> RRRACrossEncoder(retriever).predict([("sort", "copy"), ("sort", "sort")]).tolist()
-        [0.0, 1.0]
+        >>> RRRACrossEncoder(retriever).predict([("sort", "copy"), ("sort", "sort")]).argmax()
+        np.int64(1)
     """
 
     def __init__(self, retriever: Retriever):

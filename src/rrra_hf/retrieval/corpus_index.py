@@ -1,4 +1,4 @@
-"""An indexed corpus on disk: the index, the documents, and fingerprints of what made it."""
+"""An indexed corpus on disk: the indexes, the documents, and fingerprints of what made them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,62 @@ import pyarrow.parquet as pq
 
 from ..candidates import DocumentFeatures
 from ..embeddings import texts_fingerprint
-from ..hub.layout import INDEX_META_NAME
-from ..indexes import Index, load_index
+from ..hub.layout import INDEX_META_NAME, WORDS_FOLDER
+from ..indexes import Index, WordIndex, load_index
 from ..models.files_rrra import read_meta, write_json
 from .documents import SCHEMA, document_texts
 
 VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
-FORMAT_VERSION = 3
+FEATURES_NAME = "features.safetensors"
+FORMAT_VERSION = 4
+# Entries of the metadata since version 4.
+ENTRIES = ("documents", "dim", "encoder", "corpus", "adapter", "memory", "features", "words")
 # By format version: the entry that says whether there are features, and the name of their file.
-FEATURES = {2: ("evidence", "evidence.safetensors"), 3: ("features", "features.safetensors")}
-FILE_NAMES = [VECTORS_NAME, DOCUMENTS_NAME, INDEX_META_NAME, *(name for _, name in FEATURES.values())]
+OLD_FEATURES = {2: ("evidence", "evidence.safetensors"), 3: ("features", FEATURES_NAME)}
+FILE_NAMES = [
+    VECTORS_NAME,
+    DOCUMENTS_NAME,
+    INDEX_META_NAME,
+    *(name for _, name in OLD_FEATURES.values()),
+    f"{WORDS_FOLDER}/*",
+]
 
 
 @dataclass(eq=False)
-class CorpusIndex:
-    """The documents of a corpus and the index of their embeddings, row for row.
+class IndexedDocuments:
+    """What a search reads of documents, row for row.
 
     Args:
         index: Index of the embeddings.
-        documents: Columns `id`, `title` and `text`.
-        encoder: Fingerprint of the model that made the embeddings.
-        corpus: Fingerprint of the documents' texts.
         features: Features of the documents that the adapter reads; empty if it precomputes none.
+        words: Index of the words; None to search by embeddings alone.
     """
 
     index: Index
-    documents: pa.Table
-    encoder: str
-    corpus: str
     features: DocumentFeatures
+    words: WordIndex | None
+
+
+@dataclass(eq=False)
+class CorpusIndex(IndexedDocuments):
+    """The documents of a corpus and the indexes of their embeddings and words.
+
+    Args:
+        documents: Columns `id`, `title` and `text`.
+        corpus: Fingerprint of the documents' texts.
+        encoder: Fingerprint of the model that made the embeddings. In an index of format version 3 or before,
+            it is one of the adapter's memory, too.
+        memory: Fingerprint of the memory that made the features, empty if there was none; None in an index of
+            format version 3 or before.
+        adapter: Whether the retriever had an adapter; None in an index of format version 3 or before.
+    """
+
+    documents: pa.Table
+    corpus: str
+    encoder: str
+    memory: str | None
+    adapter: bool | None
 
     @cached_property
     def ids(self) -> list[str]:
@@ -68,41 +94,44 @@ class CorpusIndex:
         directory.mkdir()
         self.index.save(directory / VECTORS_NAME)
         pq.write_table(self.documents, directory / DOCUMENTS_NAME)
-        entry, name = FEATURES[FORMAT_VERSION]
         has_features = self.features.statics.size > 0
         if has_features:
-            self.features.save(directory / name)
+            self.features.save(directory / FEATURES_NAME)
+        if self.words is not None:
+            self.words.save(directory / WORDS_FOLDER)
         meta = {
             "format_version": FORMAT_VERSION,
             "documents": len(self.index),
             "dim": self.index.dim,
             "encoder": self.encoder,
             "corpus": self.corpus,
-            entry: has_features,
+            "adapter": self.adapter,
+            "memory": self.memory,
+            "features": has_features,
+            "words": self.words is not None,
         }
         write_json(directory / INDEX_META_NAME, meta)
 
     @classmethod
-    def load(cls, directory: Path, encoder: str) -> CorpusIndex:
-        """Read an index that `save` wrote.
+    def load(cls, directory: Path) -> CorpusIndex:
+        """Read an index that `save` wrote. The words are memory-mapped.
 
         Args:
             directory: The folder.
-            encoder: Fingerprint of the model that is to search it.
 
         Raises:
-            ValueError: If another model made it, or a file is missing, damaged or doesn't belong to the
-                others; the message names the file.
+            ValueError: If a file is missing, damaged or doesn't belong to the others; the message names the
+                file.
         """
         path = directory / INDEX_META_NAME
-        version = read_meta(path, FEATURES, ("format_version",))["format_version"]
-        entry, name = FEATURES[version]
-        meta = read_meta(path, {version}, ("documents", "dim", "encoder", "corpus", entry))
-        if meta["encoder"] != encoder:
-            raise ValueError(
-                f"{directory} was made by another model (fingerprint {meta['encoder']}, this model has "
-                f"{encoder}). Load the model that made it, or delete the folder and index the corpus again."
-            )
+        version = read_meta(path, {*OLD_FEATURES, FORMAT_VERSION}, ("format_version",))["format_version"]
+        features_name = FEATURES_NAME
+        if version in OLD_FEATURES:
+            entry, features_name = OLD_FEATURES[version]
+            meta = read_meta(path, {version}, ("documents", "dim", "encoder", "corpus", entry))
+            meta |= {"features": meta[entry], "memory": None, "adapter": None, "words": False}
+        else:
+            meta = read_meta(path, {version}, ENTRIES)
         documents = _read_documents(directory / DOCUMENTS_NAME)
         corpus = texts_fingerprint(document_texts(documents))
         if (documents.num_rows, corpus) != (meta["documents"], meta["corpus"]):
@@ -116,13 +145,17 @@ class CorpusIndex:
                 f"{directory / VECTORS_NAME} holds {len(index)} embeddings of dimension {index.dim}, "
                 f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
-        features = _read_features(directory / name, len(index)) if meta[entry] else no_features(len(index))
-        return cls(index, documents, encoder, corpus, features)
+        words = _read_words(directory / WORDS_FOLDER, len(index)) if meta["words"] else None
+        features = no_features(len(index))
+        if meta["features"]:
+            features = _read_features(directory / features_name, len(index))
+        kept = {name: meta[name] for name in ("encoder", "memory", "adapter")}
+        return cls(index, features, words, documents, corpus, **kept)
 
 
-def no_features(documents: int) -> DocumentFeatures:
-    """Return the features of documents for which none are precomputed."""
-    return DocumentFeatures(np.empty((documents, 0), dtype=np.float32))
+def no_features(documents: int, words: WordIndex | None = None) -> DocumentFeatures:
+    """Return the features of documents for which none are precomputed, except their words if given."""
+    return DocumentFeatures(np.empty((documents, 0), dtype=np.float32), words)
 
 
 def _read_documents(path: Path) -> pa.Table:
@@ -147,3 +180,12 @@ def _read_features(path: Path, documents: int) -> DocumentFeatures:
             "index the corpus again."
         )
     return features
+
+
+def _read_words(path: Path, documents: int) -> WordIndex:
+    words = WordIndex.load(path)
+    if len(words) != documents:
+        raise ValueError(
+            f"{path} holds words of {len(words)} documents, not {documents}; index the corpus again."
+        )
+    return words

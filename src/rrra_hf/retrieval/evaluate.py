@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..candidates import DocumentFeatures
+from ..candidates import DEPTH, DocumentFeatures, Words
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings, encode, texts_fingerprint
 from ..evaluation import (
@@ -21,19 +21,20 @@ from ..evaluation import (
     seen_queries,
     split_by_seen,
 )
-from ..indexes import FlatIndex
+from ..indexes import FlatIndex, WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
-from .corpus_index import CorpusIndex
+from .corpus_index import CorpusIndex, IndexedDocuments, no_features
 from .reranking import Reranked, rerank
 from .retriever import Retriever
+from .searching import EncodedQueries, Found, hybrid_candidates, search_dense
 
 
 class RetrieverEvaluation(NamedTuple):
     """What `evaluate` returns.
 
     Args:
-        quality: Ranking quality of the search alone, `"encoder"`, or `"maps"` if the adapter has linear maps;
-            and, if the retriever has an adapter, of the same search reranked, `"adapter"`.
+        quality: Ranking quality of the search by embeddings, `"encoder"`, or `"maps"` if the adapter has
+            linear maps; and, if the retriever has an adapter, of the reranked candidates, `"adapter"`.
         milliseconds: Wall time per query of `"encode"`, `"search"` and `"rerank"`, in batches.
     """
 
@@ -46,14 +47,15 @@ def evaluate(
     collection: Collection,
     measures: Sequence[str] = DEFAULT_MEASURES,
     *,
-    depth: int = 100,
+    depth: int = DEPTH,
     batch_size: int = 64,
     show_progress_bar: bool | None = None,
 ) -> RetrieverEvaluation:
     """Measure a retriever on the labelled queries of a collection, before and after reranking.
 
-    The queries are encoded and searched once, so both rankings come from the same search. Linear maps belong
-    to the search: both rankings have them.
+    The queries are encoded and searched once. Candidates are those of `Retriever.search`: by embeddings and
+    by words, if the retriever has words and the adapter reads them. Linear maps belong to the search: both
+    rankings have them.
 
     Args:
         retriever: The retriever. It must have indexed the collection's corpus.
@@ -90,16 +92,16 @@ def evaluate(
             show_progress_bar=show_progress_bar,
         )
     with timed("search"):
-        embeddings = retriever.map_queries(embeddings)
-        cosines, rows = corpus.index.search(embeddings, _deepest(depth, measures))
-    searched = "encoder" if retriever.adapter is None or not retriever.adapter.has_maps else "maps"
-    rankings = {searched: rows}
-    if retriever.adapter is not None:
+        prepared = retriever.prepare_queries(embeddings, list(queries.values()), corpus)
+        dense = search_dense(corpus, prepared, _deepest(depth, measures))
+        candidates = dense.rows[:, :depth]
+        if retriever.is_hybrid():
+            candidates = hybrid_candidates(corpus, prepared, dense, depth)
+    adapter = retriever.adapter
+    rankings = {"encoder" if adapter is None or not adapter.has_maps else "maps": dense.rows}
+    if adapter is not None:
         with timed("rerank"):
-            words = retriever.count_words(list(queries.values()))
-            rankings["adapter"] = rerank(
-                retriever.adapter, corpus.index, embeddings, rows, cosines, depth, corpus.features, words
-            ).rows
+            rankings["adapter"] = rerank(adapter, corpus, prepared, candidates, dense).rows
     quality = ranking_qualities(rankings, list(queries), corpus.ids, collection.qrels, measures)
     return RetrieverEvaluation(quality, milliseconds)
 
@@ -109,9 +111,9 @@ def evaluate_embeddings(
     embeddings: CollectionEmbeddings,
     adapter: RetrieverAdapter | None = None,
     *,
-    depth: int = 100,
+    depth: int = DEPTH,
     query_words: csr_array | None = None,
-    document_words: csr_array | None = None,
+    document_words: Words | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
 ) -> dict[str, RankingQuality]:
     """Measure an encoder, and optionally an adapter, given the embeddings of a collection.
@@ -121,16 +123,17 @@ def evaluate_embeddings(
         embeddings: Its embeddings from the encoder, before the adapter's linear maps.
         adapter: The adapter.
         depth: Number of documents to rerank per query.
-        query_words: Counts of the queries' words, if the adapter reads words.
-        document_words: Counts of the documents' words, if the adapter reads words.
+        query_words: Counts of the queries' words, `document_words.count(texts)`.
+        document_words: The documents' words. If the adapter reads them, candidates are found by them too.
         measures: Names such as `"nDCG@10"`, `"MRR@10"`, `"R@100"`. A cutoff above `depth` retrieves more.
 
     Returns:
         Ranking quality of the encoder alone, `"encoder"`; of its search after the adapter's linear maps,
-        `"maps"`, if it has any; and of that search reranked, `"adapter"`.
+        `"maps"`, if it has any; and of the reranked candidates, `"adapter"`.
 
     Raises:
-        ValueError: If no query has a relevant document, a measure is unknown, or words are missing.
+        ValueError: If no query has a relevant document, or a measure is unknown, or the adapter is of an
+            earlier version and needs word pieces.
     """
     ranked = rank_embeddings(
         embeddings,
@@ -187,14 +190,10 @@ class RankedEmbeddings(NamedTuple):
 
     Args:
         rankings: Rows of documents, best first, `(n, k)`, by system, see `evaluate_embeddings`.
-        rows: Rows that the search found, after the linear maps, `(n, k)`.
-        cosines: Their cosines, `(n, k)`.
-        reranked: The same documents reranked, None without an adapter.
+        reranked: The ranking of the adapter, None without one.
     """
 
     rankings: dict[str, np.ndarray]
-    rows: np.ndarray
-    cosines: np.ndarray
     reranked: Reranked | None
 
 
@@ -205,7 +204,7 @@ def rank_embeddings(
     depth: int,
     k: int,
     query_words: csr_array | None = None,
-    document_words: csr_array | None = None,
+    document_words: Words | None = None,
 ) -> RankedEmbeddings:
     """Rank the documents for each query by exact search, without and with an adapter.
 
@@ -213,32 +212,40 @@ def rank_embeddings(
         embeddings: Embeddings from the encoder, before the adapter's linear maps.
         adapter: The adapter, None for the encoder alone.
         depth: Number of documents to rerank per query.
-        k: Number of documents to retrieve per query.
-        query_words: Counts of the queries' words, if the adapter reads words.
-        document_words: Counts of the documents' words, if the adapter reads words.
+        k: Number of documents to rank per query, at least `depth`.
+        query_words: Counts of the queries' words.
+        document_words: The documents' words.
 
     Raises:
-        ValueError: If words are needed and not given.
+        ValueError: If the adapter needs word pieces and they are not given.
     """
-    queries, documents = embeddings.queries, embeddings.documents
-    index, cosines, rows = _search(queries, documents, k)
-    rankings = {"encoder": rows}
+    documents, queries, dense = _search(embeddings.queries, embeddings.documents, k)
+    rankings = {"encoder": dense.rows}
     if adapter is None:
-        return RankedEmbeddings(rankings, rows, cosines, None)
+        return RankedEmbeddings(rankings, None)
     if adapter.has_maps:
-        queries, documents = adapter.map_queries(queries), adapter.map_documents(documents)
-        index, cosines, rows = _search(queries, documents, k)
-        rankings["maps"] = rows
-    features = DocumentFeatures.of(adapter.reader, [documents], document_words)
-    reranked = rerank(adapter, index, queries, rows, cosines, depth, features, query_words)
+        mapped = adapter.map_queries(embeddings.queries), adapter.map_documents(embeddings.documents)
+        documents, queries, dense = _search(*mapped, k)
+        rankings["maps"] = dense.rows
+    blocks = [documents.index.reconstruct(np.arange(len(documents.index)))]
+    documents.features = DocumentFeatures.of(adapter.reader, blocks, document_words)
+    queries = queries._replace(words=query_words)
+    candidates = dense.rows[:, :depth]
+    if adapter.reads_words and isinstance(document_words, WordIndex) and query_words is not None:
+        documents.words = document_words
+        candidates = hybrid_candidates(documents, queries, dense, depth)
+    reranked = rerank(adapter, documents, queries, candidates, dense)
     rankings["adapter"] = reranked.rows
-    return RankedEmbeddings(rankings, rows, cosines, reranked)
+    return RankedEmbeddings(rankings, reranked)
 
 
-def _search(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[FlatIndex, np.ndarray, np.ndarray]:
+def _search(
+    queries: np.ndarray, documents: np.ndarray, k: int
+) -> tuple[IndexedDocuments, EncodedQueries, Found]:
     index = FlatIndex(documents.shape[1])
     index.add(documents)
-    return index, *index.search(queries, k)
+    indexed, encoded = IndexedDocuments(index, no_features(len(index)), None), EncodedQueries(queries)
+    return indexed, encoded, search_dense(indexed, encoded, k)
 
 
 def ranking_qualities(

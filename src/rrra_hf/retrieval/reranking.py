@@ -1,4 +1,4 @@
-"""Reranking what a search found: rows and cosines in, rows, scores and probabilities out."""
+"""Searching and reranking: embeddings and words of queries in, rows, scores and probabilities out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 
-from ..candidates import DocumentFeatures, read_candidates
-from ..evaluation import reorder
-from ..indexes import Index
-from ..models.adapter_rrra import RetrieverAdapter
+from ..candidates import read_candidates
+from ..models.adapter_rrra import Reading, RetrieverAdapter
+from .corpus_index import IndexedDocuments
+from .searching import EncodedQueries, Found, fuse, hybrid_candidates, search_dense
 
 
 class Reranked(NamedTuple):
@@ -19,76 +18,106 @@ class Reranked(NamedTuple):
 
     Args:
         rows: Rows of the documents, `(n, k)`.
-        scores: Reranking scores of the first `depth` documents, cosines of the others, `(n, k)`.
-        probabilities: Probabilities that the first `depth` documents are relevant, `(n, depth)`.
+        scores: Reranking scores of the candidates, cosines of the documents below them, `(n, k)`.
+        probabilities: Probabilities that the candidates are relevant, `(n, candidates)`.
+        cosines: Cosines of the candidates, `(n, candidates)`.
     """
 
     rows: np.ndarray
     scores: np.ndarray
     probabilities: np.ndarray
+    cosines: np.ndarray
 
 
-def rerank(
-    adapter: RetrieverAdapter,
-    index: Index,
-    queries: np.ndarray,
-    rows: np.ndarray,
-    cosines: np.ndarray,
+def search_and_rerank(
+    adapter: RetrieverAdapter | None,
+    documents: IndexedDocuments,
+    queries: EncodedQueries,
+    k: int,
     depth: int,
-    features: DocumentFeatures,
-    words: csr_array | None = None,
+    *,
+    hybrid: bool = False,
+    probabilities: bool = False,
 ) -> Reranked:
-    """Sort the first `depth` documents of each query by their reranking scores.
-
-    Equal scores keep their order. The documents below `depth` follow as they are.
+    """Return the best documents for each query.
 
     Args:
         adapter: The adapter.
-        index: The index that was searched.
-        queries: Embeddings of the queries, as searched with, `(n, dim)`.
-        rows: Rows of the documents found, best first, `(n, k)`.
-        cosines: Their cosines, `(n, k)`.
-        depth: Number of documents to rerank per query.
-        features: Features of the indexed documents.
-        words: Counts of the queries' words, `(n, vocabulary)`, if the adapter reads words.
+        documents: The documents to search.
+        queries: The queries.
+        k: Number of documents to return per query, at least `depth`.
+        depth: Number of documents to rerank per query; 0 for none.
+        hybrid: Search by words too.
+        probabilities: Return the probabilities of all documents, not only of those that are reranked.
 
     Raises:
         ValueError: If the adapter gives NaN or infinite scores.
     """
-    first, rest = np.s_[:, :depth], np.s_[:, depth:]
-    reading = read_candidates(
-        adapter, queries, rows[first], index.reconstruct, features, words, cosines[first]
-    )
-    scores = adapter.combine(reading.cosines, reading.ranking).numpy()
-    if not np.isfinite(scores).all():
-        raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
-    return Reranked(
-        np.concatenate([reorder(rows[first], scores), rows[rest]], axis=1),
-        np.concatenate([reorder(scores, scores), cosines[rest]], axis=1),
-        reorder(torch.sigmoid(reading.relevance).numpy(), scores),
-    )
+    dense = search_dense(documents, queries, k)
+    if adapter is None or depth == 0:
+        found = fuse(documents, queries, dense) if hybrid else dense
+        none = np.empty((len(found.rows), 0), dtype=np.float32)
+        ranked = Reranked(*found, probabilities=none, cosines=none)
+    else:
+        candidates = dense.rows[:, :depth]
+        if hybrid:
+            candidates = hybrid_candidates(documents, queries, dense, depth)
+        ranked = rerank(adapter, documents, queries, candidates, dense)
+    if adapter is not None and probabilities and ranked.probabilities.shape != ranked.rows.shape:
+        judged = torch.sigmoid(_read(adapter, documents, queries, ranked.rows).relevance).numpy()
+        ranked = ranked._replace(probabilities=judged)
+    return ranked
 
 
-def relevance(
+def rerank(
     adapter: RetrieverAdapter,
-    index: Index,
-    queries: np.ndarray,
-    rows: np.ndarray,
-    features: DocumentFeatures,
-    words: csr_array | None = None,
-) -> np.ndarray:
-    """Return the probability that each document found is relevant to its query.
+    documents: IndexedDocuments,
+    queries: EncodedQueries,
+    candidates: np.ndarray,
+    dense: Found,
+) -> Reranked:
+    """Sort the candidates of each query by their reranking scores.
+
+    Equal scores keep their order. The other documents that the dense search found follow as they are.
 
     Args:
         adapter: The adapter.
-        index: The index that was searched.
-        queries: Embeddings of the queries, as searched with, `(n, dim)`.
-        rows: Rows of the documents found, `(n, k)`.
-        features: Features of the indexed documents.
-        words: Counts of the queries' words, `(n, vocabulary)`, if the adapter reads words.
+        documents: The documents that were searched.
+        queries: The queries.
+        candidates: Rows of the documents to rerank, `(n, depth)`: the first of the dense search, or
+            `hybrid_candidates`.
+        dense: What the dense search found, `(n, k)`.
 
     Returns:
-        Probabilities in [0, 1], `(n, k)`.
+        `k` documents per query.
+
+    Raises:
+        ValueError: If the adapter gives NaN or infinite scores.
     """
-    reading = read_candidates(adapter, queries, rows, index.reconstruct, features, words)
-    return torch.sigmoid(reading.relevance).numpy()
+    reading = _read(adapter, documents, queries, candidates)
+    scores = adapter.combine(reading.cosines, reading.ranking).numpy()
+    if not np.isfinite(scores).all():
+        raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
+    best = np.arange(len(scores))[:, None], np.argsort(-scores, axis=1, kind="stable")
+    values = (candidates, scores, torch.sigmoid(reading.relevance).numpy(), reading.cosines.numpy())
+    rows, scores, probabilities, cosines = (value[best] for value in values)
+    return Reranked(*_followed_by(Found(rows, scores), dense), probabilities, cosines)
+
+
+def _read(
+    adapter: RetrieverAdapter, documents: IndexedDocuments, queries: EncodedQueries, rows: np.ndarray
+) -> Reading:
+    take = documents.index.reconstruct
+    return read_candidates(adapter, queries.embeddings, rows, take, documents.features, queries.words)
+
+
+def _followed_by(best: Found, dense: Found) -> Found:
+    """Return the best documents and then the others that the dense search found, `(n, k)` as it did."""
+    k = dense.rows.shape[1]
+    if best.rows.shape[1] == k:
+        return best
+    repeated = np.array([np.isin(*rows) for rows in zip(dense.rows, best.rows, strict=True)])
+    rows = np.concatenate([best.rows, np.where(repeated, -1, dense.rows)], axis=1)
+    scores = np.concatenate([best.scores, dense.scores], axis=1)
+    order = (rows < 0).argsort(axis=1, kind="stable")[:, :k]
+    return Found(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1))

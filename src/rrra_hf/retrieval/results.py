@@ -12,7 +12,7 @@ class Hit(TypedDict):
 
     Args:
         corpus_id: Id of the document.
-        score: Its reranking score, or its cosine if it was not reranked.
+        score: Its reranking score. If it was not reranked, its cosine, or the fused score of a hybrid search.
         probability: The probability that it is relevant to the query; only with `probabilities=True`.
     """
 

@@ -2,91 +2,115 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Final, Literal, overload
 
 import numpy as np
 import pyarrow as pa
-from huggingface_hub import CommitInfo, snapshot_download
-from huggingface_hub.errors import DryRunError
-from safetensors import SafetensorError
+from huggingface_hub import CommitInfo
 from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
-from ..candidates import DocumentFeatures, count_words
-from ..embeddings import check_embeddings, encode, encoder_fingerprint, texts_fingerprint
+from ..candidates import DEPTH, count_pieces
+from ..embeddings import check_embeddings, encode, texts_fingerprint
 from ..hub import push_folder
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
-from ..indexes import Index, make_index
+from ..indexes import WordIndex
 from ..indexes.choose import check_kind
-from ..models.adapter_rrra import CONFIG_NAME, WEIGHTS_NAME, RetrieverAdapter
-from ..models.download_rrra import check_downloads, named_connection_errors
+from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..models.files_rrra import write_aside
-from ..models.modeling_rrra import OWNED as OWNED_BY_MODELS
 from ..models.modeling_rrra import RRRAModel
-from .corpus_index import FILE_NAMES, CorpusIndex, no_features
+from .corpus_index import CorpusIndex, IndexedDocuments
 from .documents import Corpus, document_table, document_texts
-from .reranking import Reranked, relevance, rerank
+from .fingerprints import embeddings_fingerprint, memory_fingerprint
+from .indexing import document_features, index_texts, reads_word_pieces
+from .opening import (
+    OWNED,
+    check_made_by,
+    inner_model,
+    open_adapter,
+    open_encoder,
+    open_folder,
+    open_index,
+)
+from .reranking import Reranked, search_and_rerank
 from .results import Hit, RankedDocument
+from .searching import MODES, EncodedQueries
 
-# Files of an earlier model and its index in the folder that a retriever is saved to.
-OWNED = [
-    *OWNED_BY_MODELS,
-    *(f"{ADAPTER_FOLDER}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)),
-    *(f"{INDEX_FOLDER}/{name}" for name in FILE_NAMES),
-]
+PRETRAINED: Final = "pretrained"
 # Embeddings handled at a time. They may be memory-mapped, and each query brings a matrix of candidates.
 BLOCK_SIZE = 4096
 
 
 class Retriever:
-    """Finds the documents of a corpus that are relevant to a query: search by cosine, then reranking.
+    """Finds the documents of a corpus that are relevant to a query: search, then reranking.
 
-    An `RRRAModel`, also one inside a `SentenceTransformer`, brings its own adapter. To any other
-    `SentenceTransformer` you can give an adapter that was fitted on its embeddings. If that has linear maps,
-    the retriever applies them. Without an adapter, nothing is reranked.
+    Documents are searched by the encoder's embeddings and by words (BM25). The adapter that comes trained
+    reranks what both found. It needs no fit, and works with any encoder. You can give another adapter that
+    was fitted on the encoder's embeddings. If that has linear maps, the retriever applies them. An
+    `RRRAModel`, also one inside a `SentenceTransformer`, brings its own adapter.
 
     Args:
         encoder: The encoder.
-        adapter: An adapter for an encoder that has none.
+        adapter: `"pretrained"` for the model's own adapter if it is an `RRRAModel`, otherwise the one that
+            comes trained; an adapter for an encoder that has none; or None to rerank nothing and search by
+            embeddings alone.
 
     Attributes:
         encoder: The encoder, as a `SentenceTransformer`.
 
     Raises:
-        ValueError: If the encoder has an adapter already, or the adapter has another dimension than the
-            encoder.
+        ValueError: If `adapter` is something else, the encoder has an adapter already, or the adapter has
+            another dimension than the encoder.
 
     Example:
         >>> from sentence_transformers.sentence_transformer.modules import BoW
         >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])])
         >>> retriever = Retriever(encoder).index({"cp": "copy a file", "sorted": "sort a list"})
-        >>> hits = retriever.search("how do I sort a list")[0]
-        >>> [(hit["corpus_id"], round(hit["score"], 3)) for hit in hits]
-        [('sorted', 1.0), ('cp', 0.0)]
+        >>> hits = retriever.search("how do I sort a list", probabilities=True)[0]
+        >>> [hit["corpus_id"] for hit in hits], hits[0]["probability"] > hits[1]["probability"]
+        (['sorted', 'cp'], True)
+        >>> retriever = Retriever(encoder, adapter=None).index({"cp": "copy a file", "sorted": "sort a list"})
+        >>> [round(hit["score"], 3) for hit in retriever.search("how do I sort a list")[0]]
+        [1.0, 0.0]
     """
 
-    def __init__(self, encoder: SentenceTransformer | RRRAModel, adapter: RetrieverAdapter | None = None):
+    def __init__(
+        self,
+        encoder: SentenceTransformer | RRRAModel,
+        adapter: RetrieverAdapter | Literal["pretrained"] | None = PRETRAINED,
+    ):
         self.encoder = encoder.to_sentence_transformer() if isinstance(encoder, RRRAModel) else encoder
-        self._adapter = adapter
+        self._reranks = adapter is not None
+        self._adapter = self._beside(adapter)
         self._corpus: CorpusIndex | None = None
-        if adapter is None:
-            return
-        if _inner_model(self.encoder) is not None:
-            raise ValueError("adapter must not be given with an RRRAModel, which has one; set model.adapter.")
+
+    def _beside(self, adapter: RetrieverAdapter | str | None) -> RetrieverAdapter | None:
+        """Return the adapter to use beside the encoder, None if the encoder's own is used or none at all."""
+        if not (adapter is None or adapter == PRETRAINED or isinstance(adapter, RetrieverAdapter)):
+            raise ValueError(f"adapter must be a RetrieverAdapter, 'pretrained' or None, got {adapter!r}.")
+        own = inner_model(self.encoder) is not None
         dim = self.encoder.get_embedding_dimension()
-        if dim is not None and dim != adapter.config.embedding_dim:
+        if not isinstance(adapter, RetrieverAdapter):
+            pretrained = adapter is not None and not own
+            return RetrieverAdapter.pretrained(dim).to(self.encoder.device) if pretrained else None
+        if own:
+            raise ValueError("adapter must not be given with an RRRAModel, which has one; set model.adapter.")
+        if None not in (dim, adapter.config.embedding_dim) and dim != adapter.config.embedding_dim:
             raise ValueError(f"adapter must be of dimension {dim}, got {adapter.config.embedding_dim}.")
+        return adapter
 
     @property
     def adapter(self) -> RetrieverAdapter | None:
-        """The adapter, None if there is none."""
-        model = _inner_model(self.encoder)
-        return self._adapter if model is None else model.adapter
+        """The adapter, None if nothing is reranked."""
+        model = inner_model(self.encoder)
+        if model is None:
+            return self._adapter
+        return model.adapter if self._reranks else None
 
     @property
     def documents(self) -> pa.Table:
@@ -121,9 +145,10 @@ class Retriever:
         batch_size: int = 64,
         *,
         kind: str = "auto",
+        language: str = "auto",
         show_progress_bar: bool | None = None,
     ) -> Retriever:
-        """Encode and index the documents of a corpus. They replace those that were indexed before.
+        """Index the embeddings and the words of documents. They replace those that were indexed before.
 
         Args:
             corpus: A `Collection`; a `datasets.Dataset` with columns `id`, `text` and, if there are
@@ -131,89 +156,44 @@ class Retriever:
                 list of texts, whose ids are their positions, `"0"`, `"1"`, ...
             cache_dir: Folder of the embedding cache, see `encode`.
             batch_size: Encoder batch size.
-            kind: Kind of index, see `make_index`: `"flat"` is exact, `"auto"` is exact up to 50,000
-                documents and approximate beyond.
+            kind: Kind of index of the embeddings, see `make_index`: `"flat"` is exact, `"auto"` is exact up
+                to 50,000 documents and approximate beyond.
+            language: Language of the documents, for stop words and stems, such as `"english"`. `"auto"` looks
+                for stop words in them, `"none"` does without.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
 
         Returns:
             The retriever itself.
 
         Raises:
-            ValueError: If the corpus is empty or malformed, there is no such kind, or the encoder gives NaN.
+            ValueError: If the corpus is empty or malformed, there is no such kind or language, or the encoder
+                gives NaN.
         """
         check_kind(kind)
         documents = document_table(corpus)
         texts = document_texts(documents)
-        index = self._embed_documents(
-            texts, kind, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
+        indexed = self._indexed(
+            texts,
+            kind,
+            language,
+            cache_dir=cache_dir,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
         )
-        features = self._document_features(index, texts)
-        self._corpus = CorpusIndex(index, documents, self._fingerprint(), texts_fingerprint(texts), features)
+        self._corpus = CorpusIndex(
+            indexed.index,
+            indexed.features,
+            indexed.words,
+            documents,
+            corpus=texts_fingerprint(texts),
+            encoder=embeddings_fingerprint(self.encoder, self._adapter),
+            memory=memory_fingerprint(self.adapter),
+            adapter=self.adapter is not None,
+        )
         return self
 
-    def _embed_documents(self, texts: list[str], kind: str, **options: Any) -> Index:
-        embeddings = encode(self.encoder, texts, task="document", **options)
-        index = make_index(embeddings.shape[1], len(embeddings), kind)
-        # All at once: an approximate index is trained on a sample of what it is given first.
-        index.add(self._map_documents(embeddings))
-        return index
-
-    def _map_documents(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the document embeddings to index. Mapped ones are in a temporary file."""
-        # The embeddings of an RRRAModel are mapped already.
-        if self._adapter is None or self._adapter.document_map is None:
-            return embeddings
-        with tempfile.TemporaryFile() as file:
-            mapped = np.memmap(file, np.float32, "w+", shape=embeddings.shape)
-        for start in range(0, len(embeddings), BLOCK_SIZE):
-            block = slice(start, start + BLOCK_SIZE)
-            mapped[block] = self._adapter.map_documents(embeddings[block])
-        return mapped
-
-    def _document_features(self, index: Index, texts: list[str]) -> DocumentFeatures:
-        if self.adapter is None:
-            return no_features(len(index))
-        blocks = (
-            index.reconstruct(np.arange(start, min(start + BLOCK_SIZE, len(index))))
-            for start in range(0, len(index), BLOCK_SIZE)
-        )
-        return DocumentFeatures.of(self.adapter.reader, blocks, self.count_words(texts))
-
-    def count_words(self, texts: Sequence[str]) -> csr_array | None:
-        """Count the word pieces of each text, if the adapter reads words; return None otherwise.
-
-        Args:
-            texts: Queries or documents, `n`.
-
-        Returns:
-            `(n, vocabulary)`.
-
-        Raises:
-            ValueError: If the adapter reads words and the encoder has no tokenizer of transformers.
-        """
-        if self.adapter is None or not self.adapter.reads_words:
-            return None
-        words = count_words(self.encoder, texts)
-        if words is None:
-            raise ValueError("The adapter reads words; the encoder has no tokenizer of transformers.")
-        return words
-
-    def _fingerprint(self) -> str:
-        """Return a fingerprint of everything that decides what the index holds about a document."""
-        fingerprint = encoder_fingerprint(self.encoder)
-        weights = []
-        if self._adapter is not None and self._adapter.document_map is not None:
-            weights.append(self._adapter.document_map.weight)
-        if self.adapter is not None:
-            # The features of documents come from the reader's memory, if it has one.
-            buffers = self.adapter.reader.named_buffers()
-            weights += [weight for name, weight in buffers if name.startswith("memory.")]
-        if not weights:
-            return fingerprint
-        digest = hashlib.sha256(fingerprint.encode())
-        for weight in weights:
-            digest.update(weight.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[: len(fingerprint)]
+    def _indexed(self, texts: list[str], kind: str, language: str, **options: Any) -> IndexedDocuments:
+        return index_texts(texts, self.encoder, self._adapter, self.adapter, kind, language, **options)
 
     # ---------------------------------------------------------------- searching
 
@@ -230,6 +210,53 @@ class Retriever:
             return query_embeddings
         return self._adapter.map_queries(query_embeddings)
 
+    def prepare_queries(
+        self, embeddings: np.ndarray, texts: Sequence[str] | None, documents: IndexedDocuments
+    ) -> EncodedQueries:
+        """Return queries as they are searched with.
+
+        Args:
+            embeddings: Embeddings from the encoder, `(n, dim)`.
+            texts: The queries, `n`; None to search and rerank without words.
+            documents: The documents to search.
+        """
+        return EncodedQueries(self.map_queries(embeddings), self._count_words(texts, documents.words))
+
+    def _count_words(self, texts: Sequence[str] | None, words: WordIndex | None) -> csr_array | None:
+        if texts is None:
+            return None
+        if reads_word_pieces(self.adapter):
+            return count_pieces(self.encoder, texts)
+        return None if words is None else words.count(texts)
+
+    def is_hybrid(self, mode: str | None = None, rerank: bool = True, with_texts: bool = True) -> bool:
+        """Return whether a search finds documents by words too.
+
+        Args:
+            mode: As in `search`.
+            rerank: As in `search`.
+            with_texts: Whether the queries' texts are given.
+
+        Raises:
+            ValueError: If there is no such mode, or it is `"hybrid"` and there are no words.
+        """
+        if mode not in (None, *MODES):
+            raise ValueError(f"mode must be one of {', '.join(MODES)} or None, got {mode!r}.")
+        documents = self.corpus_index
+        if mode == "hybrid":
+            if documents.words is None or reads_word_pieces(self.adapter):
+                raise ValueError(
+                    "mode must be 'dense' or None, got 'hybrid': index or adapter are of an earlier version, "
+                    "which has no words to search by. Index the corpus again, with another adapter."
+                )
+            if not with_texts:
+                raise ValueError("mode must be 'dense' or None without query_texts, got 'hybrid'.")
+            return True
+        return mode is None and rerank and with_texts and self._reads_words_of(documents)
+
+    def _reads_words_of(self, documents: IndexedDocuments) -> bool:
+        return documents.words is not None and self.adapter is not None and self.adapter.reads_words
+
     @overload
     def search(
         self,
@@ -238,6 +265,7 @@ class Retriever:
         rerank: bool = ...,
         depth: int = ...,
         *,
+        mode: str | None = ...,
         probabilities: bool = ...,
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
@@ -251,6 +279,7 @@ class Retriever:
         rerank: bool = ...,
         depth: int = ...,
         *,
+        mode: str | None = ...,
         probabilities: bool = ...,
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
@@ -261,22 +290,28 @@ class Retriever:
         queries: str | Sequence[str] | Mapping[str, str],
         top_k: int = 10,
         rerank: bool = True,
-        depth: int = 100,
+        depth: int = DEPTH,
         *,
+        mode: str | None = None,
         probabilities: bool = False,
         batch_size: int = 64,
         show_progress_bar: bool | None = None,
     ) -> list[list[Hit]] | dict[str, list[Hit]]:
         """Find the best documents for each query.
 
-        The `max(depth, top_k)` documents with the highest cosines are retrieved, and the first `depth` of
-        them are sorted by their reranking scores. Equal scores keep the retriever's order.
+        In a hybrid search, `depth` candidates are found by embeddings and by words, half of them by each if
+        none is found by both. In a dense search, they are the documents with the highest cosines. The
+        candidates are sorted by their reranking scores, equal scores in the order of the search. Below them
+        follow the other documents with the highest cosines.
 
         Args:
             queries: A query, a list of queries, or a dictionary from id to query.
             top_k: Number of documents to return per query; all if the corpus has fewer.
             rerank: Rerank with the adapter, if there is one.
             depth: Number of documents to rerank per query. The score of hits below it is their cosine.
+            mode: `"hybrid"` or `"dense"`. By default, hybrid if an adapter that reads words reranks, and the
+                index has words. A hybrid search that isn't reranked merges both rankings by reciprocal rank
+                fusion, and scores are the fused ones.
             probabilities: Add the probability that it is relevant to each hit.
             batch_size: Encoder batch size.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
@@ -288,9 +323,11 @@ class Retriever:
 
         Raises:
             ValueError: If there is no index, a query is empty or not a string, a number is less than 1,
-                `probabilities` is given without an adapter, or the encoder gives NaN.
+                `mode` is unknown or needs words and the index has none, `probabilities` is given without an
+                adapter, or the encoder gives NaN.
         """
         self._check_search(top_k, depth, probabilities)
+        self.is_hybrid(mode, rerank)  # raises for an illegal mode, before the queries are encoded
         if isinstance(queries, Mapping):
             names: Iterable[object] = queries.keys()
             texts = list(queries.values())
@@ -308,7 +345,7 @@ class Retriever:
                 show_progress_bar=show_progress_bar,
             )
             hits = self.search_embeddings(
-                embeddings, top_k, rerank, depth, probabilities=probabilities, query_texts=texts
+                embeddings, top_k, rerank, depth, mode=mode, probabilities=probabilities, query_texts=texts
             )
         return dict(zip(queries, hits, strict=True)) if isinstance(queries, Mapping) else hits
 
@@ -317,8 +354,9 @@ class Retriever:
         query_embeddings: np.ndarray,
         top_k: int = 10,
         rerank: bool = True,
-        depth: int = 100,
+        depth: int = DEPTH,
         *,
+        mode: str | None = None,
         probabilities: bool = False,
         query_texts: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
@@ -330,68 +368,47 @@ class Retriever:
             top_k: As in `search`, as are the others.
             rerank: Rerank with the adapter, if there is one.
             depth: Number of documents to rerank per query.
+            mode: `"hybrid"` or `"dense"`.
             probabilities: Add the probability that it is relevant to each hit.
-            query_texts: The queries, `n`; needed if the adapter reads words.
+            query_texts: The queries, `n`. Without them, words are neither searched nor read.
 
         Returns:
             A list of hits, best first, per query.
 
         Raises:
-            ValueError: As in `search`, and if the embeddings have a wrong shape or are not finite.
+            ValueError: As in `search`, and if the embeddings have a wrong shape or are not finite, or
+                `query_texts` are needed and not given.
         """
         self._check_search(top_k, depth, probabilities)
-        embeddings = check_embeddings(query_embeddings, "query_embeddings", self.corpus_index.index.dim)
+        hybrid = self.is_hybrid(mode, rerank, query_texts is not None)
+        documents = self.corpus_index
+        embeddings = check_embeddings(query_embeddings, "query_embeddings", documents.index.dim)
         if query_texts is not None and len(query_texts) != len(embeddings):
             raise ValueError(
                 f"query_texts must be of the {len(embeddings)} queries, got {len(query_texts)} texts."
             )
+        # The adapter compares a document with the others that were found, and fusion needs long rankings.
+        found = max(top_k, depth) if rerank or probabilities or hybrid else top_k
         hits: list[list[Hit]] = []
         for start in range(0, len(embeddings), BLOCK_SIZE):
             block = slice(start, start + BLOCK_SIZE)
-            words = None if query_texts is None else self.count_words(query_texts[block])
-            queries = self.map_queries(embeddings[block])
-            # The adapter compares a document with the others that were found.
-            found = max(top_k, depth) if rerank or probabilities else top_k
-            ranked = self._ranked(
-                self.corpus_index.index,
-                self.corpus_index.features,
+            texts = None if query_texts is None else query_texts[block]
+            queries = self.prepare_queries(embeddings[block], texts, documents)
+            ranked = search_and_rerank(
+                self.adapter,
+                documents,
                 queries,
-                words,
                 found,
                 depth if rerank else 0,
-                probabilities,
+                hybrid=hybrid,
+                probabilities=probabilities,
             )
             hits += self._hits(ranked, top_k, probabilities)
         return hits
 
-    def _ranked(
-        self,
-        index: Index,
-        features: DocumentFeatures,
-        queries: np.ndarray,
-        words: csr_array | None,
-        k: int,
-        depth: int,
-        probabilities: bool = False,
-    ) -> Reranked:
-        """Return the `k` nearest documents, the first `depth` of them reranked.
-
-        The probabilities are of all of them with `probabilities`, of the reranked ones otherwise.
-        """
-        cosines, rows = index.search(queries, k)
-        ranked = Reranked(rows, cosines, np.empty((len(rows), 0), dtype=np.float32))
-        if self.adapter is None:
-            return ranked
-        if depth > 0:
-            ranked = rerank(self.adapter, index, queries, rows, cosines, depth, features, words)
-        if probabilities and ranked.probabilities.shape != rows.shape:
-            found = relevance(self.adapter, index, queries, ranked.rows, features, words)
-            ranked = ranked._replace(probabilities=found)
-        return ranked
-
     def _hits(self, ranked: Reranked, top_k: int, probabilities: bool) -> list[list[Hit]]:
         ids = self.corpus_index.ids
-        rows, scores, relevant = (values[:, :top_k].tolist() for values in ranked)
+        rows, scores, relevant = (values[:, :top_k].tolist() for values in ranked[:3])
         hits: list[list[Hit]] = [
             [{"corpus_id": ids[row], "score": score} for row, score in zip(*columns, strict=True)]
             for columns in zip(rows, scores, strict=True)
@@ -420,6 +437,9 @@ class Retriever:
     ) -> list[RankedDocument]:
         """Rank documents for a query, with the signature of `CrossEncoder.rank`. The index is not used.
 
+        The adapter compares the documents with each other, by embeddings and by words. How rare a word is, is
+        counted in them, too. So give all documents of a query at once.
+
         Args:
             query: The query.
             documents: The documents' texts.
@@ -440,24 +460,27 @@ class Retriever:
         if not documents:
             return []
         texts = document_texts(document_table(documents))
-        index = self._embed_documents(texts, "flat", batch_size=batch_size, show_progress_bar=False)
+        given = self._indexed(texts, "flat", self._language, batch_size=batch_size, show_progress_bar=False)
         embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
-        rows, scores, _ = self._ranked(
-            index,
-            self._document_features(index, texts),
-            self.map_queries(embedding),
-            self.count_words([query]),
-            k=len(index),
-            depth=len(index),
-        )
+        queries = self.prepare_queries(embedding, [query], given)
+        hybrid = self._reads_words_of(given)
+        found = search_and_rerank(self.adapter, given, queries, len(texts), len(texts), hybrid=hybrid)
         ranked: list[RankedDocument] = [
             {"corpus_id": row, "score": score}
-            for row, score in zip(rows[0, :top_k].tolist(), scores[0, :top_k].tolist(), strict=True)
+            for row, score in zip(
+                found.rows[0, :top_k].tolist(), found.scores[0, :top_k].tolist(), strict=True
+            )
         ]
         if return_documents:
             for document in ranked:
                 document["text"] = documents[document["corpus_id"]]
         return ranked
+
+    @property
+    def _language(self) -> str:
+        """Language of the index, to read given documents as indexed ones."""
+        words = None if self._corpus is None else self._corpus.words
+        return "auto" if words is None else words.language
 
     # ---------------------------------------------------------------- saving and loading
 
@@ -469,7 +492,8 @@ class Retriever:
         The folder is the encoder's, as `SentenceTransformer` writes it; `RRRAModel` and `AutoModel` open it
         too if the encoder is an `RRRAModel`. It has two subfolders: `adapter/` if the adapter is not the
         encoder's own, and `index/` if a corpus was indexed. A `SentenceTransformer` opened from the folder
-        doesn't apply the linear maps of an adapter in `adapter/`; a retriever does.
+        doesn't apply the linear maps of an adapter in `adapter/`; a retriever does. The adapter that comes
+        trained is written, too, so that the folder ranks the same with a later version.
 
         Args:
             directory: The folder; it is made if it doesn't exist. A model and an index in it are replaced.
@@ -506,18 +530,33 @@ class Retriever:
                 "with_index can't go with form='merged': merged weights make slightly different embeddings. "
                 "Save the merged model without an index, load it, and index the corpus with it."
             )
-        if corpus.encoder != self._fingerprint():
+        then = f"{corpus.encoder} {corpus.memory}".strip()
+        encoder, memory = (
+            embeddings_fingerprint(self.encoder, self._adapter),
+            memory_fingerprint(self.adapter),
+        )
+        now = f"{encoder} {memory}".strip()
+        if then != now:
             raise ValueError(
-                f"The model was changed after the corpus was indexed (fingerprint {corpus.encoder}, "
-                f"now {self._fingerprint()}); index the corpus again before saving."
+                f"The model was changed after the corpus was indexed (fingerprint {then}, now {now}); "
+                "index the corpus again before saving."
             )
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Retriever:
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        adapter: RetrieverAdapter | Literal["pretrained"] | None = PRETRAINED,
+        **options: Any,
+    ) -> Retriever:
         """Load a retriever, or any model that `SentenceTransformer` loads as a retriever without an index.
 
         Args:
             name_or_path: Folder or Hub repository.
+            adapter: `"pretrained"` for the adapter that is saved there, none if the index was saved without
+                one, and the one that comes trained if there is neither; an adapter to use instead; or None to
+                rerank nothing.
             options: Arguments of `SentenceTransformer`: `device`, `revision`, `token`, `cache_folder`,
                 `local_files_only`, `truncate_dim`, ...
 
@@ -528,22 +567,37 @@ class Retriever:
                 declares is removed from the cache.
         """
         name = os.fspath(name_or_path)
-        try:
-            encoder = SentenceTransformer(name, **options)
-        except OSError as error:
-            raise OSError(f"Can't load a model named {name!r}: {error}") from error
-        except ValueError as error:
-            raise ValueError(f"Can't load a model named {name!r}: {error}") from error
-        except SafetensorError as error:
-            raise ValueError(f"A weights file of {name} is damaged: {error}") from error
-        folder = Path(name) if Path(name).is_dir() else _download(name, options)
-        adapter = None
-        if (folder / ADAPTER_FOLDER / CONFIG_NAME).exists() and _inner_model(encoder) is None:
-            adapter = RetrieverAdapter.from_pretrained(folder / ADAPTER_FOLDER).to(encoder.device)
-        retriever = cls(encoder, adapter)
+        encoder = open_encoder(name, options)
+        folder = open_folder(name, options)
+        model = inner_model(encoder)
+        saved = open_adapter(folder, encoder) if model is None else None
+        corpus = None
         if (folder / INDEX_FOLDER).is_dir():
-            retriever._corpus = CorpusIndex.load(folder / INDEX_FOLDER, retriever._fingerprint())
+            own = saved if model is None else model.adapter
+            corpus = open_index(folder / INDEX_FOLDER, encoder, saved, own)
+        if adapter == PRETRAINED and model is None and saved is not None:
+            adapter = saved
+        elif adapter == PRETRAINED and corpus is not None and not corpus.adapter:
+            adapter = None
+        retriever = cls(encoder, adapter)
+        if corpus is not None:
+            retriever._adopt(corpus, folder / INDEX_FOLDER)
         return retriever
+
+    def _adopt(self, corpus: CorpusIndex, directory: Path) -> None:
+        """Search an index that was read from a folder, if it fits."""
+        encoder, memory = (
+            embeddings_fingerprint(self.encoder, self._adapter),
+            memory_fingerprint(self.adapter),
+        )
+        check_made_by(directory, corpus.encoder, encoder)
+        if memory != corpus.memory or not memory:
+            texts = document_texts(corpus.documents) if reads_word_pieces(self.adapter) else []
+            corpus.features = document_features(self.encoder, self.adapter, corpus.index, corpus.words, texts)
+        elif self.adapter is not None and self.adapter.reads_words:
+            corpus.features = replace(corpus.features, words=corpus.words)
+        corpus.memory, corpus.adapter = memory, self.adapter is not None
+        self._corpus = corpus
 
     def push_to_hub(
         self,
@@ -595,31 +649,9 @@ class Retriever:
             )
 
 
-def _inner_model(encoder: SentenceTransformer) -> RRRAModel | None:
-    """Return the `RRRAModel` inside an encoder, None if the encoder is another model."""
-    inner = getattr(encoder[0], "model", None)
-    return inner if isinstance(inner, RRRAModel) else None
-
-
 def _check_queries(texts: list[str], names: Iterable[object]) -> None:
     for name, text in zip(names, texts, strict=True):
         if not isinstance(text, str):
             raise ValueError(f"queries must be strings, got {type(text).__name__} for query {name!r}.")
         if not text.strip():
             raise ValueError(f"queries must not be empty, query {name!r} is.")
-
-
-def _download(repo_id: str, options: dict[str, Any]) -> Path:
-    """Download and check the adapter and the index of a repository."""
-    names = {"revision": "revision", "token": "token", "cache_folder": "cache_dir"}
-    hub = {theirs: options[ours] for ours, theirs in names.items() if ours in options}
-    hub["allow_patterns"] = [f"{ADAPTER_FOLDER}/*", f"{INDEX_FOLDER}/**"]
-    hub["local_files_only"] = options.get("local_files_only", False)
-    try:
-        files = snapshot_download(repo_id, dry_run=True, **hub)
-    except DryRunError:  # without a connection nothing is downloaded
-        files = []
-    with named_connection_errors(repo_id):
-        folder = Path(snapshot_download(repo_id, **hub))
-    check_downloads(folder / file.filename for file in files if file.will_download)
-    return folder

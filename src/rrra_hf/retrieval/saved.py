@@ -8,7 +8,7 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from ..candidates import count_words
+from ..candidates import DEPTH, WordPieces, Words
 from ..data import Collection
 from ..embeddings import embed_collection
 from ..evaluation import (
@@ -19,13 +19,15 @@ from ..evaluation import (
 )
 from ..hub.layout import ADAPTER_FOLDER, EVALUATION_NAME
 from ..hub.saved import read_evaluations
+from ..indexes import WordIndex
 from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig, RRRAConfig
 from ..models.files_rrra import read_json, write_json
 from ..models.modeling_rrra import RRRAModel
-from .evaluate import RankedEmbeddings, group_quality, rank_embeddings, ranking_qualities
+from .evaluate import group_quality, rank_embeddings, ranking_qualities
+from .indexing import reads_word_pieces
+from .reranking import Reranked
 
-DEPTH = 100
 RESAMPLES = 200
 # Bins of equal width in the reliability plot.
 BINS = 10
@@ -42,8 +44,8 @@ def evaluate_saved(
     """Measure a saved model on a split, without and with its adapter, and write the figures to its folder.
 
     Ranking quality is that of the encoder alone, of its search after the adapter's linear maps (if it has
-    any), and of that search reranked to a depth of 100. For false-negative detection, every relevant document
-    that is retrieved counts as one to detect, as if its label were unknown.
+    any), and of the reranked candidates, 150 per query. For false-negative detection, every relevant document
+    among the candidates counts as one to detect, as if its label were unknown.
 
     Args:
         folder: Folder of an `RRRAModel`, or of a `Retriever` with an adapter.
@@ -63,23 +65,27 @@ def evaluate_saved(
     encoder, adapter = _open(Path(folder))
     part = collection.split(split)
     embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
-    reads = adapter.reads_words
-    ranked = rank_embeddings(
+    words: Words | None = None
+    if reads_word_pieces(adapter):
+        words = WordPieces(encoder, part.document_texts)
+    elif adapter.reads_words:
+        words = WordIndex.of(part.document_texts)
+    rankings, reranked = rank_embeddings(
         embeddings,
         adapter,
         depth=DEPTH,
         k=DEPTH,
-        query_words=count_words(encoder, part.query_texts) if reads else None,
-        document_words=count_words(encoder, part.document_texts) if reads else None,
+        query_words=None if words is None else words.count(part.query_texts),
+        document_words=words,
     )
-    quality = ranking_qualities(ranked.rankings, part.query_ids, part.document_ids, part.qrels)
+    quality = ranking_qualities(rankings, part.query_ids, part.document_ids, part.qrels)
     figures = {
         "collection": collection.name,
         "split": split,
         "documents": len(part.document_ids),
         "depth": DEPTH,
         **group_quality(quality, collection, part)._asdict(),
-        **_detection(part, ranked),
+        **_detection(part, reranked),
     }
     _keep(Path(folder), figures)
     return figures
@@ -98,16 +104,16 @@ def _open(folder: Path) -> tuple[SentenceTransformer, RetrieverAdapter]:
     return model.to_sentence_transformer(), adapter
 
 
-def _detection(part: Collection, ranked: RankedEmbeddings) -> dict[str, Any]:
-    """Return how well probabilities detect the relevant documents found, and how well calibrated they are."""
-    assert ranked.reranked is not None
-    rows, probabilities = ranked.reranked.rows, ranked.reranked.probabilities
-    relevant, present = membership(rows, part.positive_rows), rows >= 0
-    if not relevant.any() or relevant[present].all():
+def _detection(part: Collection, found: Reranked | None) -> dict[str, Any]:
+    """Return how well probabilities detect the relevant candidates, and how well calibrated they are."""
+    assert found is not None
+    probabilities, present = found.probabilities, found.rows >= 0
+    relevant = membership(found.rows, part.positive_rows)
+    if not relevant.any() or relevant.all():
         return {}
-    detected = detection_quality(probabilities, relevant, present, resamples=RESAMPLES)
-    by_cosine = detection_quality(
-        ranked.cosines, membership(ranked.rows, part.positive_rows), ranked.rows >= 0, resamples=RESAMPLES
+    detected, by_cosine = (
+        detection_quality(scores, relevant, present, resamples=RESAMPLES)
+        for scores in (probabilities, found.cosines)
     )
     calibration = calibration_quality(probabilities, relevant, present)
     bins = reliability_bins(probabilities[present], relevant[present], BINS, equal_width=True)

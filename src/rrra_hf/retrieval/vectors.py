@@ -17,13 +17,13 @@ def rerank_vectors(
     document_embeddings: np.ndarray,
     rows: np.ndarray | Sequence[Sequence[int]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rerank what a vector database found, given the embeddings alone.
+    """Rerank what a vector database found, given the embeddings alone. Words are not read.
 
     The score is computed from cosines, whatever distance the database uses. If the adapter has linear maps,
     they are applied here. Search the database with `adapter.map_queries(query_embeddings)`.
 
     Args:
-        adapter: An adapter that was fitted on embeddings of the same encoder.
+        adapter: `RetrieverAdapter.pretrained()`, or one that was fitted on embeddings of the same encoder.
         query_embeddings: `(n, dim)`, as the encoder returned them.
         document_embeddings: `(m, dim)`, likewise, memory-mapped or not. Only the rows found are read.
         rows: Rows of the documents found for each query, `(n, k)`.
@@ -32,8 +32,8 @@ def rerank_vectors(
         Rows, best first, and their scores, both `(n, k)`.
 
     Raises:
-        ValueError: If a shape is wrong, a row doesn't exist, a value is not finite, or the adapter reads
-            words.
+        ValueError: If a shape is wrong, a row doesn't exist, a value is not finite, or the adapter is of an
+            earlier version and needs word pieces.
 
     Example:
         >>> from rrra_hf import AdapterConfig

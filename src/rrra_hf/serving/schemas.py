@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 from typing_extensions import Self
+
+from ..candidates import DEPTH
 
 
 def _check_text(text: str) -> str:
@@ -70,10 +72,15 @@ class SearchRequest(Request):
     queries: Texts | None = Field(None, description="A query or a list of queries.")
     query_embeddings: Vectors | None = Field(
         None,
-        description="Embeddings of the queries, instead of texts. If the adapter reads words, pass both.",
+        description="Embeddings of the queries. Without texts, words are neither searched nor read.",
     )
     top_k: int = Field(10, ge=1, description="Number of documents to return per query.")
-    depth: int = Field(100, ge=1, description="Number of documents to rerank per query.")
+    depth: int = Field(DEPTH, ge=1, description="Number of documents to rerank per query.")
+    mode: Literal["hybrid", "dense"] | None = Field(
+        None,
+        description="hybrid: search by embeddings and by words. dense: by embeddings. By default, hybrid if "
+        "an adapter that reads words reranks.",
+    )
     rerank: bool = Field(True, description="Rerank with the adapter, if the retriever has one.")
     probabilities: bool = Field(False, description="Add the probability of relevance to each hit.")
     return_documents: bool = Field(False, description="Add the title and text of the document to each hit.")
@@ -123,7 +130,10 @@ class FoundDocument(BaseModel):
     """A hit."""
 
     corpus_id: str = Field(description="Id of the document.")
-    score: float = Field(description="Reranking score, or the cosine if the document was not reranked.")
+    score: float = Field(
+        description="Reranking score; if the document was not reranked, its cosine, or the fused score of a "
+        "hybrid search."
+    )
     probability: float | None = Field(
         None, description="Probability that the document is relevant, if requested."
     )

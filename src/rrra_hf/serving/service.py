@@ -11,6 +11,7 @@ import numpy as np
 
 from ..embeddings import check_embeddings
 from ..retrieval import RankedDocument, Retriever
+from ..retrieval.indexing import reads_word_pieces
 from .batching import Batcher
 from .limits import Limits
 from .problems import FieldError
@@ -23,6 +24,7 @@ class SearchOptions(NamedTuple):
     top_k: int
     rerank: bool
     depth: int
+    mode: str | None
     probabilities: bool
     return_documents: bool
 
@@ -52,10 +54,11 @@ class SearchService:
     def __init__(self, retriever: Retriever, limits: Limits, observe: Callable[[int], None]):
         self.retriever = retriever
         self.limits = limits
-        adapter = retriever.adapter
-        self.needs_texts = adapter is not None and adapter.reads_words
+        self.needs_texts = reads_word_pieces(retriever.adapter)
         # One search fills lazy caches, and raises now if the retriever can't search.
-        hits = retriever.search("warm up", probabilities=adapter is not None, show_progress_bar=False)
+        hits = retriever.search(
+            "warm up", probabilities=retriever.adapter is not None, show_progress_bar=False
+        )
         retriever.document(hits[0][0]["corpus_id"])
         self._texts = Batcher("texts", 1, limits.batch, limits.waiting, observe)
         self._embeddings = Batcher("embeddings", limits.threads, limits.batch, limits.waiting, observe)
@@ -90,7 +93,7 @@ class SearchService:
         queries = [Query(row, texts[i] if texts else None) for i, row in enumerate(rows)]
         batcher = self._texts if self.needs_texts else self._embeddings
         work = partial(self._search_embeddings, options)
-        return await batcher.run(work, queries, seconds, key=("embeddings", options))
+        return await batcher.run(work, queries, seconds, key=("embeddings", texts is None, options))
 
     async def rank(self, request: RankRequest) -> list[RankedDocument]:
         """Return the documents of a request, best first. Raises the same errors as `search`."""
@@ -113,19 +116,23 @@ class SearchService:
             options.top_k,
             options.rerank,
             options.depth,
+            mode=options.mode,
             probabilities=options.probabilities,
             show_progress_bar=False,
         )
         return self._with_documents(hits) if options.return_documents else hits  # type: ignore[return-value]
 
     def _search_embeddings(self, options: SearchOptions, queries: list[Query]) -> list[list[dict[str, Any]]]:
+        # Queries with and without texts are in different batches.
+        texts = [query.text for query in queries if query.text is not None]
         hits = self.retriever.search_embeddings(
             np.stack([query.embedding for query in queries]),
             options.top_k,
             options.rerank,
             options.depth,
+            mode=options.mode,
             probabilities=options.probabilities,
-            query_texts=[query.text or "" for query in queries] if self.needs_texts else None,
+            query_texts=texts or None,
         )
         return self._with_documents(hits) if options.return_documents else hits  # type: ignore[return-value]
 
@@ -153,10 +160,15 @@ class SearchService:
             raise FieldError("probabilities", "needs an adapter, the retriever has none")
         if self.needs_texts and request.queries is None:
             raise FieldError("queries", "must be given with the embeddings because the adapter reads words")
+        try:
+            self.retriever.is_hybrid(request.mode, request.rerank, request.queries is not None)
+        except ValueError as error:
+            raise FieldError("mode", str(error).removeprefix("mode").lstrip()) from error
         return SearchOptions(
             _at_most(request, "top_k", limits.top_k),
             request.rerank,
             _at_most(request, "depth", limits.depth),
+            request.mode,
             request.probabilities,
             request.return_documents,
         )

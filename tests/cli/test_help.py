@@ -1,0 +1,49 @@
+"""The help of each command."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+
+import pytest
+import typer
+
+from bad_input import succeed
+from rrra_hf.candidates import DEPTH
+from rrra_hf.cli.app import app
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_in_the_help_is_a_command_that_exists(name: str) -> None:
+    shown = succeed(name, "--help").out
+    assert "Example: " in shown and "--json" in shown
+    (example,) = re.findall(r"Example: (.*)", inspect.getdoc(COMMANDS[name].callback) or "")
+    commands = [
+        part
+        for code in re.findall(r"`(.*?)`", example)
+        for part in code.split(" | ")
+        if part.startswith("rrra ")
+    ]
+    assert commands[0].split()[1] == name
+    for command in commands:
+        _, subcommand, *arguments = shlex.split(command)
+        # Raises for an unknown option, an invalid value or a missing argument.
+        COMMANDS[subcommand].make_context(subcommand, arguments)
+
+
+def test_help_lists_every_command() -> None:
+    out = succeed("--help").out
+    assert sorted(COMMANDS) == [
+        *["app", "card", "compare", "demo", "evaluate", "fit", "index"],
+        *["mine", "push", "rerank", "search", "serve", "train"],
+    ]
+    assert all(re.search(rf"│ {name} ", out) for name in COMMANDS)
+
+
+def test_the_depth_is_that_of_the_package() -> None:
+    for name in ("mine", "search", "evaluate"):
+        (depth,) = (option.default for option in COMMANDS[name].params if option.name == "depth")
+        assert depth == DEPTH
