@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from common import report
+from rrra_hf.candidates import DEPTH
 from rrra_hf.embeddings import load_embeddings, save_embeddings
 from rrra_hf.indexes import FlatIndex, load_index, make_index, recall_report
 
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--k", type=int, default=DEPTH)
     parser.add_argument("--project", type=int, default=10**8)
     parser.add_argument("--machine-gb", type=int, default=64)
     parser.add_argument("--out", type=Path)

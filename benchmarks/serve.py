@@ -1,11 +1,11 @@
 """Load on the HTTP service over loopback: latency and errors while requests come at a fixed rate.
 
 A retriever over synthetic documents is saved, and `rrra serve` is started on its folder in a separate
-process. The documents are clustered unit vectors. The adapter reads features of embeddings, remembers 1,000
-training queries, and reranks 100 candidates. Each request is sent when it is due, whether or not earlier
-ones are answered. Latency counts from the time a request is due, so a server that falls behind shows it.
-Queries are embeddings, or texts that MiniLM encodes. The row "in process" is search and reranking without
-HTTP, one embedding at a time.
+process. The documents are clustered unit vectors with random words. The adapter that comes with the package
+reranks 150 candidates. Each request is sent when it is due, whether or not earlier ones are answered. Latency
+counts from the time a request is due, so a server that falls behind shows it. Queries are embeddings, which
+are searched without words, embeddings and texts together, or texts that MiniLM encodes. The row "in process"
+is search and reranking of embeddings and texts together without HTTP, one query at a time.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/serve.py --out results/serve.json
 """
@@ -31,41 +31,62 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
 from common import report
-from rrra_hf import FitArguments
-from rrra_hf.candidates import LabelledQueries
 from rrra_hf.embeddings import texts_fingerprint
-from rrra_hf.fitting.fold_state import fold_state
-from rrra_hf.indexes import make_index
+from rrra_hf.indexes import WordIndex, make_index
 from rrra_hf.retrieval import Retriever
-from rrra_hf.retrieval.corpus_index import CorpusIndex
+from rrra_hf.retrieval.corpus_index import CorpusIndex, no_features
 from rrra_hf.retrieval.documents import document_table, document_texts
+from rrra_hf.retrieval.fingerprints import embeddings_fingerprint
 from search_latency import unit_vectors
 
 DIM = 384
 HEAD = b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 WARM_UP_SECONDS = 2
 ONE_BY_ONE = 500
-REMEMBERED = 1000
+DOCUMENT_WORDS, VOCABULARY = 40, 30_000
 # Maximum number of requests that are sent or due at the same time.
 CONNECTIONS = 200
 WORDS = ["copy", "sort", "find", "list", "merge", "split", "rename", "count", "files", "lines", "by", "size"]
+# What requests hold, by the name in the table.
+KINDS = {
+    "embeddings": ("query_embeddings",),
+    "both": ("queries", "query_embeddings"),
+    "texts": ("queries",),
+}
 
 
 def save_retriever(folder: Path, documents: int) -> None:
     """Save a retriever over synthetic documents."""
     vectors = unit_vectors(documents, DIM, seed=2)
-    labelled = np.random.default_rng(0).integers(0, documents, (REMEMBERED, 1))
-    training = LabelledQueries(unit_vectors(REMEMBERED, DIM, seed=3), list(labelled))
-    state = fold_state(training, vectors, None, FitArguments(maps="none"), None)
-    state.adapter.config.lambda_ = 1.0
-    retriever = Retriever(SentenceTransformer(str(get_model_path()), device="cpu"), state.adapter)
+    retriever = Retriever(SentenceTransformer(str(get_model_path()), device="cpu"))
     index = make_index(DIM, documents)
     index.add(vectors)
-    table = document_table([f"document {number}" for number in range(documents)])
-    fingerprint = texts_fingerprint(document_texts(table))
+    table = document_table(document_words(documents))
+    texts = document_texts(table)
+    words = WordIndex.of(texts, "none", show_progress_bar=False)
     # Set directly, because encoding real texts would take hours.
-    retriever._corpus = CorpusIndex(index, table, retriever._fingerprint(), fingerprint, state.features)
+    retriever._corpus = CorpusIndex(
+        index,
+        no_features(documents, words),
+        words,
+        table,
+        corpus=texts_fingerprint(texts),
+        encoder=embeddings_fingerprint(retriever.encoder, retriever._adapter),
+        memory="",
+        adapter=True,
+    )
     retriever.save_pretrained(folder)
+
+
+def document_words(count: int) -> list[str]:
+    """Return texts of words that follow Zipf's law, with one word of the queries in each."""
+    rng = np.random.default_rng(2)
+    words = np.minimum(rng.zipf(1.2, (count, DOCUMENT_WORDS)), VOCABULARY)
+    asked = rng.choice(WORDS, count)
+    return [
+        " ".join([word, *(f"w{other}" for other in row)])
+        for word, row in zip(asked, words.tolist(), strict=True)
+    ]
 
 
 @contextmanager
@@ -94,13 +115,13 @@ def serving(folder: Path) -> Iterator[int]:
 def one_by_one(folder: Path) -> dict[str, Any]:
     """Search and rerank in this process, one embedding after the other."""
     retriever = Retriever.from_pretrained(folder, device="cpu")
-    queries = unit_vectors(ONE_BY_ONE, DIM, seed=1)[:, None]
-    for query in queries[:20]:
-        retriever.search_embeddings(query)
+    queries = list(zip(unit_vectors(ONE_BY_ONE, DIM, seed=1)[:, None], query_texts(ONE_BY_ONE), strict=True))
+    for vector, text in queries[:20]:
+        retriever.search_embeddings(vector, query_texts=[text])
     latencies = []
-    for query in queries:
+    for vector, text in queries:
         start = time.perf_counter()
-        retriever.search_embeddings(query)
+        retriever.search_embeddings(vector, query_texts=[text])
         latencies.append(time.perf_counter() - start)
     return summary(1000 * np.array(latencies), sum(latencies), errors=0)
 
@@ -121,13 +142,20 @@ def summary(latencies: np.ndarray, seconds: float, errors: int, rate: float | No
 
 def bodies(kind: str, count: int) -> list[bytes]:
     """Return the bodies of `count` requests, each with one query."""
-    if kind == "embeddings":
-        # float32 has about six digits.
-        rows = unit_vectors(count, DIM, seed=1).astype(np.float64).round(6).tolist()
-        return [json.dumps({"query_embeddings": row}).encode() for row in rows]
+    # float32 has about six digits.
+    vectors = unit_vectors(count, DIM, seed=1).astype(np.float64).round(6).tolist()
+    columns = {"queries": query_texts(count), "query_embeddings": vectors}
+    names = KINDS[kind]
+    return [
+        json.dumps(dict(zip(names, values, strict=True))).encode()
+        for values in zip(*(columns[name] for name in names), strict=True)
+    ]
+
+
+def query_texts(count: int) -> list[str]:
+    """Return random queries."""
     rng = np.random.default_rng(1)
-    texts = [" ".join(rng.choice(WORDS, 8, replace=False)) for _ in range(count)]
-    return [json.dumps({"queries": text}).encode() for text in texts]
+    return [" ".join(rng.choice(WORDS, 8, replace=False)) for _ in range(count)]
 
 
 class Client:
@@ -184,9 +212,8 @@ async def load(port: int, requests: list[bytes], rate: float, seconds: float) ->
 
 def measure(documents: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each rate of requests, with embeddings and with texts."""
-    rates = [("embeddings", rate) for rate in arguments.rates] + [
-        ("text", rate) for rate in arguments.text_rates
-    ]
+    rates = [(kind, rate) for kind in ("embeddings", "both") for rate in arguments.rates]
+    rates += [("texts", rate) for rate in arguments.text_rates]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 No figure is typed by hand. A link whose title names a figure gets that figure as its text:
 
     [0.530](results.md "nl2bash, encoder, nDCG@10")
+    [0.704](zero-shot.md "all-MiniLM-L6-v2: ranking, mean, pretrained")
 
 A comment that names rows (a collection and a measure each) and columns (methods) is followed by that table:
 
@@ -51,7 +52,11 @@ class Section(NamedTuple):
 
 
 def read_results(path: Path) -> dict[str, Section]:
-    """Return the tables of a file from `rrra compare --markdown`, by collection."""
+    """Return the tables of a file from `rrra compare --markdown`, by collection.
+
+    Those of `docs/zero-shot.md` are of one encoder and one measurement each, and are named by both, as in
+    their headings: "wordllama: ranking". Their rows are collections.
+    """
     sections: dict[str, Section] = {}
     for part in path.read_text(encoding="utf-8").split("\n## ")[1:]:
         title, _, body = part.partition("\n")
@@ -59,9 +64,9 @@ def read_results(path: Path) -> dict[str, Section]:
         rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
         if rows:
             header, _, *figures = rows
-            sections[title.partition(":")[0]] = Section(
-                title, {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in figures}
-            )
+            by_row = {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in figures}
+            name = title.partition(":")[0] if header[0] == "method" else title
+            sections[name] = Section(title, by_row)
     return sections
 
 

@@ -19,7 +19,17 @@ from rrra_hf.comparison.plots import plots_of
 PICTURES = ROOT / "docs/pictures"
 RESULTS = ROOT / "docs/results.md"
 COLLECTION = "nl2bash"
-METHODS = ("encoder", "bm25", "rrf", "residual", "query-map", "two-sided-map", "features")
+METHODS = (
+    "encoder",
+    "bm25",
+    "rrf",
+    "mix",
+    "pretrained",
+    "residual",
+    "query-map",
+    "two-sided-map",
+    "features",
+)
 
 WIDTH, HEIGHT = 880, 322
 INK, LINE = "#1f2328", "#6e7781"
@@ -70,7 +80,7 @@ BOXES = (
     Box("Candidates", ("by vectors and words", "for each query"), 472, 24),
     Box("Adapter", ("p = P(document is", "relevant to query)"), 698, 24, YELLOW),
     Box("Training", TRAINING, 246, 214, BLUE, 386),
-    Box("Retriever", ("searches, reranks 100,", "gives each hit its p"), 698, 214, GREEN),
+    Box("Retriever", ("searches, reranks 150,", "gives each hit its p"), 698, 214, GREEN),
 )
 # Path, label, and position of the label.
 ARROWS = (

@@ -23,11 +23,14 @@ from rrra_hf.evaluation import ndcg_per_query
 from rrra_hf.indexes import search_flat
 from rrra_hf.retrieval import rerank_vectors
 
-DEPTH = 100
+DEPTH = 150
 
 
 def main() -> None:
-    """Read embeddings, hold out queries, fit an adapter, measure it, save it, and rerank one query."""
+    """Read embeddings, hold out queries, fit an adapter, measure it, save it, and rerank one query.
+
+    Without labels, `RetrieverAdapter.pretrained()` does instead of a fit.
+    """
     options = parse_options()
     query_ids, queries = read_embeddings(options.queries)
     document_ids, documents = read_embeddings(options.documents)

@@ -14,11 +14,9 @@ from sentence_transformers import SentenceTransformerTrainingArguments as Traini
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from transformers import set_seed
 
-from rrra_hf import CandidatePool, FitArguments, RRRALoss, RRRAModel, cross_fit, load_collection
-from rrra_hf.candidates import mine_collection
+from rrra_hf import CandidatePool, RRRALoss, RRRAModel, load_collection, mine
 from rrra_hf.data import Collection
 from rrra_hf.data.python_docs import python_docs
-from rrra_hf.embeddings import embed_collection
 from rrra_hf.training import Resampler
 from rrra_hf.training.launch import check_launch
 
@@ -38,7 +36,7 @@ OPTIONS = {
 
 
 def main(options: argparse.Namespace) -> None:
-    """Mine candidates, estimate their probabilities, train, evaluate and save."""
+    """Mine candidates with their probabilities, train, evaluate and save."""
     check_launch()  # refuses a launch that asked for several processes and got one
     set_seed(options.seed)  # LoRA starts from random weights
     model = RRRAModel.from_encoder(options.model, lora=True, max_seq_length=options.max_length)
@@ -69,10 +67,8 @@ def main(options: argparse.Namespace) -> None:
             collection = load_collection(options.collection)
         training, test = collection.split("train"), collection.split("test")
         if is_main:
-            embeddings = embed_collection(training, encoder.to(settings.device))
-            pool = mine_collection(training, embeddings, options.depth)
-            fit = FitArguments(maps="none", depth=options.depth, seed=options.seed)
-            pool = cross_fit(pool, embeddings.queries, embeddings.documents, arguments=fit, folds=2)
+            # By embeddings and words, with the probabilities of the adapter that comes trained.
+            pool = mine(collection, encoder.to(settings.device), options.depth)
             pool.save(options.out / "pool")
             print(f"nDCG@10 before: {ndcg(encoder, test):.3f}", flush=True)
 

@@ -36,7 +36,8 @@ def python_blocks(path: Path) -> list[str]:
 
 def make_fits_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit adapters in a few steps: the usual ones are for thousands of queries."""
-    monkeypatch.setattr("rrra_hf.fitting.heads.RANKING_STEPS", 20)
+    monkeypatch.setattr("rrra_hf.fitting.heads.OWN_STEPS", 20)
+    monkeypatch.setattr("rrra_hf.fitting.heads.STARTED_STEPS", 20)
     monkeypatch.setattr("rrra_hf.fitting.maps.STEPS", 20)
     monkeypatch.setattr("rrra_hf.fitting.maps.STOPS", (20,))
 

@@ -199,6 +199,18 @@ def test_figures_are_put_into_links_and_tables(docs_module: Callable[[str], Any]
             figures.fill(wrong, tmp_path)
 
 
+def test_tables_of_several_encoders_are_told_apart(docs_module: Callable[[str], Any], tmp_path: Path) -> None:
+    figures = docs_module("figures")
+    (tmp_path / "zero-shot.md").write_text(
+        "# Without\n\n## one: ranking\n\n| collection | queries | p |\n| :--- | ---: | ---: |\n"
+        "| a | 3 | 0.5 |\n| mean |  | 0.25 |\n\n## one: detection\n\n| collection | p |\n| :--- | ---: |\n"
+        "| mean | 0.75 |\n",
+        encoding="utf-8",
+    )
+    links = '[0](zero-shot.md "one: ranking, mean, p") [0](zero-shot.md "one: detection, mean, p")'
+    assert re.findall(r"\[(.*?)\]", figures.fill(links, tmp_path)) == ["0.25", "0.75"]
+
+
 def test_pictures_are_what_the_command_draws(docs_module: Callable[[str], Any]) -> None:
     pictures = docs_module("pictures")
     assert (DOCS / "pictures/data_flow.svg").read_text(encoding="utf-8") == pictures.data_flow(), (

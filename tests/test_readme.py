@@ -37,7 +37,7 @@ def my_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_snippet_is_short_and_has_a_test() -> None:
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
     assert all(len(text.splitlines()) <= 15 for text in SNIPPETS)
 
 
@@ -59,18 +59,24 @@ def test_first_screen(
 
 
 @pytest.mark.usefixtures("my_collection")
-def test_search_with_an_adapter(tiny_bert: Path) -> None:
+def test_search_without_labels_then_with_a_fit(tiny_bert: Path) -> None:
     names: dict = {}
-    exec(snippet("fit_model", tiny_bert), names)
+    exec(snippet("retrievers/mine", tiny_bert), names)
     assert len(names["hits"]) == 3
-    assert len(Retriever.from_pretrained("retrievers/mine").documents) == 25
+    saved = Retriever.from_pretrained("retrievers/mine")
+    assert len(saved.documents) == 25
+    assert saved.is_hybrid()
+
+    exec(snippet("fit_model", tiny_bert), names)
+    assert "unseen" in names["model"].adapter.config.fit
+    assert len(names["retriever"].search("find ba", top_k=3)[0]) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("my_collection")
 def test_mining_and_training(tiny_bert: Path) -> None:
-    names: dict = {}
-    exec(snippet("cross_fit(", tiny_bert), names)
+    names: dict = {"encoder": SentenceTransformer(str(tiny_bert), device="cpu")}
+    exec(snippet("mine(training", tiny_bert), names)
     pool: CandidatePool = names["pool"]
     assert pool.probability is not None
     assert (np.isfinite(pool.probability) == (pool.candidates >= 0)).all()

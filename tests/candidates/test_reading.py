@@ -126,8 +126,8 @@ def test_the_whole_is_what_the_adapter_reads_at_once(data: Data) -> None:
     assert_allclose(combined, scores, rtol=1e-4, atol=1e-4)
 
 
-def test_long_vectors_and_other_precisions_are_read_alike(data: Data) -> None:
-    documents = 4 * data.documents.astype(np.float64)
+def test_long_queries_and_other_precisions_are_read_alike(data: Data) -> None:
+    documents = data.documents.astype(np.float64)
     queries = 7 * data.queries.astype(np.float64)
     queries.setflags(write=False)
     take = documents.__getitem__
@@ -169,8 +169,8 @@ def test_an_adapter_that_is_not_fitted_changes_no_ranking() -> None:
     task = Task()
     queries, rows = task.queries(5).embeddings, np.tile(np.arange(20), (5, 1))
     adapter = RetrieverAdapter(AdapterConfig(embedding_dim=DIM, lambda_=0.5))
-    features = DocumentFeatures.of(adapter.reader, [7 * task.documents], None)
-    found = read_candidates(adapter, queries, rows, (7 * task.documents).__getitem__, features)
+    features = DocumentFeatures.of(adapter.reader, [task.documents], None)
+    found = read_candidates(adapter, queries, rows, task.documents.__getitem__, features)
     cosines = normalized(queries) @ task.documents[:20].T
     assert_allclose(found.cosines, cosines, atol=1e-5)
     assert_array_equal(found.ranking, 0)

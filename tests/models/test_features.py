@@ -18,7 +18,6 @@ from rrra_hf.models.features_rrra import (
     FEATURES,
     CandidateFeatures,
     Candidates,
-    at_rank,
     ranks,
     standard_scores,
 )
@@ -96,14 +95,10 @@ def test_equal_values_have_no_standard_score() -> None:
     assert standard_scores(torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool)).tolist() == [[0, 0]]
 
 
-def test_the_value_at_a_rank_is_the_last_where_there_are_fewer() -> None:
-    values, present = (
-        torch.tensor([[5.0, 9.0, 1.0], [5.0, 9.0, 1.0]]),
-        torch.tensor([[True] * 3, [False, True, True]]),
-    )
-    assert at_rank(values, present, 1).tolist() == [[5.0], [1.0]]
-    assert at_rank(values, present, 9).tolist() == [[1.0], [1.0]]
-    assert at_rank(values, present, 0).tolist() == [[9.0], [9.0]]
+def test_the_tenth_value_is_the_last_where_there_are_fewer() -> None:
+    x = candidates(present=np.array([[True] * K, [True] * 3 + [False] * (K - 3)]))
+    expected = [[np.sort(COSINES[0])[-10]], [COSINES[1, :3].min()]]
+    assert_allclose(x.tenth(x.by_cosine), expected, rtol=1e-6)
 
 
 # -------------------------------------------------------------------- by the encoder
@@ -264,11 +259,17 @@ def test_features_are_finite_whatever_is_not_known(labelled: np.ndarray | None) 
         assert_array_equal(compute(name, labelled=labelled, **nothing), 0, err_msg=name)
 
 
-@given(st.integers(0, 1000), st.booleans())
-def test_neither_absent_candidates_nor_their_order_change_a_feature(seed: int, labelled: bool) -> None:
-    """Ties are broken by the order, so there are none."""
+@given(st.integers(0, 1000), st.booleans(), st.sampled_from([1, 3, 1000]))
+def test_neither_absent_candidates_nor_their_order_change_a_feature(
+    seed: int, labelled: bool, levels: int
+) -> None:
+    """With few levels, BM25 scores are equal. Only equal cosines are left in the order given."""
     rng = np.random.default_rng(seed)
-    q, c, words = directions(1, DIM, seed=seed), directions(1, 9, DIM, seed=seed + 1), rng.random((1, 9))
+    q, c, words = (
+        directions(1, DIM, seed=seed),
+        directions(1, 9, DIM, seed=seed + 1),
+        rng.integers(0, levels, (1, 9)) / levels,
+    )
     order = rng.permutation(12)
 
     def compute_all(places: np.ndarray) -> dict[str, np.ndarray]:

@@ -50,18 +50,17 @@ def merge_ranks(first: np.ndarray, second: np.ndarray, depth: int) -> np.ndarray
         >>> merge_ranks(np.array([[5, 3, 1]]), np.array([[3, 4, -1]]), depth=4).tolist()
         [[5, 3, 4, 1]]
     """
-    width = max(first.shape[1], second.shape[1])
-    padded = [
-        np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1) for rows in (first, second)
-    ]
-    merged = np.stack(padded, axis=-1).reshape(len(first), 2 * width)
+    width, lines = max(first.shape[1], second.shape[1]), np.arange(len(first))[:, None]
+    both = np.full((len(first), width, 2), -1, dtype=np.int64)
+    both[:, : first.shape[1], 0], both[:, : second.shape[1], 1] = first, second
+    merged = both.reshape(len(first), 2 * width)
     order = merged.argsort(axis=1, kind="stable")
-    in_order = np.take_along_axis(merged, order, axis=1)
-    repeats = np.zeros(merged.shape, dtype=bool)
-    np.put_along_axis(repeats, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
-    last = repeats | (merged < 0)
+    in_order = merged[lines, order]
+    last = merged < 0
+    last[lines, order[:, 1:]] |= in_order[:, 1:] == in_order[:, :-1]
+    merged[last] = -1
     places = last.argsort(axis=1, kind="stable")[:, : min(depth, first.shape[1] + second.shape[1])]
-    return np.where(np.take_along_axis(last, places, axis=1), -1, np.take_along_axis(merged, places, axis=1))
+    return merged[lines, places]
 
 
 def cosines_of(queries: np.ndarray, rows: np.ndarray, take: Take) -> np.ndarray:

@@ -41,7 +41,8 @@ def read_candidates(
         adapter: The adapter.
         queries: Embeddings as searched with, `(n, dim)`.
         rows: Rows of the candidates among the documents, `(n, k)`; -1 where there is none.
-        take: Returns the embeddings of documents, such as `index.reconstruct` or `documents.__getitem__`.
+        take: Returns the embeddings of documents, normalised, such as `index.reconstruct` or
+            `documents.__getitem__`.
         features: Features of the documents.
         words: Counts of the queries' words, `(n, vocabulary)`; without them, no words are read.
         cosines: Cosines of the candidates, `(n, k)`; computed if not given.
@@ -52,11 +53,12 @@ def read_candidates(
         Cosines, what the ranking adds, and log-odds of relevance, each `(n, k)` float32 on the CPU.
         Cosines are -inf where there is no candidate.
     """
-    adapter.eval()
+    if adapter.training:
+        adapter.eval()
     readings = []
     for block, q, c, known in _blocks(adapter.reader, queries, rows, take, features, words, labelled):
         given = None if cosines is None else _tensor(cosines[block]).to(q.device)
-        reading = adapter.read(q, c, given, known)
+        reading = adapter.read_normalized(q, c, given, known)
         readings.append(Reading(*(values.float().cpu() for values in reading)))
     return Reading(*(torch.cat(values) for values in zip(*readings, strict=True)))
 
@@ -84,7 +86,6 @@ def candidate_features(
     """
     found = []
     for _, q, c, known in _blocks(reader, queries, rows, take, features, words, labelled):
-        q = F.normalize(q, dim=-1)
         found.append(reader.features(q, c, torch.einsum("nd,nkd->nk", q, c), known))
     return torch.cat(found)
 
@@ -98,15 +99,16 @@ def _blocks(
     words: csr_array | None,
     labelled: np.ndarray | None,
 ) -> Iterator[tuple[slice, Tensor, Tensor, CandidateFeatures]]:
-    """Yield blocks of queries: embeddings of queries and candidates, and what is known about these."""
+    """Yield blocks of queries: normalised embeddings of both, and what is known about the candidates."""
     device = next(reader.parameters()).device
     size = max(1, PAIRS_PER_BLOCK // max(1, rows.shape[1]))
     # One block at least, so that no queries give no rows.
     for start in range(0, max(1, len(rows)), size):
         block = slice(start, start + size)
-        q = _tensor(queries[block]).to(device)
-        asked = None if words is None else words[block]
-        known = features.of_candidates(reader, F.normalize(q, dim=-1), asked, rows[block])
+        q = F.normalize(_tensor(queries[block]).to(device), dim=-1)
+        # Slices of sparse matrices are slow.
+        asked = words if words is None or len(rows) <= size else words[block]
+        known = features.of_candidates(reader, q, asked, rows[block])
         if labelled is not None:
             known = known._replace(labelled=torch.from_numpy(labelled[block]))
         yield block, q, _tensor(take(rows[block])).to(device), known

@@ -30,29 +30,39 @@ def shared_words(words: WordIndex, queries: csr_array, rows: np.ndarray) -> tupl
         >>> (100 * scores).round().tolist(), (100 * coverage).round().tolist()
         ([[100.0, 32.0, 0.0]], [[100.0, 32.0, 0.0]])
     """
+    if len(rows) <= QUERIES:
+        return _shared(words, queries, rows)
     blocks = [
         _shared(words, queries[start : start + QUERIES], rows[start : start + QUERIES])
-        for start in range(0, max(1, len(rows)), QUERIES)
+        for start in range(0, len(rows), QUERIES)
     ]
     scores, coverage = (np.concatenate(columns) for columns in zip(*blocks, strict=True))
     return scores, coverage
 
 
 def _shared(words: WordIndex, queries: csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found = words.documents[rows.ravel()]
-    query = np.repeat(np.repeat(np.arange(len(rows)), rows.shape[1]), np.diff(found.indptr))
-    wanted = np.zeros((len(rows), found.shape[1]), dtype=bool)
-    wanted[np.repeat(np.arange(len(rows)), np.diff(queries.indptr)), queries.indices] = True
+    documents, vocabulary = words.documents, words.documents.shape[1]
+    # Selecting rows of a sparse matrix would copy the weights, too, and takes longer.
+    flat = np.maximum(rows.ravel(), 0)
+    starts, stops = documents.indptr[flat], documents.indptr[flat + 1]
+    lengths = stops - starts
+    ends = np.cumsum(lengths)
+    pair = np.repeat(np.arange(rows.size), lengths)
+    entries = np.arange(len(pair)) + np.repeat(starts - ends + lengths, lengths)
+    found = documents.indices[entries]
+    wanted = np.zeros(len(rows) * vocabulary, dtype=bool)
+    wanted[np.repeat(np.arange(len(rows)), np.diff(queries.indptr)) * vocabulary + queries.indices] = True
     total = np.maximum(row_sums(words.idf[queries.indices], queries.indptr), 1e-6)[:, None]
     # Most words of a document are not the query's.
-    shared = np.flatnonzero(wanted[query, found.indices])
-    pair = np.repeat(np.arange(rows.size), np.diff(found.indptr))[shared]
+    of_query = found if len(rows) == 1 else found + pair // rows.shape[1] * vocabulary
+    shared = np.flatnonzero(wanted[of_query])
+    pair = pair[shared]
 
     def summed(values: np.ndarray) -> np.ndarray:
         sums = np.bincount(pair, values, minlength=rows.size)
         return (sums.reshape(rows.shape) / total).astype(np.float32)
 
-    return summed(found.data[shared]), summed(words.idf[found.indices[shared]])
+    return summed(documents.data[entries[shared]]), summed(words.idf[found[shared]])
 
 
 def row_sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -52,6 +52,8 @@ def trained_reader(adapter: RetrieverAdapter) -> FeatureReader:
 # The training queries are dealt into this many folds. The features of each fold are computed with the maps
 # and the memory of the others, as they will be for unseen queries.
 FOLDS = 3
+# Queries to imagine on which what is fitted changes nothing: the best of many options on ten queries is luck.
+PRIOR_QUERIES = 20
 
 
 def deal(count: int, seed: int, folds: int = FOLDS) -> list[np.ndarray]:

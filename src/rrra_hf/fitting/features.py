@@ -22,7 +22,7 @@ from ..models.heads_rrra import Head
 from ..models.reader_rrra import FeatureReader
 from .arguments import FitArguments
 from .calibration import calibrate_relevance
-from .data import FitData, deal
+from .data import PRIOR_QUERIES, FitData, deal
 from .fold_state import fold_state
 from .gathered import GatheredFeatures, gather_both, read_unseen
 from .heads import candidate_weights, fit_ranking_head, own_head, started_head
@@ -160,7 +160,7 @@ def _quality(
 
 def _first_within_one_standard_error(options: list[Option]) -> int:
     quality = np.stack([option.quality for option in options])
-    return smallest_within_one_standard_error(range(len(options)), quality)
+    return smallest_within_one_standard_error(range(len(options)), quality, PRIOR_QUERIES)
 
 
 def _final(

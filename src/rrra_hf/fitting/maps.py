@@ -19,7 +19,7 @@ from ..candidates.retrieved import RetrievedCandidates
 from ..evaluation import ndcg_per_query
 from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import AnyFitArguments
-from .data import FitData, deal
+from .data import PRIOR_QUERIES, FitData, deal
 from .strength import smallest_within_one_standard_error
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def choose_maps(data: FitData, arguments: AnyFitArguments) -> ChosenMaps:
     if arguments.maps == "none":
         return none
     best = _best_recipe(folds, data, arguments, without)
-    if not smallest_within_one_standard_error((0.0, 1.0), np.stack([without, best.quality])):
+    if not smallest_within_one_standard_error((0.0, 1.0), np.stack([without, best.quality]), PRIOR_QUERIES):
         best = best._replace(recipe=NO_MAPS)
     quality = {"encoder": mean, "maps": float(best.quality.mean())}
     logger.info("Maps: %s, nDCG@10 of unseen queries %s", best.recipe, quality)

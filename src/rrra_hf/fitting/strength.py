@@ -68,7 +68,9 @@ def quality_by_strength(
     return np.stack([ndcg_per_query(ranking, development.num_relevant) for ranking in rankings])
 
 
-def smallest_within_one_standard_error(strengths: Sequence[float], quality: np.ndarray) -> int:
+def smallest_within_one_standard_error(
+    strengths: Sequence[float], quality: np.ndarray, prior_queries: int = 0
+) -> int:
     """Return the position of the smallest strength that is within one standard error of the best.
 
     The standard error is that of the per-query differences from the best strength. So a gain that a few
@@ -78,6 +80,8 @@ def smallest_within_one_standard_error(strengths: Sequence[float], quality: np.n
     Args:
         strengths: Ascending, the first being the harmless choice.
         quality: Quality of each query under each strength, `(len(strengths), n)`.
+        prior_queries: Number of queries to imagine on which no strength differs. They shrink differences
+            that few queries show, and hardly those that many show.
 
     Source:
         The one-standard-error rule of Breiman et al. 1984, on paired differences.
@@ -85,8 +89,11 @@ def smallest_within_one_standard_error(strengths: Sequence[float], quality: np.n
     Example:
         >>> smallest_within_one_standard_error([0.0, 1.0], np.array([[0.5, 0.5, 0.5], [0.7, 0.3, 0.6]]))
         0
-        >>> smallest_within_one_standard_error([0.0, 1.0], np.array([[0.5, 0.5, 0.5], [0.7, 0.6, 0.6]]))
+        >>> better = np.array([[0.5, 0.5, 0.5], [0.7, 0.6, 0.6]])
+        >>> smallest_within_one_standard_error([0.0, 1.0], better)
         1
+        >>> smallest_within_one_standard_error([0.0, 1.0], better, prior_queries=20)
+        0
     """
     if len(strengths) != len(quality) or list(strengths) != sorted(strengths):
         raise ValueError(f"strengths must ascend, one for each row of quality, got {list(strengths)}.")
@@ -94,4 +101,5 @@ def smallest_within_one_standard_error(strengths: Sequence[float], quality: np.n
     losses = quality[means.argmax()] - quality
     n = quality.shape[1]
     standard_errors = losses.std(axis=1, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(losses), np.inf)
-    return int(np.argmax((losses.mean(axis=1) <= standard_errors) & (means >= means[0])))
+    believed = losses.mean(axis=1) * n / (n + prior_queries)
+    return int(np.argmax((believed <= standard_errors) & (means >= means[0])))

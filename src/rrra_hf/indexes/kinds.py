@@ -23,6 +23,9 @@ MAX_LISTS = 16_384
 CODEBOOK_SIZE = 256
 K_MEANS_STEPS = 10
 HNSW_BUILD_EFFORT = 100
+# Documents that a search in the graph keeps beyond those wanted. With it, 99% of the first 10, 100 and 150
+# documents are found among 100,000 texts that MiniLM encoded.
+GRAPH_QUEUE = 32
 
 
 def list_count(count: int) -> int:
@@ -84,6 +87,6 @@ def search_parameters(index: Any, effort: float, wanted: int) -> Any:
     # The type stubs of FAISS lack the constructors of these classes.
     parameters: Any = faiss
     if isinstance(index, faiss.IndexHNSW):
-        return parameters.SearchParametersHNSW(efSearch=max(64, math.ceil(2 * effort * wanted)))
+        return parameters.SearchParametersHNSW(efSearch=math.ceil(effort * (wanted + GRAPH_QUEUE)))
     probes = max(4 * math.sqrt(index.nlist), 16 * wanted * index.nlist / index.ntotal)
     return parameters.SearchParametersIVF(nprobe=min(math.ceil(effort * probes), index.nlist))

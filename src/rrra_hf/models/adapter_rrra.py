@@ -173,9 +173,26 @@ class RetrieverAdapter(nn.Module):
             cosines: Cosines of the candidates, `(n, k)`; computed if not given.
             features: What is known about the candidates in addition to their embeddings.
         """
-        q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
+        return self.read_normalized(F.normalize(q, dim=-1), F.normalize(c, dim=-1), cosines, features)
+
+    @torch.no_grad()
+    def read_normalized(
+        self,
+        q: Tensor,
+        c: Tensor,
+        cosines: Tensor | None = None,
+        features: CandidateFeatures | None = None,
+    ) -> Reading:
+        """Read the candidates of each query, given normalised embeddings.
+
+        Args:
+            q: As in `read`, as the others; of length 1.
+            c: Embeddings of the candidates, of length 1.
+            cosines: Cosines of the candidates.
+            features: What is known about the candidates already.
+        """
         if cosines is None:
-            cosines = (q[:, None] * c).sum(-1)
+            cosines = torch.einsum("nd,nkd->nk", q, c)
         known = features or CandidateFeatures()
         ranking, relevance = self.reader.read(q, c, cosines, known, self.config.temperature)
         if known.present is not None:

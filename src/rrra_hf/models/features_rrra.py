@@ -63,6 +63,18 @@ class CandidateFeatures(NamedTuple):
     present: Tensor | None = None
 
 
+class Sorted(NamedTuple):
+    """Candidates, best first; places without a candidate are last.
+
+    Args:
+        values: What they are sorted by, `(n, k)`.
+        order: Where they were before, `(n, k)` int64.
+    """
+
+    values: Tensor
+    order: Tensor
+
+
 class Candidates:
     """The candidates of a block of queries, and what several features are computed from.
 
@@ -93,9 +105,40 @@ class Candidates:
         return self.known(self.given.words)
 
     @cached_property
+    def count(self) -> Tensor:
+        """Number of candidates, `(n, 1)`."""
+        return self.present.sum(-1, keepdim=True)
+
+    @cached_property
+    def by_cosine(self) -> Sorted:
+        """The candidates by cosine."""
+        cosines = self.cosines.masked_fill(~self.present, -torch.inf)
+        return Sorted(*cosines.sort(dim=-1, descending=True, stable=True))
+
+    @cached_property
+    def by_words(self) -> Sorted:
+        """The candidates by BM25. Those that share no word are last."""
+        return self.sorted_by(self.words)
+
+    @cached_property
+    def by_fusion(self) -> Sorted:
+        """The candidates by reciprocal rank fusion."""
+        return self.sorted_by(self.cosine_rrf + self.word_rrf)
+
+    def sorted_by(self, values: Tensor) -> Sorted:
+        """Sort the candidates by values `(n, k)`, equal ones by cosine: their own order must not matter."""
+        order = self.by_cosine.order
+        found = values.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+        return Sorted(found.values, order.gather(-1, found.indices))
+
+    def tenth(self, found: Sorted) -> Tensor:
+        """Return the tenth value, the last one if there are fewer, `(n, 1)`."""
+        return found.values.gather(-1, (self.count - 1).clamp(0, 9))
+
+    @cached_property
     def cosine_ranks(self) -> Tensor:
         """Ranks by cosine, from 0, `(n, k)`."""
-        return ranks(self.cosines, self.present)
+        return ranks_in(self.by_cosine.order)
 
     @cached_property
     def shares_words(self) -> Tensor:
@@ -105,27 +148,48 @@ class Candidates:
     @cached_property
     def word_ranks(self) -> Tensor:
         """Ranks by BM25, from 0, `(n, k)`. Those of candidates that share no word mean nothing."""
-        return ranks(self.words, self.shares_words)
+        return ranks_in(self.by_words.order)
+
+    @cached_property
+    def cosine_rrf(self) -> Tensor:
+        """What the rank by cosine adds to the score of reciprocal rank fusion, `(n, k)`."""
+        return 1 / (RRF + 1 + self.cosine_ranks)
+
+    @cached_property
+    def word_rrf(self) -> Tensor:
+        """What the rank by BM25 adds to the score of reciprocal rank fusion, `(n, k)`."""
+        return self.shares_words / (RRF + 1 + self.word_ranks)
 
     @cached_property
     def best_cosine(self) -> Tensor:
         """Cosine of the first candidate, `(n, 1)`."""
-        return self.cosines.masked_fill(~self.present, -torch.inf).amax(-1, keepdim=True).clamp_min(-1)
+        return self.by_cosine.values[:, :1].clamp_min(-1)
 
     @cached_property
     def best_words(self) -> Tensor:
         """BM25 score of the best candidate by words, `(n, 1)`, positive."""
-        return self.words.amax(-1, keepdim=True).clamp_min(1e-6)
+        return self.by_words.values[:, :1].clamp_min(1e-6)
 
-    def with_mean(self, weights: Tensor, query: Tensor | None = None) -> Tensor:
-        """Return the product of each candidate with a mean of the candidates, `(n, k)`.
-
-        Args:
-            weights: Weight of each candidate in the mean, `(n, k)`, adding up to 1.
-            query: Embeddings to add to the mean, `(n, dim)`.
-        """
-        mean = torch.einsum("nk,nkd->nd", weights, self.c)
-        return self.with_vector(mean if query is None else mean + query)
+    @cached_property
+    def standard_scores(self) -> dict[str, Tensor]:
+        """Standard scores of several features, `(n, k)` each, computed together because that is faster."""
+        # Shares of the best candidates in three means: by their cosines, and twice even ones.
+        shares = self.c.new_zeros(len(self.c), 3, self.c.shape[1])
+        values, order = (column[:, :CONSENSUS] for column in self.by_cosine)
+        shares[:, 0].scatter_(-1, order, (values / AGREEMENT_TAU).clamp_min(-1e9).softmax(-1))
+        for row, best, size in ((1, self.by_cosine, FEEDBACK), (2, self.by_fusion, FUSED)):
+            order = best.order[:, :size]
+            even = self.present.gather(-1, order) / self.count.clamp(1, size)
+            shares[:, row].scatter_(-1, order, even.to(shares))
+        means = shares @ self.c
+        means[:, 1] += self.q
+        products = means @ self.c.mT
+        # Consensus is that with the others.
+        products[:, ::2] -= shares[:, ::2]
+        values = torch.cat([self.cosines[:, None], self.words[:, None], products], dim=1)
+        scores = standard_scores(values, self.present[:, None]).unbind(1)
+        names = ("cosine", "bm25", "consensus", "feedback", "fused_consensus")
+        return dict(zip(names, scores, strict=True))
 
     def with_vector(self, vectors: Tensor) -> Tensor:
         """Return the product of each candidate with a vector of its query: `(n, dim)` to `(n, k)`."""
@@ -143,11 +207,11 @@ class Candidates:
             return self.given.statics.to(self.q)
         return self.memory.hubness(self.c.flatten(0, 1)).view(*self.c.shape[:2], 1).to(self.q)
 
-    def of_labelled(self, values: Tensor) -> Tensor:
-        """Return the values of the document labelled relevant: `(n, k)` to `(n, 1)`, 0 if none is known."""
+    def above_labelled(self, values: Tensor) -> Tensor:
+        """Return how far values `(n, k)` are above that of the labelled document; 0 if none is known."""
         if self.given.labelled is None:
-            return torch.zeros_like(values[:, :1])
-        return values.gather(-1, self.given.labelled[:, None])
+            return torch.zeros_like(values)
+        return values - values.gather(-1, self.given.labelled[:, None])
 
     @cached_property
     def near_labelled(self) -> Tensor:
@@ -179,6 +243,12 @@ def standard_scores(values: Tensor, present: Tensor) -> Tensor:
     return differences / ((differences.square().sum(-1, keepdim=True) / count).sqrt() + 1e-6)
 
 
+def ranks_in(order: Tensor) -> Tensor:
+    """Return the rank of each candidate, from 0, given the candidates best first: `(n, k)` to `(n, k)`."""
+    places = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)
+
+
 def ranks(values: Tensor, present: Tensor) -> Tensor:
     """Return the rank of each value among those present, the greatest first, from 0. Ties keep their order.
 
@@ -187,16 +257,7 @@ def ranks(values: Tensor, present: Tensor) -> Tensor:
         tensor([[1, 0, 2]])
     """
     order = values.masked_fill(~present, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-    places = torch.arange(values.shape[-1], device=values.device).expand_as(order)
-    return torch.empty_like(order).scatter_(-1, order, places)
-
-
-def at_rank(values: Tensor, present: Tensor, rank: int) -> Tensor:
-    """Return the value at a rank, the last one if there are fewer: `(n, k)` to `(n, 1)`."""
-    sorted_values = values.masked_fill(~present, -torch.inf).sort(dim=-1, descending=True).values
-    last = present.sum(-1, keepdim=True).clamp_min(1) - 1
-    # No candidate has no value.
-    return sorted_values.gather(-1, last.clamp_max(rank)).clamp_min(-1)
+    return ranks_in(order)
 
 
 def of_query(values: Tensor, x: Candidates) -> Tensor:
@@ -209,7 +270,7 @@ def of_query(values: Tensor, x: Candidates) -> Tensor:
 
 def cosine(x: Candidates) -> Tensor:
     """Return the standard score of the cosine of the search, after the linear maps."""
-    return standard_scores(x.cosines, x.present)
+    return x.standard_scores["cosine"]
 
 
 def cosine_gap(x: Candidates) -> Tensor:
@@ -224,21 +285,17 @@ def cosine_rank(x: Candidates) -> Tensor:
 
 def cosine_rrf(x: Candidates) -> Tensor:
     """Return the reciprocal rank by cosine, as reciprocal rank fusion has it."""
-    return RRF / (RRF + 1 + x.cosine_ranks)
+    return RRF * x.cosine_rrf
 
 
 def consensus(x: Candidates) -> Tensor:
     """Return the standard score of the cosine with the weighted mean of the other best documents."""
-    best = x.present & (x.cosine_ranks < CONSENSUS)
-    share = (x.cosines / AGREEMENT_TAU).masked_fill(~best, -1e9).softmax(-1)
-    return standard_scores(x.with_mean(share) - share, x.present)
+    return x.standard_scores["consensus"]
 
 
 def feedback(x: Candidates) -> Tensor:
     """Return the standard score of the cosine with the query moved towards its best documents (Rocchio)."""
-    best = (x.present & (x.cosine_ranks < FEEDBACK)).to(x.cosines)
-    share = best / best.sum(-1, keepdim=True).clamp_min(1)
-    return standard_scores(x.with_mean(share, x.q), x.present)
+    return x.standard_scores["feedback"]
 
 
 # ---------------------------------------------------------------- by words
@@ -246,7 +303,7 @@ def feedback(x: Candidates) -> Tensor:
 
 def bm25(x: Candidates) -> Tensor:
     """Return the standard score of BM25."""
-    return standard_scores(x.words, x.present)
+    return x.standard_scores["bm25"]
 
 
 def bm25_share(x: Candidates) -> Tensor:
@@ -261,7 +318,7 @@ def bm25_rank(x: Candidates) -> Tensor:
 
 def bm25_rrf(x: Candidates) -> Tensor:
     """Return the reciprocal rank by BM25, as reciprocal rank fusion has it."""
-    return RRF * x.shares_words / (RRF + 1 + x.word_ranks)
+    return RRF * x.word_rrf
 
 
 def coverage(x: Candidates) -> Tensor:
@@ -279,10 +336,7 @@ def length(x: Candidates) -> Tensor:
 
 def fused_consensus(x: Candidates) -> Tensor:
     """Return the standard score of the cosine with the mean of the others that are best by rank fusion."""
-    fused = 1 / (RRF + 1 + x.cosine_ranks) + x.shares_words / (RRF + 1 + x.word_ranks)
-    best = (x.present & (ranks(fused, x.present) < FUSED)).to(x.cosines)
-    share = best / best.sum(-1, keepdim=True).clamp_min(1)
-    return standard_scores(x.with_mean(share) - share, x.present)
+    return x.standard_scores["fused_consensus"]
 
 
 # ---------------------------------------------------------------- of the query: what to trust
@@ -295,15 +349,15 @@ def best_cosine(x: Candidates) -> Tensor:
 
 def cosine_lead(x: Candidates) -> Tensor:
     """Return how far the first candidate is ahead of the tenth by cosine."""
-    return of_query(x.best_cosine - at_rank(x.cosines, x.present, 9), x)
+    return of_query(x.best_cosine - x.tenth(x.by_cosine).clamp_min(-1), x)
 
 
 def cosine_spread(x: Candidates) -> Tensor:
     """Return the standard deviation of the first hundred cosines."""
-    first = x.present & (x.cosine_ranks < SPREAD)
-    count = first.sum(-1, keepdim=True).clamp_min(1)
-    mean = x.cosines.where(first, 0.0).sum(-1, keepdim=True) / count
-    squares = (x.cosines - mean).where(first, 0.0).square().sum(-1, keepdim=True)
+    first = x.by_cosine.values[:, :SPREAD]
+    present, count = first > -torch.inf, x.count.clamp(1, SPREAD)
+    mean = first.where(present, 0.0).sum(-1, keepdim=True) / count
+    squares = (first - mean).where(present, 0.0).square().sum(-1, keepdim=True)
     return of_query((squares / count).sqrt(), x)
 
 
@@ -314,12 +368,12 @@ def best_bm25(x: Candidates) -> Tensor:
 
 def bm25_lead(x: Candidates) -> Tensor:
     """Return how far the best candidate by words is ahead of the tenth, relative to it."""
-    return of_query((x.best_words - at_rank(x.words, x.present, 9)) / x.best_words, x)
+    return of_query((x.best_words - x.tenth(x.by_words)) / x.best_words, x)
 
 
 def overlap(x: Candidates) -> Tensor:
     """Return the share of the first ten by cosine that are among the first ten by words."""
-    both = x.present & (x.cosine_ranks < FIRST_RANKS) & x.shares_words & (x.word_ranks < FIRST_RANKS)
+    both = x.shares_words & (torch.maximum(x.cosine_ranks, x.word_ranks) < FIRST_RANKS)
     return of_query(both.sum(-1, keepdim=True) / FIRST_RANKS, x)
 
 
@@ -360,12 +414,12 @@ def has_labelled(x: Candidates) -> Tensor:
 
 def cosine_above_labelled(x: Candidates) -> Tensor:
     """Return how far the cosine is above that of the labelled document."""
-    return (x.cosines - x.of_labelled(x.cosines)) / COSINE_UNIT * has_labelled(x)
+    return x.above_labelled(x.cosines) / COSINE_UNIT
 
 
 def bm25_above_labelled(x: Candidates) -> Tensor:
     """Return how far BM25 is above that of the labelled document, relative to the best candidate."""
-    return (x.words - x.of_labelled(x.words)) / x.best_words * has_labelled(x)
+    return x.above_labelled(x.words) / x.best_words
 
 
 def near_labelled(x: Candidates) -> Tensor:
@@ -375,7 +429,7 @@ def near_labelled(x: Candidates) -> Tensor:
 
 def near_labelled_score(x: Candidates) -> Tensor:
     """Return the standard score of the cosine with the labelled document."""
-    return standard_scores(x.near_labelled, x.present)
+    return x.near_labelled if x.given.labelled is None else standard_scores(x.near_labelled, x.present)
 
 
 # ---------------------------------------------------------------- values as they are, for the probability

@@ -92,10 +92,16 @@ class FeatureReader(nn.Module):
             cosines: Cosines of the candidates, `(n, k)`.
             given: What is known about the candidates already.
         """
+        found = self._by_name(q, c, cosines, given)
+        return torch.stack([found[name] for name in self.names], dim=-1).to(q)
+
+    @torch.no_grad()
+    def _by_name(self, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateFeatures) -> dict[str, Tensor]:
+        """Return the features, `(n, k)` each."""
         if not cosines.numel():
-            return q.new_zeros(*cosines.shape, len(self.names))
+            return dict.fromkeys(self.names, q.new_zeros(cosines.shape))
         candidates = Candidates(self.memory, q, c, cosines, given)
-        return torch.stack([FEATURES[name](candidates).to(q) for name in self.names], dim=-1)
+        return {name: FEATURES[name](candidates) for name in self.names}
 
     def read(
         self, q: Tensor, c: Tensor, cosines: Tensor, given: CandidateFeatures, temperature: float
@@ -112,9 +118,11 @@ class FeatureReader(nn.Module):
         Returns:
             Two tensors `(n, k)`.
         """
-        found = self.features(q, c, cosines, given)
-        ranking = self.ranking_head(self.select(found, self.ranking))
-        relevance = self.relevance_head(self.select(found, self.relevance))
+        found = self._by_name(q, c, cosines, given)
+        ranking, relevance = (
+            head(torch.stack([found[name] for name in names], dim=-1).to(q))
+            for head, names in ((self.ranking_head, self.ranking), (self.relevance_head, self.relevance))
+        )
         return ranking, relevance / temperature
 
     def select(self, features: Tensor, names: Sequence[str]) -> Tensor:
@@ -134,6 +142,5 @@ class FeatureReader(nn.Module):
 
     def score(self, cosines: Tensor, ranking: Tensor, tau: float, weight: float) -> Tensor:
         """Return the reranking scores, `(1 - weight) * cosines / tau + weight * ranking`, of any shape."""
-        present = cosines.isfinite()
-        mixed = (1 - weight) * cosines.where(present, 0.0) / tau + weight * ranking
-        return mixed.masked_fill(~present, -torch.inf)
+        mixed = (1 - weight) / tau * cosines + weight * ranking
+        return mixed.masked_fill(cosines == -torch.inf, -torch.inf)
