@@ -27,7 +27,11 @@ class Docstrings(griffe.Extension):
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         """Document attributes if there is no signature."""
         has_signature = "__init__" in cls.members or any("dataclass" in str(d.value) for d in cls.decorators)
-        if cls.docstring is not None and not has_signature:
+        if not has_signature:
+            self._document_attributes(cls)
+
+    def _document_attributes(self, cls: griffe.Class) -> None:
+        if cls.docstring is not None:
             cls.docstring.value = re.sub(r"^Args:$", "Attributes:", cls.docstring.value, flags=re.MULTILINE)
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
@@ -53,5 +57,6 @@ class Docstrings(griffe.Extension):
         for member in module.members.values():
             if not member.is_alias:
                 self.on_object(obj=member)
-            if isinstance(member, griffe.Class):
-                self.on_class(cls=member)
+            if isinstance(member, griffe.Class) and not member.is_alias and "__init__" not in member.members:
+                # Not even a data class has a signature here.
+                self._document_attributes(member)

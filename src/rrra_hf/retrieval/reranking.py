@@ -96,7 +96,7 @@ def rerank(
     """
     reading = _read(adapter, documents, queries, candidates)
     scores = adapter.combine(reading.cosines, reading.ranking).numpy()
-    if not np.isfinite(scores).all():
+    if not np.isfinite(scores[candidates >= 0]).all():
         raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
     best = np.arange(len(scores))[:, None], np.argsort(-scores, axis=1, kind="stable")
     values = (candidates, scores, torch.sigmoid(reading.relevance).numpy(), reading.cosines.numpy())

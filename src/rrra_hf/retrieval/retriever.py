@@ -410,12 +410,13 @@ class Retriever:
         ids = self.corpus_index.ids
         rows, scores, relevant = (values[:, :top_k].tolist() for values in ranked[:3])
         hits: list[list[Hit]] = [
-            [{"corpus_id": ids[row], "score": score} for row, score in zip(*columns, strict=True)]
+            # An approximate index may find fewer documents, and ends with -1.
+            [{"corpus_id": ids[row], "score": score} for row, score in zip(*columns, strict=True) if row >= 0]
             for columns in zip(rows, scores, strict=True)
         ]
         if probabilities:
             for query_hits, values in zip(hits, relevant, strict=True):
-                for hit, probability in zip(query_hits, values, strict=True):
+                for hit, probability in zip(query_hits, values, strict=False):
                     hit["probability"] = probability
         return hits
 
