@@ -148,3 +148,15 @@ def test_places_without_a_document_are_never_relevant() -> None:
     assert absent[:, 4:].all() and not absent[:, :4].any()
     assert not found.relevant[absent].any() and np.isneginf(found.cosines[absent]).all()
     assert found.relevant.sum() == 6
+
+
+def test_what_is_retrieved_has_cosines_of_embeddings_of_any_length() -> None:
+    task = Task()
+    test = task.queries(30)
+    expected = RetrievedCandidates.retrieve(test, task.documents, 10, task.words)
+    longer = np.arange(1, len(task.documents) + 1, dtype=np.float32)[:, None] * task.documents
+    found = RetrievedCandidates.retrieve(
+        test._replace(embeddings=7 * test.embeddings), longer, 10, task.words
+    )
+    assert found.rows.tolist() == expected.rows.tolist()
+    assert_allclose(found.cosines, expected.cosines, atol=1e-5)

@@ -286,3 +286,18 @@ def test_maps_shrink_to_the_identity() -> None:
     x = np.array([[0.0, 2.0]], dtype=np.float32)
     assert maps.map_documents(x) is x
     assert maps.map_queries(x).tolist() == [[0.0, 1.0]]
+
+
+def test_the_length_of_embeddings_has_no_effect(data: Data) -> None:
+    documents, training, test = data
+    lengths = np.random.default_rng(1).uniform(0.5, 5.0, size=(DOCUMENTS, 1)).astype(np.float32)
+    short, long = (
+        fit_adapter(scale * training.embeddings, vectors, training.positives, arguments=QUICK)
+        for scale, vectors in ((1.0, documents), (3.0, lengths * documents))
+    )
+    assert long.config.lambda_ == short.config.lambda_
+    assert long.config.temperature == pytest.approx(short.config.temperature, rel=1e-2)
+    found = [
+        adapter.probability(test.embeddings[:9], documents[None].repeat(9, 0)) for adapter in (short, long)
+    ]
+    np.testing.assert_allclose(*found, atol=1e-2)

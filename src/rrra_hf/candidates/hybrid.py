@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..indexes import WordIndex
+from ..indexes.checks import normalized
 
 # Candidates per query: half of them by each search, if they have none in common.
 DEPTH = 150
@@ -15,7 +16,21 @@ DEPTH = 150
 PAIRS = 65_536
 
 Take = Callable[[np.ndarray], np.ndarray]
-"""From rows of documents `(n, k)` to their embeddings as indexed, `(n, k, dim)`."""
+"""From rows of documents `(n, k)` to their embeddings as indexed, of length 1, `(n, k, dim)`."""
+
+
+def take_from(documents: np.ndarray) -> Take:
+    """Return what takes embeddings, of length 1, from those of all documents, of any length, `(m, dim)`.
+
+    Example:
+        >>> take_from(np.array([[2.0, 0.0], [0.0, 5.0]]))(np.array([[1, 0]])).tolist()
+        [[[0.0, 1.0], [1.0, 0.0]]]
+    """
+
+    def take(rows: np.ndarray) -> np.ndarray:
+        return normalized(documents[rows.ravel()]).reshape(*rows.shape, documents.shape[1])
+
+    return take
 
 
 def add_words(rows: np.ndarray, words: WordIndex, queries: csr_array, depth: int) -> np.ndarray:
@@ -67,9 +82,9 @@ def cosines_of(queries: np.ndarray, rows: np.ndarray, take: Take) -> np.ndarray:
     """Return the cosine of each query with its candidates.
 
     Args:
-        queries: Normalised embeddings, `(n, dim)`.
+        queries: Embeddings of any length, `(n, dim)`.
         rows: Rows of the candidates, `(n, k)`; -1 where there is none.
-        take: Returns the normalised embeddings of documents.
+        take: Returns the embeddings of documents, of length 1.
 
     Returns:
         `(n, k)` float32; -inf where there is no candidate.
@@ -78,5 +93,5 @@ def cosines_of(queries: np.ndarray, rows: np.ndarray, take: Take) -> np.ndarray:
     size = max(1, PAIRS // max(1, rows.shape[1]))
     for start in range(0, len(rows), size):
         block = slice(start, start + size)
-        cosines[block] = np.einsum("nd,nkd->nk", queries[block], take(rows[block]))
+        cosines[block] = np.einsum("nd,nkd->nk", normalized(queries[block]), take(rows[block]))
     return np.where(rows >= 0, cosines, np.float32(-np.inf))

@@ -19,7 +19,7 @@ from ..embeddings.fingerprint import array_fingerprint
 from ..evaluation import reorder
 from ..indexes import Index, WordIndex, search_flat
 from ..models.adapter_rrra import RetrieverAdapter
-from .hybrid import DEPTH, cosines_of, merge_ranks
+from .hybrid import DEPTH, cosines_of, merge_ranks, take_from
 from .pool import CandidatePool
 from .reading import with_probability
 from .unfinished import UnfinishedPool
@@ -217,7 +217,7 @@ def mine_embeddings(
             return rows, scores
         found = _search(document_words, query_words[block], removed[block], depth)[0]
         rows = merge_ranks(rows, found, depth)
-        scores = cosines_of(_normalized(queries[block]), rows, lambda at: _normalized(documents[at]))
+        scores = cosines_of(queries[block], rows, take_from(documents))
         return reorder(rows, scores), reorder(scores, scores)
 
     blocks = [
@@ -273,11 +273,6 @@ def _search(
         candidates[query, : len(kept)] = found[query, kept]
         scores[query, : len(kept)] = found_scores[query, kept]
     return candidates, scores
-
-
-def _normalized(embeddings: np.ndarray) -> np.ndarray:
-    values = np.asarray(embeddings, dtype=np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
 
 
 def _rows_fingerprint(row_lists: list[np.ndarray]) -> str:

@@ -41,8 +41,8 @@ def read_candidates(
         adapter: The adapter.
         queries: Embeddings as searched with, `(n, dim)`.
         rows: Rows of the candidates among the documents, `(n, k)`; -1 where there is none.
-        take: Returns the embeddings of documents, normalised, such as `index.reconstruct` or
-            `documents.__getitem__`.
+        take: Returns the embeddings of documents, of length 1, such as `index.reconstruct` or
+            `take_from(documents)`.
         features: Features of the documents.
         words: Counts of the queries' words, `(n, vocabulary)`; without them, no words are read.
         cosines: Cosines of the candidates, `(n, k)`; computed if not given.

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..indexes import WordIndex, search_flat
-from .hybrid import add_words, cosines_of
+from .hybrid import add_words, cosines_of, take_from
 from .labelled import KnownPositives, LabelledQueries
 
 
@@ -47,7 +47,7 @@ class RetrievedCandidates:
         cosines, rows = search_flat(labelled.embeddings, documents, min(depth, len(documents)))
         if words is not None and labelled.words is not None:
             rows = add_words(rows, words, labelled.words, depth)
-            cosines = cosines_of(labelled.embeddings, rows, documents.__getitem__)
+            cosines = cosines_of(labelled.embeddings, rows, take_from(documents))
         known = KnownPositives(labelled.positives, len(documents))
         relevant = (rows >= 0) & known.contains(np.arange(len(rows))[:, None], rows)
         return cls(labelled.embeddings, rows, cosines, relevant, labelled.num_relevant, labelled.words)

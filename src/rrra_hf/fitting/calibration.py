@@ -10,6 +10,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from ..candidates import DocumentFeatures
+from ..candidates.hybrid import take_from
 from ..candidates.reading import read_candidates
 from ..candidates.retrieved import RetrievedCandidates
 from ..evaluation import expected_calibration_error, reliability_bins
@@ -49,7 +50,7 @@ def calibrate(
     Source:
         Platt 1999, "Probabilistic Outputs for Support Vector Machines".
     """
-    queries, rows, take = development.queries, development.rows, documents.__getitem__
+    queries, rows, take = development.queries, development.rows, take_from(documents)
     reading = read_candidates(adapter, queries, rows, take, features, development.words)
     logits, labels = reading.relevance.numpy().ravel(), development.relevant.ravel()
     slope, intercept = _platt(logits, labels)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..candidates import DocumentFeatures, LabelledQueries
-from ..candidates.hybrid import DEPTH
+from ..candidates.hybrid import DEPTH, take_from
 from ..candidates.labelled import pair_rows
 from ..candidates.reading import candidate_features
 from ..candidates.retrieved import RetrievedCandidates
@@ -102,7 +102,7 @@ def lesson(
     asked = queries.select(kept)
     read = [
         candidate_features(
-            reader, asked.embeddings, rows, documents.__getitem__, features, asked.words, labelled
+            reader, asked.embeddings, rows, take_from(documents), features, asked.words, labelled
         )
         for labelled in (None, known)
     ]

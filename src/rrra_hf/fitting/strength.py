@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..candidates import DocumentFeatures
+from ..candidates.hybrid import take_from
 from ..candidates.reading import read_candidates
 from ..candidates.retrieved import RetrievedCandidates
 from ..evaluation import ndcg_per_query, reorder
@@ -58,7 +59,7 @@ def quality_by_strength(
     features: DocumentFeatures,
 ) -> np.ndarray:
     """Return nDCG@10 of each development query under each strength, `(len(strengths), n)`."""
-    queries, rows, take = development.queries, development.rows, documents.__getitem__
+    queries, rows, take = development.queries, development.rows, take_from(documents)
     reading = read_candidates(adapter, queries, rows, take, features, development.words)
     cosines = torch.from_numpy(development.cosines)
     rankings = [

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ...candidates import add_words
-from ...candidates.hybrid import cosines_of
+from ...candidates.hybrid import cosines_of, take_from
 from ...candidates.words import shared_words
 from ...evaluation import reorder
 from ...models.features_rrra import standard_scores
@@ -37,7 +37,7 @@ def mix(trial: Trial) -> Rank:
     def rank(queries: Queries) -> np.ndarray:
         found, counts = search(queries), words.count(queries.texts)
         rows = add_words(found, words, counts, max(trial.arguments.fit.depth, RANKED))
-        cosines = cosines_of(queries.embeddings, rows, documents.__getitem__)
+        cosines = cosines_of(queries.embeddings, rows, take_from(documents))
         return reorder(rows, summed(cosines, shared_words(words, counts, rows)[0], rows))
 
     return rank
