@@ -258,6 +258,10 @@ def test_a_collection_that_cannot_be_mined_is_refused(encoder: SentenceTransform
         mine(make_collection(), encoder, split="dev")
     with pytest.raises(ValueError, match="depth must be at least 1, got -1"):
         mine(make_collection(), encoder, depth=-1)
+    with pytest.raises(
+        ValueError, match="adapter must be a RetrieverAdapter, 'pretrained' or None, got 'no'"
+    ):
+        mine(make_collection(), encoder, adapter="no")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="collection must have queries, got none"):
         mine(make_collection({}), encoder)
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -18,7 +18,7 @@ from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collectio
 from ..embeddings.fingerprint import array_fingerprint
 from ..evaluation import reorder
 from ..indexes import Index, WordIndex, search_flat
-from ..models.adapter_rrra import RetrieverAdapter
+from ..models.adapter_rrra import RetrieverAdapter, check_given
 from .hybrid import DEPTH, cosines_of, merge_ranks, take_from
 from .pool import CandidatePool
 from .reading import with_probability
@@ -34,7 +34,7 @@ def mine(
     depth: int = DEPTH,
     *,
     split: str = "train",
-    adapter: RetrieverAdapter | str | None = "pretrained",
+    adapter: RetrieverAdapter | Literal["pretrained"] | None = "pretrained",
     cache_dir: str | os.PathLike[str] | None = None,
     batch_size: int = 64,
     show_progress_bar: bool | None = None,
@@ -62,11 +62,13 @@ def mine(
         The pool, with the queries in the order of `collection.split(split).query_ids`, and with fingerprints.
 
     Raises:
-        ValueError: If the split doesn't exist, a query has no positive, or the encoder returns NaN.
+        ValueError: If the split doesn't exist, a query has no positive, `adapter` is something else, or the
+            encoder returns NaN.
     """
     part = collection.split(split)
     # Check before the slow part.
     _check_depth(depth)
+    check_given(adapter)
     _check_every_query_has_positives(part.positive_rows, part.query_ids)
     embeddings = embed_collection(
         part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
@@ -77,7 +79,7 @@ def mine(
     )
     if adapter is None:
         return pool
-    if isinstance(adapter, str):
+    if adapter == "pretrained":
         adapter = RetrieverAdapter.pretrained()
     pool = with_probability(pool, adapter, embeddings, words.count(part.query_texts), words)
     if folder is not None:

@@ -444,6 +444,19 @@ class RetrieverAdapter(nn.Module):
             )
 
 
+def check_given(adapter: object) -> None:
+    """Refuse what is given as an adapter and is none.
+
+    Args:
+        adapter: An adapter, `"pretrained"` or None.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not (adapter is None or adapter == "pretrained" or isinstance(adapter, RetrieverAdapter)):
+        raise ValueError(f"adapter must be a RetrieverAdapter, 'pretrained' or None, got {adapter!r}.")
+
+
 def _resolve(name_or_path: str | os.PathLike[str], filename: str, hub: dict[str, Any]) -> Path:
     """Return the local path of a file of a folder or a Hub repository."""
     if not Path(name_or_path).is_dir():

@@ -21,7 +21,7 @@ from ..hub import push_folder
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
 from ..indexes import WordIndex
 from ..indexes.choose import check_kind
-from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter, check_given
 from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex, IndexedDocuments
@@ -91,8 +91,7 @@ class Retriever:
 
     def _beside(self, adapter: RetrieverAdapter | str | None) -> RetrieverAdapter | None:
         """Return the adapter to use beside the encoder, None if the encoder's own is used or none at all."""
-        if not (adapter is None or adapter == PRETRAINED or isinstance(adapter, RetrieverAdapter)):
-            raise ValueError(f"adapter must be a RetrieverAdapter, 'pretrained' or None, got {adapter!r}.")
+        check_given(adapter)
         own = inner_model(self.encoder) is not None
         dim = self.encoder.get_embedding_dimension()
         if not isinstance(adapter, RetrieverAdapter):
