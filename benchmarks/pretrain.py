@@ -22,6 +22,7 @@ from rrra_hf import RetrieverAdapter
 from rrra_hf.candidates import DocumentFeatures, read_candidates
 from rrra_hf.candidates.hybrid import DEPTH
 from rrra_hf.candidates.retrieved import RetrievedCandidates
+from rrra_hf.comparison.systems.words import summed
 from rrra_hf.evaluation import (
     compare_paired,
     expected_calibration_error,
@@ -31,10 +32,9 @@ from rrra_hf.evaluation import (
 )
 from rrra_hf.fitting.pretrain import STEPS, Lesson, lesson, pretrain
 from rrra_hf.indexes import WordIndex
-from rrra_hf.models.features_rrra import ranks, standard_scores
+from rrra_hf.models.features_rrra import RRF, ranks
 from taught import ENCODERS, INVERTED, OTHERS, TEACHERS, Taught
 
-RRF = 60
 QUERIES = 1000
 # Half of what is taught with words is of the better encoder, and more: users have such encoders.
 TEACHING = ["all-MiniLM-L6-v2", "all-MiniLM-L6-v2", "wordllama"]
@@ -101,14 +101,14 @@ def find(taught: Taught, words: bool = True) -> Found:
     assert present is not None and bm25 is not None
     by_cosine, by_words = ranks(cosines, present), ranks(bm25, bm25 > 0)
     fused = 1 / (RRF + 1 + by_cosine) + (bm25 > 0) / (RRF + 1 + by_words)
-    summed = standard_scores(cosines, present) + standard_scores(bm25, present)
     scores = {
         "encoder": cosines,
         "BM25": bm25.masked_fill(bm25 == 0, -torch.inf),
         "RRF": fused.masked_fill(~present, -torch.inf),
-        "sum": summed.masked_fill(~present, -torch.inf),
     }
-    return Found(taught, rows, retrieved, index, {name: value.numpy() for name, value in scores.items()})
+    arrays = {name: value.numpy() for name, value in scores.items()}
+    arrays["sum"] = summed(retrieved.cosines, bm25.numpy(), retrieved.rows)
+    return Found(taught, rows, retrieved, index, arrays)
 
 
 def quality(found: Found, scores: np.ndarray) -> np.ndarray:

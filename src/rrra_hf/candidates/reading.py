@@ -58,7 +58,7 @@ def read_candidates(
     readings = []
     for block, q, c, known in _blocks(adapter.reader, queries, rows, take, features, words, labelled):
         given = None if cosines is None else _tensor(cosines[block]).to(q.device)
-        reading = adapter.read_normalized(q, c, given, known)
+        reading = adapter.read(q, c, given, known, normalized=True)
         readings.append(Reading(*(values.float().cpu() for values in reading)))
     return Reading(*(torch.cat(values) for values in zip(*readings, strict=True)))
 

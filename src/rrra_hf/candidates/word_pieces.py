@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 from sentence_transformers import SentenceTransformer
 
-from ..indexes.word_counts import K1, B, count_columns
+from ..indexes.word_counts import count_columns, weigh
 from ..models.reader_v2_rrra import WordPieceMemory
 from .words import row_sums
 
@@ -84,15 +84,8 @@ def weigh_pieces(documents: csr_array, idf: np.ndarray, mean_length: float) -> c
 
     Returns:
         `(m, vocabulary)` float32.
-
-    Source:
-        Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15.
     """
-    lengths = np.repeat(documents.sum(axis=1), np.diff(documents.indptr))
-    counts = documents.data
-    saturated = counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths / mean_length))
-    weights = (saturated * idf[documents.indices]).astype(np.float32)
-    return csr_array((weights, documents.indices, documents.indptr), shape=documents.shape)
+    return weigh(documents, idf, documents.sum(axis=1), mean_length)
 
 
 class SharedWordPieces:

@@ -52,13 +52,12 @@ def index(
     Example: `rrra index models/scifact data/scifact --out retrievers/scifact`
     """
     from ..indexes.choose import check_kind
-    from ..indexes.stop_lists import LANGUAGES
+    from ..indexes.stop_lists import check_language
     from ..retrieval import Retriever
 
     with bad_arguments():
         check_kind(kind)
-        if language not in ("auto", *LANGUAGES):
-            raise ValueError(f"language must be one of auto, {', '.join(LANGUAGES)}, got {language!r}.")
+        check_language(language)
     check_out(out, "modules.json", "a model's")
     corpus = load_collection(collection, pairs, column, skip_bad)
     retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)

@@ -79,7 +79,7 @@ def fit_features(
         option for mapped, found in gathered.items() for option in _options(found, mapped, arguments, trained)
     ]
     best = options[_first_within_one_standard_error(options)]
-    adapter = _final(data, arguments, chosen, gathered[best.mapped], best)
+    adapter = _final(data, arguments, chosen, gathered[best.mapped], best, trained)
     adapter.config.fit.update(_record(options, best, chosen))
     logger.info("Chosen: %s head, maps %s, lambda %.2f", best.head, best.mapped, best.strength)
     return adapter
@@ -169,6 +169,7 @@ def _final(
     chosen: ChosenMaps,
     gathered: GatheredFeatures,
     best: Option,
+    trained: FeatureReader,
 ) -> RetrieverAdapter:
     """Return the adapter of an option, fitted on all training queries."""
     if best.head == PRETRAINED:
@@ -177,8 +178,8 @@ def _final(
         arguments = replace(arguments, features=ranking or arguments.features)
     maps = chosen.maps if best.mapped else None
     state = fold_state(data.training, data.documents, maps, arguments, data.document_words)
-    state.reader.ranking_head = fitted_head(gathered, best.head, arguments, data.start)
-    state.reader.relevance_head = copy.deepcopy(data.start.relevance_head)
+    state.reader.ranking_head = fitted_head(gathered, best.head, arguments, trained)
+    state.reader.relevance_head = copy.deepcopy(trained.relevance_head)
     adapter = state.adapter.eval()
     adapter.config.lambda_ = best.strength
     calibrate_relevance(adapter, gathered)

@@ -8,6 +8,8 @@ import Stemmer
 
 # Plain words, neither stemmed nor left out.
 NONE = "none"
+# The language that most stop words in the texts are of.
+AUTO = "auto"
 # Other variants of English and Dutch.
 _VARIANTS = {"porter", "lovins", "dutch_porter", "kraaij_pohlmann"}
 LANGUAGES = (*sorted(set(Stemmer.algorithms()) - _VARIANTS), NONE)
@@ -43,6 +45,17 @@ _FROM_STOP_WORDS = {
 _ADDED = {"english": ("could", "would")}
 # Languages with stop words. Any other has to be named.
 LISTED = tuple(language for language in LANGUAGES if language in {*_FROM_BM25S, *_FROM_STOP_WORDS})
+
+
+def check_language(language: str) -> None:
+    """Check that the words of texts can be told by a language.
+
+    Raises:
+        ValueError: If it is neither "auto" nor one of `LANGUAGES`.
+    """
+    legal = (AUTO, *LANGUAGES)
+    if language not in legal:
+        raise ValueError(f"language must be one of {', '.join(legal)}; got {language!r}.")
 
 
 @cache

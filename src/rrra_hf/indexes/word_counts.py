@@ -111,13 +111,16 @@ def inverse_frequencies(counts: csr_array) -> np.ndarray:
     return np.log1p((counts.shape[0] - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
 
 
-def weigh(counts: csr_array, idf: np.ndarray, lengths: np.ndarray) -> csr_array:
+def weigh(
+    counts: csr_array, idf: np.ndarray, lengths: np.ndarray, mean_length: float | None = None
+) -> csr_array:
     """Compute the BM25 weight of each word in each document.
 
     Args:
         counts: `(m, v)` float32.
         idf: Inverse document frequencies, `(v,)` float32.
         lengths: Number of words per document, `(m,)` float32.
+        mean_length: Mean number of words per document of the corpus; of these documents if not given.
 
     Returns:
         `(m, v)` float32.
@@ -125,8 +128,9 @@ def weigh(counts: csr_array, idf: np.ndarray, lengths: np.ndarray) -> csr_array:
     Source:
         Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15.
     """
-    mean = max(1.0, float(lengths.sum(dtype=np.float64)) / max(1, len(lengths)))
-    norms = (K1 * (1 - B + B * lengths / mean)).astype(np.float32)
+    if mean_length is None:
+        mean_length = max(1.0, float(lengths.sum(dtype=np.float64)) / max(1, len(lengths)))
+    norms = (K1 * (1 - B + B * lengths / mean_length)).astype(np.float32)
     saturated = counts.data * np.float32(K1 + 1) / (counts.data + np.repeat(norms, np.diff(counts.indptr)))
     weights = csr_array((saturated * idf[counts.indices], counts.indices, counts.indptr), shape=counts.shape)
     weights.has_canonical_format = True

@@ -14,11 +14,9 @@ from tqdm.auto import tqdm
 from ..models.files_rrra import read_meta
 from .language import language_of
 from .postings import Postings
-from .stop_lists import LANGUAGES
+from .stop_lists import AUTO, LANGUAGES, check_language
 from .word_counts import Columns, columns_of_texts, count_columns, inverse_frequencies, weigh
 from .word_files import FORMAT_VERSION, META_NAME, load_array, load_ends, save_arrays
-
-AUTO = "auto"
 
 
 class WordIndex:
@@ -74,9 +72,7 @@ class WordIndex:
         Raises:
             ValueError: If the language isn't known.
         """
-        if language not in (AUTO, *LANGUAGES):
-            legal = ", ".join((AUTO, *LANGUAGES))
-            raise ValueError(f"language must be one of {legal}; got {language!r}.")
+        check_language(language)
         language = language_of(texts) if language == AUTO else language
         numbers: dict[int, int] = {}
         columns = Columns(lambda word: numbers.setdefault(word, len(numbers)), language)

@@ -164,6 +164,8 @@ class RetrieverAdapter(nn.Module):
         c: Tensor,
         cosines: Tensor | None = None,
         features: CandidateFeatures | None = None,
+        *,
+        normalized: bool = False,
     ) -> Reading:
         """Read the candidates of each query.
 
@@ -172,25 +174,10 @@ class RetrieverAdapter(nn.Module):
             c: Embeddings of each query's candidates, as indexed, `(n, k, dim)`.
             cosines: Cosines of the candidates, `(n, k)`; computed if not given.
             features: What is known about the candidates in addition to their embeddings.
+            normalized: Whether the embeddings are of length 1 already.
         """
-        return self.read_normalized(F.normalize(q, dim=-1), F.normalize(c, dim=-1), cosines, features)
-
-    @torch.no_grad()
-    def read_normalized(
-        self,
-        q: Tensor,
-        c: Tensor,
-        cosines: Tensor | None = None,
-        features: CandidateFeatures | None = None,
-    ) -> Reading:
-        """Read the candidates of each query, given normalised embeddings.
-
-        Args:
-            q: As in `read`, as the others; of length 1.
-            c: Embeddings of the candidates, of length 1.
-            cosines: Cosines of the candidates.
-            features: What is known about the candidates already.
-        """
+        if not normalized:
+            q, c = F.normalize(q, dim=-1), F.normalize(c, dim=-1)
         if cosines is None:
             cosines = torch.einsum("nd,nkd->nk", q, c)
         known = features or CandidateFeatures()

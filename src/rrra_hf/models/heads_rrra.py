@@ -11,7 +11,30 @@ from torch.nn import functional as F
 FURTHEST = 5.0
 
 
-class Head(nn.Module):
+class StandardizedLinear(nn.Module):
+    """A linear layer over standardised features, which starts at zero. Heads add a network to it.
+
+    Args:
+        inputs: Number of features.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, inputs: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
+        self.linear = nn.Linear(inputs, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def standardized(self, features: Tensor) -> Tensor:
+        """Return the features in standard deviations from their mean, `(..., inputs)`."""
+        return (features - self.mean) / self.deviation
+
+
+class Head(StandardizedLinear):
     """A linear layer over features, plus a network of two hidden layers.
 
     The last layers start at zero, so that a head that isn't fitted gives 0 for every candidate.
@@ -21,20 +44,12 @@ class Head(nn.Module):
         units: Number of units of each hidden layer.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, inputs: int, units: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
-        self.linear = nn.Linear(inputs, 1)
+        super().__init__(inputs)
         self.first = nn.Linear(inputs, units)
         self.second = nn.Linear(units, units)
         self.output = nn.Linear(units, 1, bias=False)
-        for layer in (self.linear, self.output):
-            nn.init.zeros_(layer.weight)
-        nn.init.zeros_(self.linear.bias)
+        nn.init.zeros_(self.output.weight)
 
     @torch.no_grad()
     def standardize(self, features: Tensor) -> None:
@@ -45,6 +60,6 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Read the features of candidates: `(..., inputs)` to `(...)`."""
-        x = ((features - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
+        x = self.standardized(features).clamp(-FURTHEST, FURTHEST)
         hidden = F.gelu(self.second(F.gelu(self.first(x))))
         return (self.linear(x) + self.output(hidden)).squeeze(-1)

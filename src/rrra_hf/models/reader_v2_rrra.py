@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .features_rrra import CandidateFeatures
+from .heads_rrra import StandardizedLinear
 from .memory_rrra import Memory, Recalled
 
 UNITS = {"ranking": 32, "relevance": 8}
@@ -71,7 +72,7 @@ class WordPieceMemory(Memory):
         return F.normalize(q + self.before_maps(q), dim=-1)
 
 
-class ContextHead(nn.Module):
+class ContextHead(StandardizedLinear):
     """A linear layer over standardised features, plus a small network that compares the candidates.
 
     Args:
@@ -79,23 +80,15 @@ class ContextHead(nn.Module):
         units: Number of hidden units.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, inputs: int, units: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
-        self.linear = nn.Linear(inputs, 1)
+        super().__init__(inputs)
         self.hidden = nn.Linear(3 * inputs + 1, units)
         self.output = nn.Linear(units, 1, bias=False)
-        for layer in (self.linear, self.output):
-            nn.init.zeros_(layer.weight)
-        nn.init.zeros_(self.linear.bias)
+        nn.init.zeros_(self.output.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Read the features of each query's candidates: `(n, k, inputs)` to `(n, k)`."""
-        x = (features - self.mean) / self.deviation
+        x = self.standardized(features)
         hidden = torch.relu(self.hidden(in_context(x)))
         return (self.linear(x) + self.output(hidden)).squeeze(-1)
 

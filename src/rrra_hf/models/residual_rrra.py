@@ -55,6 +55,7 @@ class ResidualReader(nn.Module):
     reads_pairs = True
     reads_words = False
     reads_word_pieces = False
+    remembers = False
     strengths: Sequence[float] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 
     def __init__(

@@ -15,7 +15,6 @@ from ..indexes import Index, WordIndex, make_index
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.reader_v2_rrra import Version2Reader
 from .corpus_index import IndexedDocuments, no_features
-from .fingerprints import memory_fingerprint
 
 # Embeddings handled at a time. They may be memory-mapped.
 BLOCK_SIZE = 4096
@@ -77,7 +76,7 @@ def document_features(
     Raises:
         ValueError: If the adapter reads word pieces, and the encoder has no tokenizer of transformers.
     """
-    if adapter is None or not memory_fingerprint(adapter):
+    if adapter is None or not adapter.reader.remembers:
         return no_features(len(index), words if adapter is not None and adapter.reads_words else None)
     blocks = (
         index.reconstruct(np.arange(start, min(start + BLOCK_SIZE, len(index))))

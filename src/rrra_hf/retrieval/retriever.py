@@ -184,9 +184,8 @@ class Retriever:
             indexed.features,
             indexed.words,
             documents,
-            corpus=texts_fingerprint(texts),
-            encoder=embeddings_fingerprint(self.encoder, self._adapter),
-            memory=memory_fingerprint(self.adapter),
+            texts_fingerprint(texts),
+            *self._fingerprints(),
             adapter=self.adapter is not None,
         )
         return self
@@ -524,6 +523,10 @@ class Retriever:
             if corpus is not None:
                 corpus.save(new / INDEX_FOLDER)
 
+    def _fingerprints(self) -> tuple[str, str]:
+        """Return the fingerprints of what makes the embeddings, and of the memory that makes features."""
+        return embeddings_fingerprint(self.encoder, self._adapter), memory_fingerprint(self.adapter)
+
     def _check_index(self, corpus: CorpusIndex, form: str) -> None:
         if form == "merged":
             raise ValueError(
@@ -531,11 +534,7 @@ class Retriever:
                 "Save the merged model without an index, load it, and index the corpus with it."
             )
         then = f"{corpus.encoder} {corpus.memory}".strip()
-        encoder, memory = (
-            embeddings_fingerprint(self.encoder, self._adapter),
-            memory_fingerprint(self.adapter),
-        )
-        now = f"{encoder} {memory}".strip()
+        now = " ".join(self._fingerprints()).strip()
         if then != now:
             raise ValueError(
                 f"The model was changed after the corpus was indexed (fingerprint {then}, now {now}); "
@@ -586,10 +585,7 @@ class Retriever:
 
     def _adopt(self, corpus: CorpusIndex, directory: Path) -> None:
         """Search an index that was read from a folder, if it fits."""
-        encoder, memory = (
-            embeddings_fingerprint(self.encoder, self._adapter),
-            memory_fingerprint(self.adapter),
-        )
+        encoder, memory = self._fingerprints()
         check_made_by(directory, corpus.encoder, encoder)
         if memory != corpus.memory or not memory:
             texts = document_texts(corpus.documents) if reads_word_pieces(self.adapter) else []

@@ -8,11 +8,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..candidates import add_words
+from ..models.features_rrra import RRF
 from .corpus_index import IndexedDocuments
 
 MODES = ("hybrid", "dense")
-# The constant of reciprocal rank fusion, as in its paper.
-RRF = 60
 
 
 class EncodedQueries(NamedTuple):
