@@ -97,8 +97,10 @@ def find(taught: Taught, words: bool = True) -> Found:
     features = DocumentFeatures.of(adapter.reader, [taught.documents], taught.words)
     q, counts = torch.from_numpy(retrieved.queries), queries.select(rows).words
     known = features.of_candidates(adapter.reader, q, counts, retrieved.rows)
-    present, cosines, bm25 = known.present, torch.from_numpy(retrieved.cosines), known.words
-    assert present is not None and bm25 is not None
+    assert known.present is not None and known.words is not None
+    # What is said of words means nothing where there is no candidate, as in a corpus of fewer documents.
+    present, cosines = known.present, torch.from_numpy(retrieved.cosines)
+    bm25 = known.words.where(present, 0.0)
     by_cosine, by_words = ranks(cosines, present), ranks(bm25, bm25 > 0)
     fused = 1 / (RRF + 1 + by_cosine) + (bm25 > 0) / (RRF + 1 + by_words)
     scores = {
