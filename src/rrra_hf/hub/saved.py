@@ -145,23 +145,36 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
         ValueError: If the file is damaged.
     """
     path = path / EVALUATION_NAME
-    return read_json(path) if path.exists() else []
+    found = read_json(path, list) if path.exists() else []
+    if not all(isinstance(figures, dict) for figures in found):
+        raise ValueError(f"{path} must list JSON objects.")
+    return found
 
 
-def read_json(path: Path) -> Any:
-    """Return the contents of a JSON file.
+def read_json(path: Path, kind: type) -> Any:
+    """Return the contents of a JSON file, as `read_json` of `models`, whose import would take long.
+
+    Args:
+        path: The file.
+        kind: Type that the contents must have, such as `dict`.
 
     Raises:
-        ValueError: If it is damaged; the message names it.
+        ValueError: If it is damaged, nested too deeply, or has contents of another type; the message names
+            it.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deeply.") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} must hold a JSON {kind.__name__}, got {type(content).__name__}.")
+    return content
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+    return read_json(path, dict) if path.is_file() else {}
 
 
 def _check_adapter(adapter: dict[str, Any], path: Path, any_dim: bool) -> None:

@@ -304,7 +304,7 @@ class RetrieverAdapter(nn.Module):
         """
         directory = Path(directory)
         if (directory / CONFIG_NAME).exists():
-            found = _read_config(directory / CONFIG_NAME).get("model_type")
+            found = read_json(directory / CONFIG_NAME, dict).get("model_type")
             if found != MODEL_TYPE:
                 raise ValueError(f"{directory} holds a model of type {found!r}; save the adapter elsewhere.")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
@@ -361,7 +361,7 @@ class RetrieverAdapter(nn.Module):
             "local_files_only": local_files_only,
         }
         config_path = _resolve(name_or_path, CONFIG_NAME, hub)
-        values = _read_config(config_path)
+        values = read_json(config_path, dict)
         model_type = values.pop("model_type", None)
         if model_type not in (MODEL_TYPE, "rrra"):
             raise ValueError(f"{name_or_path} holds a model of type {model_type!r}, not an adapter.")
@@ -452,13 +452,6 @@ def _resolve(name_or_path: str | os.PathLike[str], filename: str, hub: dict[str,
     if not path.exists():
         raise FileNotFoundError(f"{name_or_path} has no {filename}.")
     return path
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON dict, got {type(values).__name__}.")
-    return values
 
 
 def _read_weights(

@@ -11,6 +11,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+# Levels of lists and dictionaries in a JSON file. Ours have less than ten.
+MAX_DEPTH = 100
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep."
+SCALARS = (str, int, float, type(None))
+
 
 @contextmanager
 def write_aside(
@@ -141,17 +146,44 @@ def write_json(path: str | PathLike[str], content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | PathLike[str]) -> Any:
+def read_json(path: str | PathLike[str], kind: type = object) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: The file.
+        kind: Type that the contents must have, such as `dict`.
 
     Raises:
         FileNotFoundError: If the file doesn't exist.
-        ValueError: If it is damaged; the message names it.
+        ValueError: If it is damaged, nested too deeply, or has contents of another type; the message names
+            it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = _parse(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} must hold a JSON {kind.__name__}, got {type(content).__name__}.")
+    return content
+
+
+def _parse(path: str | PathLike[str]) -> Any:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if _is_too_deep(content):
+        raise ValueError(TOO_DEEP)
+    return content
+
+
+def _is_too_deep(content: Any) -> bool:
+    """Whether a parsed file is nested so deeply that functions which follow the nesting would fail."""
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        below = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [value for values in below if not isinstance(values, SCALARS) for value in values]
+    return bool(level)
 
 
 def read_meta(path: str | PathLike[str], versions: Collection[int], names: Sequence[str]) -> dict[str, Any]:
@@ -166,7 +198,7 @@ def read_meta(path: str | PathLike[str], versions: Collection[int], names: Seque
         ValueError: If it is missing, damaged, of another version, or lacks an entry; the message names it.
     """
     try:
-        meta = json.loads(Path(path).read_text(encoding="utf-8"))
+        meta = _parse(path)
         if meta["format_version"] not in versions:
             known = " or ".join(map(str, sorted(versions)))
             raise ValueError(f"format version {meta['format_version']!r}, this package reads {known}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
+
+from .files_rrra import read_json
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
@@ -38,13 +39,7 @@ def read_model_json(name_or_path: str, filename: str, hub: dict[str, Any], kind:
     )
     if path is None:
         return None
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{path} must hold a JSON {kind.__name__}, got {type(content).__name__}.")
-    return content
+    return read_json(path, kind)
 
 
 def folder_of(name: str, hub: dict[str, Any]) -> Path:
