@@ -31,12 +31,14 @@ class Outcome(NamedTuple):
         return " ".join(re.sub(r"[│╭╮╰╯─]", " ", self.out + self.err).split())
 
 
-def rrra(*arguments: object, stdin: bytes = b"") -> Outcome:
+def rrra(*arguments: object, stdin: bytes | io.BytesIO = b"") -> Outcome:
     """Run the command line in this process, with captured output."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["rrra", *map(str, arguments)])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        patch.setattr(
+            sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin)
+        )
         try:
             main()
             status = 0

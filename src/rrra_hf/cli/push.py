@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,12 +60,13 @@ def push(
     ] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     commit_message: Annotated[str, typer.Option(help="Commit message.")] = "Upload model",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without asking.")] = False,
     json: Json = False,
 ) -> None:
     """Upload a folder to the Hugging Face Hub, with a model card, in one commit.
 
-    Files and sizes are shown first. If the upload breaks off, repeat it: files that arrived are not sent
-    again. Log in before with `hf auth login`, or set HF_TOKEN.
+    Files and sizes are shown first, and on a terminal you are asked. If the upload breaks off, repeat it:
+    files that arrived are not sent again. Log in before with `hf auth login`, or set HF_TOKEN.
 
     Example: `rrra push models/scifact me/scifact-retriever --private`
     """
@@ -83,6 +85,8 @@ def push(
         files = files_to_push(saved, repo_id, with_index)
         if not json:
             console.print(_table(files))
+        if sys.stdin.isatty() and not yes:
+            typer.confirm(f"Upload {len(files)} files to {repo_id}?", abort=True, err=True)
         commit = push_files(
             files,
             repo_id,

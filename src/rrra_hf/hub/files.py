@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from huggingface_hub.constants import CONFIG_NAME
 
-from .layout import ADAPTER_FOLDER, INDEX_FOLDER, MODULES_NAME, RESULTS_FOLDER
+from .layout import ADAPTER_FOLDER, EVALUATION_NAME, INDEX_FOLDER, MODULES_NAME, RESULTS_FOLDER
 from .saved import read_json
 
-# What transformers, sentence-transformers and this package write at the top of a folder: weights, configs,
-# tokenizers, code, card, figures. Optimizer checkpoints and pickles are not among them.
-SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja", ".py", ".md", ".yaml", ".png", ".svg"}
-NAMES = {"LICENSE", "NOTICE"}
+logger = logging.getLogger(__name__)
+
+# What transformers, sentence-transformers and this package write: weights, code, card and pictures have a
+# suffix of their own; of texts and JSON files, which may hold anything, the names are known. Optimizer
+# checkpoints and pickles are not among them.
+SUFFIXES = {".safetensors", ".model", ".jinja", ".py", ".md", ".png", ".svg"}
+NAMES = {
+    *("LICENSE", "LICENSE.txt", "NOTICE", "NOTICE.txt"),
+    *("config.json", "generation_config.json", "model.safetensors.index.json", "adapter_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "preprocessor_config.json", "processor_config.json"),
+    *(MODULES_NAME, "config_sentence_transformers.json", "router_config.json", "idf.json", EVALUATION_NAME),
+    *(f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "xlm-roberta", "albert")),
+    *(f"{name}_config.json" for name in ("cnn", "lstm", "wordembedding", "whitespacetokenizer")),
+}
+INDEX_SUFFIXES = {".faiss", ".parquet", ".arrow", ".npy", ".safetensors"}
+INDEX_NAMES = {"meta.json", "current.json", "words.json"}
+RESULTS_SUFFIXES = {".yaml"}
+# A path of a module in modules.json: of plain names, none of them hidden.
+MODULE_PATH = re.compile(r"\w[\w .-]*(/\w[\w .-]*)*")
+# Weights in one file or in shards, as transformers names them.
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+# A module's folder as sentence-transformers names it.
+MODULE_FOLDER = re.compile(r"\d{1,2}_[A-Z]\w*")
 
 
 class RepositoryFile(NamedTuple):
@@ -34,9 +56,9 @@ class RepositoryFile(NamedTuple):
 def repository_files(folder: Path, with_index: bool = False) -> list[RepositoryFile]:
     """List the files of a saved model, adapter or retriever that belong in a repository.
 
-    These are the files at the top that loaders and readers know, and the folders of sentence-transformers'
-    modules, of the adapter, of evaluation results and, with `with_index`, of the index. Hidden files and
-    everything else, such as checkpoints, are left out.
+    These are the files that loaders and readers know, at the top and in the folders of
+    sentence-transformers' modules, of the adapter, of evaluation results and, with `with_index`, of the
+    index. Hidden files, links to other files and everything else, such as checkpoints, are left out.
 
     Args:
         folder: The folder.
@@ -45,6 +67,8 @@ def repository_files(folder: Path, with_index: bool = False) -> list[RepositoryF
     Raises:
         NotADirectoryError: If `folder` isn't a folder.
         FileNotFoundError: If it holds no model, or no index with `with_index`.
+        ValueError: If `modules.json` is damaged or names a place outside of the folder, or a file that
+            belongs in the repository is a link.
 
     Example:
         >>> import tempfile
@@ -63,19 +87,52 @@ def repository_files(folder: Path, with_index: bool = False) -> list[RepositoryF
     parts = [*_module_folders(folder), ADAPTER_FOLDER, RESULTS_FOLDER]
     if with_index:
         parts.append(INDEX_FOLDER)
-    paths = {path for path in folder.iterdir() if path.suffix in SUFFIXES or path.name in NAMES}
-    paths.update(path for part in parts for path in (folder / part).rglob("*"))
-    return sorted(
-        RepositoryFile(path.relative_to(folder).as_posix(), path, path.stat().st_size)
-        for path in paths
-        if path.is_file() and not path.name.startswith(".")
-    )
+    paths = {*folder.iterdir(), *(path for part in parts for path in _entries(folder / part))}
+    found, left_out = [], []
+    for path in sorted(path for path in paths if path.is_symlink() or path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if not _belongs(PurePosixPath(name)):
+            left_out.append(name)
+        elif path.is_symlink():
+            raise ValueError(f"{path} is a link, which isn't followed; put the file itself in its place.")
+        else:
+            found.append(RepositoryFile(name, path, path.stat().st_size))
+    if left_out:
+        logger.info("Not uploaded from %s: %s", folder, ", ".join(left_out))
+    return sorted(found)
 
 
 def _module_folders(folder: Path) -> list[str]:
     path = folder / MODULES_NAME
-    modules = read_json(path) if path.exists() else []
-    return [module["path"] for module in modules if module["path"]]
+    modules = read_json(path, list) if path.exists() else []
+    paths = [module.get("path") if isinstance(module, dict) else None for module in modules]
+    for named in paths:
+        if not isinstance(named, str) or (named and not MODULE_PATH.fullmatch(named)):
+            raise ValueError(
+                f"{path} must name folders inside of its own as paths of modules, got {named!r}."
+            )
+    return [named for named in paths if named]
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and in the folders below, without following links."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        yield entry
+        yield from _entries(entry)
+
+
+def _belongs(name: PurePosixPath) -> bool:
+    """Whether a file of this name, within the folders of a model, belongs in a repository."""
+    top, *below = name.parts
+    if any(part.startswith(".") for part in (below if top == RESULTS_FOLDER else name.parts)):
+        return False
+    if below and top == RESULTS_FOLDER:
+        return name.suffix in RESULTS_SUFFIXES
+    if below and top == INDEX_FOLDER:
+        return name.suffix in INDEX_SUFFIXES or name.name in INDEX_NAMES
+    return name.suffix in SUFFIXES or name.name in NAMES
 
 
 def total_size(files: Iterable[RepositoryFile]) -> int:
@@ -101,8 +158,9 @@ def size_text(size: int) -> str:
 def stale_files(remote: Iterable[str], new: Iterable[str]) -> list[str]:
     """Return the files of a repository that don't belong to the model that replaces its model.
 
-    These are weights in another number of shards, an adapter, an index, and folders of modules. Together
-    with the new files they would make neither the old model nor the new one.
+    These are weights in another number of shards, and the files of an adapter, an index and of modules.
+    Together with the new files they would make neither the old model nor the new one. Other files in these
+    folders are not among them.
 
     Args:
         remote: Names of the files in the repository.
@@ -117,6 +175,7 @@ def stale_files(remote: Iterable[str], new: Iterable[str]) -> list[str]:
 
 def _is_of_model(name: PurePosixPath) -> bool:
     if len(name.parts) == 1:
-        return name.match("model*.safetensors*")
+        return WEIGHTS.fullmatch(name.name) is not None
     top = name.parts[0]
-    return top in (ADAPTER_FOLDER, INDEX_FOLDER) or top.partition("_")[0].isdigit()
+    is_part = top in (ADAPTER_FOLDER, INDEX_FOLDER) or MODULE_FOLDER.fullmatch(top)
+    return bool(is_part) and _belongs(name)
