@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .builder import CollectionBuilder
 from .collection import CORPUS_NAME, QRELS_HEADER, QRELS_NAME, QUERIES_NAME, SIBLINGS_NAME, Collection
-from .readers import Location, Problems, Record, read_records, read_rows
+from .readers import Location, Problems, Record, brief, read_records, read_rows
 
 
 def read_beir(folder: Path, *, name: str | None = None, skip_bad: bool = False) -> Collection:
@@ -47,5 +47,5 @@ def _read_qrels(path: Path, problems: Problems) -> Iterator[tuple[Location, Reco
         if len(row) == len(QRELS_HEADER):
             yield location, dict(zip(QRELS_HEADER, row, strict=True))
         else:
-            message = f"{len(row)} fields, expected 3 ({', '.join(QRELS_HEADER)}): {row}"
+            message = f"{len(row)} fields, expected 3 ({', '.join(QRELS_HEADER)}): {brief(row)}"
             problems.report(location, "malformed line", message)

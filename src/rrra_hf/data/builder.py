@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from .collection import Collection, Qrels
-from .readers import Location, Problems, Record
+from .collection import Collection, Qrels, is_split_name
+from .readers import Location, Problems, Record, brief
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ COLUMNS = {
     "split": ("split",),
 }
 """Roles of columns, and their usual names."""
+
+MAX_GRADE = 2**31 - 1
 
 
 class CollectionBuilder:
@@ -62,7 +64,7 @@ class CollectionBuilder:
         column = next((column for column in self.columns[role] if column in record), None)
         if column is None:
             names = " or ".join(repr(column) for column in self.columns[role])
-            message = f"no column {names}; there are {list(record)}"
+            message = f"no column {names}; there are {brief(list(record))}"
             self.problems.report(location, "missing column", message)
             return None
         return self._text(location, column, record[column])
@@ -73,7 +75,7 @@ class CollectionBuilder:
         if value is None:
             return ""
         if not isinstance(value, str):
-            message = f"column {column!r} holds {type(value).__name__} {str(value)[:80]!r}, not text"
+            message = f"column {column!r} holds {type(value).__name__} {brief(value)}, not text"
             self.problems.report(location, "malformed line", message)
             return None
         try:
@@ -114,13 +116,13 @@ class CollectionBuilder:
             return False
         first = self._seen.setdefault((kind, identifier), location)
         if first is not location:
-            message = f"{kind} id {identifier!r} already occurs at {first}"
+            message = f"{kind} id {brief(identifier)} already occurs at {first}"
             self.problems.report(location, "duplicate id", message)
         return first is location
 
     def _is_filled(self, location: Location, kind: str, identifier: str, text: str) -> bool:
         if not text.strip():
-            self.problems.report(location, "empty text", f"{kind} {identifier!r} has no text")
+            self.problems.report(location, "empty text", f"{kind} {brief(identifier)} has no text")
             return False
         return True
 
@@ -140,13 +142,19 @@ class CollectionBuilder:
         """Add one judgement. Grades of 0 or less mean not relevant and are ignored."""
         value = _integer(grade)
         if value is None:
-            message = f"the grade (score) of query {query_id!r} must be an integer, got {grade!r}"
+            message = f"the grade (score) of query {brief(query_id)} must be an integer, got {brief(grade)}"
+            self.problems.report(location, "malformed line", message)
+        elif value > MAX_GRADE:
+            message = f"the grade (score) of query {brief(query_id)} must be at most {MAX_GRADE}"
+            self.problems.report(location, "malformed line", message)
+        elif not is_split_name(split):
+            message = f"the split must be a name without slashes that can name a file, got {brief(split)}"
             self.problems.report(location, "malformed line", message)
         elif query_id not in self.queries:
-            message = f"query {query_id!r} is not among the queries"
+            message = f"query {brief(query_id)} is not among the queries"
             self.problems.report(location, "unknown query", message)
         elif document_id not in self.documents:
-            message = f"document {document_id!r} is not in the corpus"
+            message = f"document {brief(document_id)} is not in the corpus"
             self.problems.report(location, "unknown document", message)
         elif value > 0:
             self.qrels_by_split.setdefault(split, {}).setdefault(query_id, {})[document_id] = value
@@ -155,15 +163,15 @@ class CollectionBuilder:
         """Add siblings from a JSON object that maps document ids to lists of document ids."""
         try:
             siblings = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.problems.report(location, "malformed line", f"not JSON ({error})")
             return
-        if not isinstance(siblings, dict) or not all(isinstance(ids, list) for ids in siblings.values()):
+        if not isinstance(siblings, dict) or not all(map(_is_list_of_texts, siblings.values())):
             self.problems.report(location, "malformed line", "siblings must map ids to lists of ids")
             return
         for document_id, sibling_ids in siblings.items():
-            for unknown in sorted({document_id, *map(str, sibling_ids)} - self.documents.keys()):
-                message = f"document {unknown!r} is not in the corpus"
+            for unknown in sorted({document_id, *sibling_ids} - self.documents.keys()):
+                message = f"document {brief(unknown)} is not in the corpus"
                 self.problems.report(location, "unknown document", message)
             known = [sibling_id for sibling_id in sibling_ids if sibling_id in self.documents]
             if document_id in self.documents and known:
@@ -202,10 +210,14 @@ def _dataset(**columns: Iterable[str]) -> Dataset:
     return Dataset.from_dict({name: list(values) for name, values in columns.items()}, features=features)
 
 
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 def _integer(grade: Any) -> int | None:
     """Return the grade as an integer, also for `"2"`, `2.0` and `"2.0"`, or None if it isn't one."""
     try:
         value = float(grade)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None
     return int(value) if value.is_integer() else None

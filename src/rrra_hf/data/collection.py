@@ -24,6 +24,8 @@ QUERIES_NAME = "queries.jsonl"
 QRELS_NAME = "qrels"
 QRELS_HEADER = ("query-id", "corpus-id", "score")
 SIBLINGS_NAME = "siblings.json"
+# Names of files have at most 255 bytes.
+MAX_SPLIT_BYTES = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +133,14 @@ class Collection:
 
         Raises:
             FileExistsError: If the folder isn't empty.
+            ValueError: If the name of a split can't name a file.
         """
         directory = Path(directory)
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise FileExistsError(f"{directory} exists and is not an empty folder.")
+        unfit = [name for name in self.splits if not is_split_name(name)]
+        if unfit:
+            raise ValueError(f"splits must have names that can name files, got {unfit[0]!r:.80}.")
         with write_aside(directory) as temporary:
             temporary.mkdir()
             self._write(temporary)
@@ -150,6 +156,12 @@ class Collection:
         if self.siblings:
             text = json.dumps(self.siblings, ensure_ascii=False, indent=0)
             (directory / SIBLINGS_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def is_split_name(name: str) -> bool:
+    """Whether the judgements of a split of this name can be written to a file in the folder of judgements."""
+    size = len(name.encode(errors="replace"))
+    return 0 < size <= MAX_SPLIT_BYTES and not set(name) & set("/\\\0") and name not in (".", "..")
 
 
 def _write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from .beir import read_beir
 from .builder import CollectionBuilder
 from .collection import CORPUS_NAME, QRELS_NAME, QUERIES_NAME, Collection
 from .python_docs import python_docs
-from .readers import FORMATS, Location, Problems, Record, read_dataset, read_records
+from .readers import FORMATS, Location, Problems, Record, brief, read_dataset, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -143,12 +143,12 @@ def _paired_documents(
     if builder.has_column(record, "document"):
         text = builder.get(location, record, "document")
         if text is not None and text not in ids_by_text:
-            message = f"no document of the corpus has the text {text[:80]!r}"
+            message = f"no document of the corpus has the text {brief(text)}"
             builder.problems.report(location, "unknown document", message)
         return ids_by_text.get(text or "", [])
     document_id = builder.get(location, record, "document_id")
     if document_id is not None and document_id not in builder.documents:
-        message = f"document {document_id!r} is not in the corpus"
+        message = f"document {brief(document_id)} is not in the corpus"
         builder.problems.report(location, "unknown document", message)
     return [document_id] if document_id in builder.documents else []
 

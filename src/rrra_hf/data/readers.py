@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import reprlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,14 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset
+
+from .parquet_files import allowed_bytes, open_parquet, text_bytes
 
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
 BATCH_SIZE = 1000
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+_REPR.maxlist = 20
 
 
 class Location(NamedTuple):
@@ -56,6 +61,16 @@ class Problems:
             raise ValueError(f"{location}: {message}.")
         logger.debug("%s: %s; skipped.", location, message)
         self.skipped[reason] += 1
+
+
+def brief(value: object) -> str:
+    """Return how a value looks in Python, on one short line however long and deep it is.
+
+    Example:
+        >>> brief([[[[[[[["deep"]]]]]]]])
+        '[[[[[[[...]]]]]]]'
+    """
+    return _REPR.repr(value)
 
 
 def read_records(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
@@ -119,30 +134,45 @@ def _read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Reco
                 continue
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
-                problems.report(location, "malformed line", f"not JSON ({error}): {line.strip()[:80]!r}")
+            # Python refuses integers of thousands of digits, and lists in lists a thousand levels deep.
+            except (ValueError, RecursionError) as error:
+                problems.report(location, "malformed line", f"not JSON ({error}): {brief(line.strip())}")
                 continue
             if isinstance(record, dict):
                 yield location, record
             else:
-                problems.report(location, "malformed line", f"not a JSON object: {line.strip()[:80]!r}")
+                problems.report(location, "malformed line", f"not a JSON object: {brief(line.strip())}")
 
 
 def _read_parquet(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a Parquet file or is damaged: {error}") from error
     number = 0
-    with file:
-        for batch in file.iter_batches(batch_size=BATCH_SIZE):
-            for row in range(batch.num_rows):
-                number += 1
-                location = Location(str(path), number, "row")
-                try:
-                    yield location, batch.slice(row, 1).to_pylist()[0]
-                except UnicodeDecodeError as error:
-                    problems.report(location, "undecodable bytes", f"not UTF-8 ({error})")
+    for batch in _batches(path):
+        for row in range(batch.num_rows):
+            number += 1
+            location = Location(str(path), number, "row")
+            try:
+                yield location, batch.slice(row, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                problems.report(location, "undecodable bytes", f"not UTF-8 ({error})")
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    size, allowed = 0, allowed_bytes(path)
+    with open_parquet(path) as file:
+        batches = file.iter_batches(batch_size=BATCH_SIZE)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
+            size += sum(map(text_bytes, batch.columns))
+            if size > allowed:
+                raise ValueError(
+                    f"{path} is not meant to be read: its texts have more than {allowed:,} bytes."
+                )
+            yield batch
 
 
 def _decodable(location: Location, text: str, problems: Problems) -> bool:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..data.parquet_files import allowed_bytes, open_parquet, text_bytes
 from .checks import check_embeddings
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def read_parquet(
             with _open_parquet(file, id_column, vector_column) as parquet:
                 row = 0
                 for batch in parquet.iter_batches(batch_size, columns=[id_column, vector_column]):
+                    if text_bytes(batch.column(id_column)) > allowed_bytes(file):
+                        raise ValueError(f"{file} is not meant to be read: its ids are too long.")
                     names = [str(name) for name in batch.column(id_column).to_pylist()]
                     yield names, _matrix(batch.column(vector_column), file, row)
                     row += len(batch)
@@ -189,10 +192,7 @@ def read_npy(path: str | os.PathLike[str], ids: Sequence[str] | None = None) -> 
 
 
 def _open_parquet(file: Path, id_column: str, vector_column: str) -> pq.ParquetFile:
-    try:
-        parquet = pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{file} is damaged or not a Parquet file: {error}") from error
+    parquet = open_parquet(file)
     schema = parquet.schema_arrow
     for argument, name in (("id_column", id_column), ("vector_column", vector_column)):
         if name not in schema.names:

@@ -1,0 +1,95 @@
+"""Parquet files, opened only if what they hold is in proportion to their size.
+
+A file of a kilobyte may hold one text of a gigabyte, or the same text a million times.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+# Contents that are larger than this, and larger than a hundred times the file, are not read: texts and
+# embeddings are compressed to a tenth.
+FREE_BYTES = 64 * 2**20
+RATIO = 100
+# Bytes per value once it is read; for texts, those of its place.
+WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
+DEFAULT_WIDTH = 8
+
+
+def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
+    """Open a Parquet file after comparing what it declares to hold with its size.
+
+    Columns of texts are read as dictionaries: a text that is stored once is read once. Before you repeat it
+    as often as it occurs, compare `text_bytes` with `allowed_bytes`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: If it isn't a Parquet file, is damaged, or declares more than its size allows. The message
+            names it.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.parquet"
+        >>> pq.write_table(pa.table({"text": ["a fish", "a fish"]}), path)
+        >>> open_parquet(path).read()["text"].to_pylist()
+        ['a fish', 'a fish']
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, metadata = file.schema, file.metadata
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is not a Parquet file or is damaged: {error}") from error
+    declared, allowed = _declared_bytes(metadata), allowed_bytes(path)
+    if declared > allowed:
+        raise ValueError(
+            f"{path} is damaged or not meant to be read: it has {Path(path).stat().st_size:,} bytes and "
+            f"declares {declared:,}; {allowed:,} are allowed."
+        )
+    columns = [schema.column(number) for number in range(len(schema))]
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    return pq.ParquetFile(path, read_dictionary=texts)
+
+
+def allowed_bytes(path: str | os.PathLike[str]) -> int:
+    """Return how many bytes a file may hold once it is read: 64 MB, or a hundred times its size."""
+    return max(FREE_BYTES, RATIO * Path(path).stat().st_size)
+
+
+def text_bytes(column: pa.Array) -> int:
+    """Return the size of all texts of a column, each as often as it occurs.
+
+    Args:
+        column: Array of a file that `open_parquet` opened.
+
+    Example:
+        >>> text_bytes(pa.array(["a fish", "a fish"]).dictionary_encode())
+        12
+    """
+    if pa.types.is_nested(column.type):
+        parts = column.flatten()
+        return sum(map(text_bytes, parts if isinstance(parts, list) else [parts]))
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    return pc.sum(pc.take(pc.binary_length(column.dictionary), column.indices)).as_py() or 0
+
+
+def _declared_bytes(metadata: pq.FileMetaData) -> int:
+    chunks = [
+        metadata.row_group(group).column(number)
+        for group in range(metadata.num_row_groups)
+        for number in range(metadata.num_columns)
+    ]
+    return metadata.num_rows + sum(
+        max(chunk.total_uncompressed_size, chunk.num_values * WIDTHS.get(chunk.physical_type, DEFAULT_WIDTH))
+        for chunk in chunks
+    )
