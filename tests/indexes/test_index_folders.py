@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rrra_hf.indexes import FaissDocumentIndex
+from rrra_hf.indexes import ApproximateIndex, FaissDocumentIndex
 from rrra_hf.indexes.folder import current_folder, new_current_folder
 from rrra_hf.models.files_rrra import write_json
 
@@ -25,17 +28,55 @@ def read(path: Path) -> str:
     return text
 
 
-def test_a_folder_is_replaced_and_those_of_others_are_kept(tmp_path: Path) -> None:
+def test_a_folder_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "index"
-    (path / "photos").mkdir(parents=True)
-    (path / "photos" / "cat.jpg").write_text("cat")
-    (path / ("0" * 32)).mkdir()
     for text in ("one", "three", "five"):
         write(path, text)
         assert read(path) == text
-    assert (path / "photos" / "cat.jpg").read_text() == "cat"
-    names = {entry.name for entry in path.iterdir()}
-    assert names == {"current.json", "photos", "0" * 32, current_folder(path, ())[0].name}
+    assert {entry.name for entry in path.iterdir()} == {"current.json", current_folder(path, ())[0].name}
+
+
+FOREIGN = ["photos/cat.jpg", "notes.txt", ".git/config", "0" * 32 + "/cat.jpg", "0" * 31 + "/meta.json"]
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_that_holds_anything_else_is_refused(tmp_path: Path, name: str, before: bool) -> None:
+    path = tmp_path / "index"
+    if before:
+        write(path, "one")
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text("mine")
+    contents = sorted(path.rglob("*"))
+    with pytest.raises(ValueError, match=rf"holds other files \({name.partition('/')[0]}\)"):
+        write(path, "two")
+    assert sorted(path.rglob("*")) == contents
+    if before:
+        assert read(path) == "one"
+
+
+def test_what_somebody_put_into_a_subfolder_is_not_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    write(path, "one")
+    folder, _ = current_folder(path, ())
+    (folder / "cat.jpg").write_text("cat")
+    with pytest.raises(ValueError, match=rf"holds other files \({folder.name}\)"):
+        write(path, "two")
+    assert (folder / "cat.jpg").exists() and read(path) == "one"
+
+
+def test_links_are_neither_followed_nor_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    write(tmp_path / "other", "two")
+    write(path, "one")
+    other, _ = current_folder(tmp_path / "other", ())
+    (path / other.name).symlink_to(other)
+    with pytest.raises(ValueError, match="holds other files"):
+        write(path, "three")
+    write_json(path / "current.json", {"format_version": 1, "folder": other.name})
+    with pytest.raises(ValueError, match="must name a subfolder"):
+        read(path)
+    assert read(tmp_path / "other") == "two"
 
 
 def test_a_failed_save_leaves_the_index_as_it_was(tmp_path: Path) -> None:
@@ -52,28 +93,45 @@ def test_a_failed_save_leaves_the_index_as_it_was(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
     path = tmp_path / "index"
     write(path, "one")
-    (path / ".unfinished" / "half").mkdir(parents=True)
+    orphan = path / ("0" * 32)
+    shutil.copytree(current_folder(path, ())[0], orphan)
+    (path / f".{orphan.name}.1234.tmp").mkdir()
+    (path / f".{orphan.name}.1234.tmp" / "half").touch()
+    (path / ".current.json.1234.tmp").touch()
     write(path, "two")
-    assert not (path / ".unfinished").exists()
+    assert {entry.name for entry in path.iterdir()} == {"current.json", current_folder(path, ())[0].name}
 
 
-@pytest.mark.parametrize("name", ["../photos", "photos", "/", 7, None])
-def test_a_folder_that_was_not_made_for_an_index_is_not_deleted(tmp_path: Path, name: object) -> None:
+@pytest.mark.parametrize("name", ["../photos", "photos", "/", "", ".", "..", 7, None, ["0" * 32]])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, name: object) -> None:
     path = tmp_path / "index"
-    for folder in (path, tmp_path):
-        (folder / "photos").mkdir(parents=True)
-    write_json(path / "current.json", {"format_version": 1, "folder": name})
     write(path, "one")
-    assert read(path) == "one"
-    assert (path / "photos").is_dir() and (tmp_path / "photos").is_dir()
+    write(tmp_path / "photos", "secret")
+    write_json(path / "current.json", {"format_version": 1, "folder": name})
+    with pytest.raises(ValueError, match=r"current\.json must name a subfolder of 32"):
+        read(path)
+    write(path, "two")
+    assert read(path) == "two" and read(tmp_path / "photos") == "secret"
 
 
-def test_an_index_is_saved_where_other_files_are(tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    index = FaissDocumentIndex(2, count=1)
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_an_index_that_was_saved_before_files_were_named_is_replaced(tmp_path: Path, kind: str) -> None:
+    index = FaissDocumentIndex(2, count=1, kind=kind)
     index.upsert(["a"], np.eye(1, 2))
-    for _ in range(2):
-        index.save(tmp_path)
-    assert (tmp_path / "thesis").is_dir()
-    assert "a" in FaissDocumentIndex.load(tmp_path)
-    assert json.loads((tmp_path / "current.json").read_text())["format_version"] == 1
+    index.save(tmp_path)
+    folder, _ = current_folder(tmp_path, ())
+    for path in tmp_path.rglob("meta.json"):
+        meta = json.loads(path.read_text())
+        del meta["files"]
+        write_json(path, meta)
+    index.save(tmp_path)
+    assert not folder.exists() and "a" in FaissDocumentIndex.load(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lambda: ApproximateIndex(2, "hnsw", 1), lambda: FaissDocumentIndex(2, 1)])
+def test_no_index_is_saved_where_other_files_are(tmp_path: Path, make: Callable[[], Any]) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "one.tex").touch()
+    with pytest.raises(ValueError, match=r"holds other files \(thesis\); choose another folder"):
+        make().save(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "one.tex"]

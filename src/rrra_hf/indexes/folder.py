@@ -15,8 +15,15 @@ from ..models.files_rrra import read_meta, write_aside, write_json
 
 CURRENT_NAME = "current.json"
 META_NAME = "meta.json"
-SCRATCH_NAME = ".unfinished"
 FORMAT_VERSION = 1
+SUBFOLDER = re.compile("[0-9a-f]{32}")
+# What a process that was killed leaves of a subfolder or of the file that names it.
+UNFINISHED = re.compile(r"\.([0-9a-f]{32}|current\.json)\..+\.tmp")
+# Files of subfolders that were saved before their metadata named them.
+OLD_FILES = re.compile(
+    r"(vectors/[0-9a-f]{32}/)?(candidates\.faiss|embeddings\.arrow|ids\.parquet|meta\.json)"
+    r"|vectors|vectors/current\.json"
+)
 
 
 @contextmanager
@@ -24,11 +31,15 @@ def new_current_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> It
     """Yield a new subfolder of `path`, which becomes the current one if the block succeeds.
 
     The file that names the current subfolder is replaced in one step, so an interrupted save leaves the index
-    as it was. The subfolder that the file named before is deleted. Nothing else in `path` is.
+    as it was. Then the subfolders that earlier saves left are deleted. The metadata of each names its files,
+    and a subfolder with any other file is not deleted.
 
     Args:
-        path: The folder. It is created if needed.
+        path: The folder. It is created if needed, and must hold nothing but an index.
         meta: Metadata, saved with the files.
+
+    Raises:
+        ValueError: If the folder holds anything else; the message names it. Nothing is changed then.
 
     Example:
         >>> import tempfile
@@ -40,29 +51,19 @@ def new_current_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> It
         ('a b', {'documents': 2})
     """
     path = Path(path)
+    before = _entries(path)
     folder = path / uuid.uuid4().hex
-    # Left by a process that was killed.
-    shutil.rmtree(path / SCRATCH_NAME, ignore_errors=True)
-    try:
-        with write_aside(folder, scratch=path / SCRATCH_NAME) as new:
-            new.mkdir()
-            yield new
-            write_json(new / META_NAME, {"format_version": FORMAT_VERSION, **meta})
-    finally:
-        shutil.rmtree(path / SCRATCH_NAME, ignore_errors=True)
-    before = _current_name(path)
+    with write_aside(folder) as new:
+        new.mkdir()
+        yield new
+        names = sorted(_files(new) | {META_NAME})
+        write_json(new / META_NAME, {"format_version": FORMAT_VERSION, **meta, "files": names})
     write_json(path / CURRENT_NAME, {"format_version": FORMAT_VERSION, "folder": folder.name})
-    if before is not None:
-        shutil.rmtree(path / before, ignore_errors=True)
-
-
-def _current_name(path: Path) -> str | None:
-    """Return the name of the current subfolder, or None."""
-    try:
-        name = read_meta(path / CURRENT_NAME, {FORMAT_VERSION}, ("folder",))["folder"]
-    except ValueError:
-        return None
-    return name if re.fullmatch("[0-9a-f]{32}", str(name)) else None
+    for entry in before:
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
@@ -79,5 +80,45 @@ def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tupl
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"No index at {path}.")
-    folder = path / read_meta(path / CURRENT_NAME, {FORMAT_VERSION}, ("folder",))["folder"]
-    return folder, read_meta(folder / META_NAME, {FORMAT_VERSION}, names)
+    name = read_meta(path / CURRENT_NAME, {FORMAT_VERSION}, ("folder",))["folder"]
+    if not isinstance(name, str) or not SUBFOLDER.fullmatch(name) or (path / name).is_symlink():
+        raise ValueError(
+            f"{path / CURRENT_NAME} must name a subfolder of 32 hexadecimal digits, got {name!r}."
+        )
+    return path / name, read_meta(path / name / META_NAME, {FORMAT_VERSION}, names)
+
+
+def _entries(path: Path) -> list[Path]:
+    """Return what earlier saves left in a folder, except the file that names the current subfolder.
+
+    Raises:
+        ValueError: If the folder holds anything else.
+    """
+    found = [entry for entry in path.iterdir() if entry.name != CURRENT_NAME] if path.is_dir() else []
+    others = sorted(entry.name for entry in found if not _is_own(entry))
+    if others:
+        raise ValueError(f"{path} holds other files ({', '.join(others[:3])}); choose another folder.")
+    return found
+
+
+def _is_own(entry: Path) -> bool:
+    """Whether an entry is a subfolder with no other files than its metadata names, or was left unfinished."""
+    if entry.is_symlink():
+        return False
+    if UNFINISHED.fullmatch(entry.name):
+        return True
+    if not SUBFOLDER.fullmatch(entry.name) or not entry.is_dir():
+        return False
+    try:
+        names = read_meta(entry / META_NAME, {FORMAT_VERSION}, ("files",))["files"]
+    except ValueError:
+        return all(map(OLD_FILES.fullmatch, _files(entry)))
+    return isinstance(names, list) and all(name in names for name in _files(entry))
+
+
+def _files(folder: Path) -> set[str]:
+    """Return the names of the files and links in a folder and in the folders below."""
+    below = folder.rglob("*")
+    return {
+        entry.relative_to(folder).as_posix() for entry in below if entry.is_symlink() or not entry.is_dir()
+    }
