@@ -99,7 +99,7 @@ def test_long_csv_fields_stay_whole(tmp_path: Path) -> None:
 def test_damaged_parquet_is_named(tmp_path: Path) -> None:
     corpus = tmp_path / "c.parquet"
     corpus.write_bytes(b"PAR1 nonsense")
-    with pytest.raises(ValueError, match=r"c\.parquet is not a Parquet file or is damaged"):
+    with pytest.raises(ValueError, match=r"c\.parquet is damaged or not a Parquet file"):
         load_collection(corpus, pairs=corpus)
 
 

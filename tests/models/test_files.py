@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from rrra_hf.models.files_rrra import read_json, read_meta, write_aside, write_json
+import forked
+from rrra_hf.models import exchange_rrra
+from rrra_hf.models.files_rrra import leftovers, read_json, read_meta, write_aside, write_json
 
 
 def write_folder(folder: Path, files: dict[str, str]) -> None:
@@ -84,7 +89,7 @@ def test_a_folder_is_moved_into_one_that_holds_other_files(tmp_path: Path) -> No
         },
     )
     owned = ["model*.safetensors", "index/old", "index/current.json", "../*"]
-    with write_aside(path, owned=owned, keep_others=True, last=["config.json"]) as temporary:
+    with write_aside(path, owned=owned, keep_others=True) as temporary:
         write_folder(temporary, {"config.json": "2", "model.safetensors": "2", "part/config.json": "2"})
     assert contents(tmp_path) == {
         "target/config.json": "2",
@@ -96,23 +101,106 @@ def test_a_folder_is_moved_into_one_that_holds_other_files(tmp_path: Path) -> No
     assert not (path / "index").exists()
 
 
-def test_an_interrupted_move_leaves_no_file_of_the_last(
+OLD = {"config.json": "1", "model-1": "1", "part/config.json": "1"}
+NEW = {"config.json": "2", "model": "2", "part/config.json": "2", "index/ids": "2"}
+THEIRS = {"README.md": "theirs", "part/notes/of/theirs.txt": "theirs"}
+
+
+def replace(path: Path, kill_at: int = 0, at_once: bool = True) -> None:
+    """Replace OLD by NEW in a process that may kill itself before one of the changes on the disk."""
+    calls = 0
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal calls
+        if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "ctypes.call_function"):
+            calls += 1
+            if calls == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if not at_once:
+        exchange_rrra._exchanged_at_once = lambda new, path: False
+    with write_aside(path, owned=["model*", "index"], keep_others=True) as temporary:
+        write_folder(temporary, NEW)
+        if kill_at:
+            sys.addaudithook(count)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere, two folders may not change places in one step"
+)
+@pytest.mark.parametrize("earlier", [{}, OLD])
+def test_a_replaced_folder_is_the_old_one_or_the_new_one_wherever_the_process_is_killed(
+    tmp_path: Path, earlier: dict[str, str]
+) -> None:
+    seen = []
+    for kill_at in range(1, 100):
+        path = tmp_path / str(kill_at) / "target"
+        write_folder(path, {**earlier, **THEIRS})
+        done = forked.run(replace, path, kill_at)
+        found = contents(path)
+        assert {name: found.pop(name) for name in THEIRS} == THEIRS
+        assert found in (earlier, NEW)
+        seen.append(found)
+        if done.statuses == [0]:
+            break
+        assert done.statuses == [-signal.SIGKILL], done.err
+        # The next one ends as if nothing had happened.
+        replace(path)
+        assert contents(path) == {f"{name}": text for name, text in {**NEW, **THEIRS}.items()}
+    assert done.statuses == [0] and earlier in seen and NEW in seen[:-1]
+
+
+def test_where_folders_cannot_change_places_the_old_one_keeps_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "target"
+    write_folder(path, {**OLD, **THEIRS})
+    states = []
+    for kill_at in range(1, 100):
+        done = forked.run(replace, path, kill_at, False)
+        states.append(path.exists())
+        if not path.exists():
+            (old,) = [entry for entry in leftovers(path) if entry.name.endswith(".old.tmp")]
+            assert contents(old) == {**OLD, **THEIRS}
+            old.rename(path)
+        if contents(path) == {**NEW, **THEIRS}:
+            break
+        assert contents(path) == {**OLD, **THEIRS} and done.statuses == [-signal.SIGKILL]
+    assert False in states and contents(path) == {**NEW, **THEIRS}
+
+
+def test_names_of_temporary_paths_are_told_from_all_others(tmp_path: Path) -> None:
+    ours = {".a.json.0123abcd.tmp", ".a.json.0123abcd.old.tmp"}
+    theirs = {
+        ".a.json",
+        ".a.json.tmp",
+        "a.json.0123abcd.tmp",
+        ".a.json.0123abcd.tmp~",
+        ".a.json.0123ABCD.tmp",
+    }
+    for name in ours | theirs | {".b.0123abcd.tmp"}:
+        (tmp_path / name).touch()
+    assert {path.name for path in leftovers(tmp_path / "a.json")} == ours
+    assert {path.name for path in leftovers(tmp_path / "*")} == ours | {".b.0123abcd.tmp"}
+
+
+def test_a_file_of_others_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "target"
+    write_folder(path, {"part": "theirs"})
+    with pytest.raises(NotADirectoryError, match="target/part is in the way"):
+        replace(path)
+    assert contents(tmp_path) == {"target/part": "theirs"}
+
+
+def test_files_are_on_the_disk_before_they_are_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "target"
-    write_folder(path, {"config.json": "1", "model": "1"})
-    moved: list[str] = []
-
-    def stop(source: Path, target: Path) -> None:
-        moved.append(target.name)
-        raise OSError("the disk is gone")
-
-    monkeypatch.setattr(Path, "replace", stop)
-    writing = write_aside(path, keep_others=True, last=["config.json"])
-    with pytest.raises(OSError, match="the disk"), writing as temporary:
-        write_folder(temporary, {"config.json": "2", "model": "2"})
-    assert moved == ["model"]
-    assert contents(tmp_path) == {"target/model": "1"}
+    events: list[str] = []
+    original = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (events.append("fsync"), original(descriptor)))
+    monkeypatch.setattr(Path, "replace", lambda source, target: events.append("replace"))
+    with write_aside(tmp_path / "target") as temporary:
+        write_folder(temporary, {"a": "1", "b/c": "1"})
+    # Two files, their two folders; then the folder in which the name has changed.
+    assert events == ["fsync"] * 4 + ["replace", "fsync"]
 
 
 def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A file of a kilobyte may hold one text of a gigabyte, or the same text a million
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,8 @@ RATIO = 100
 # Bytes per value once it is read; for texts, those of its place.
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 DEFAULT_WIDTH = 8
+# Rows read at a time.
+BATCH_SIZE = 16_384
 
 
 def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
@@ -48,7 +51,7 @@ def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path} is not a Parquet file or is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged or not a Parquet file: {error}") from error
     declared, allowed = _declared_bytes(metadata), allowed_bytes(path)
     if declared > allowed:
         raise ValueError(
@@ -58,6 +61,63 @@ def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
     columns = [schema.column(number) for number in range(len(schema))]
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     return pq.ParquetFile(path, read_dictionary=texts)
+
+
+def read_batches(path: str | os.PathLike[str], batch_size: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file, texts as dictionaries.
+
+    Args:
+        path: The file.
+        batch_size: Rows at a time.
+
+    Raises:
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: If it isn't a Parquet file, is damaged, or holds more than its size allows; the message
+            names it.
+    """
+    size, allowed = 0, allowed_bytes(path)
+    with open_parquet(path) as file:
+        batches = file.iter_batches(batch_size=batch_size)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
+            size += sum(map(text_bytes, batch.columns))
+            if size > allowed:
+                raise ValueError(
+                    f"{path} is not meant to be read: its texts have more than {allowed:,} bytes."
+                )
+            yield batch
+
+
+def read_columns(path: str | os.PathLike[str], schema: pa.Schema) -> pa.Table:
+    """Read the columns of a schema from a Parquet file, in its types.
+
+    Args:
+        path: The file.
+        schema: Names and types of the columns.
+
+    Raises:
+        FileNotFoundError: If the file doesn't exist.
+        ValueError: As `read_batches`, or if the file lacks a column or has one of another type.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.parquet"
+        >>> pq.write_table(pa.table({"text": ["a fish", "a fish"]}), path)
+        >>> read_columns(path, pa.schema({"text": pa.large_string()}))["text"].to_pylist()
+        ['a fish', 'a fish']
+    """
+    try:
+        batches = [
+            pa.table(batch).select(schema.names).cast(schema) for batch in read_batches(path, BATCH_SIZE)
+        ]
+    except (KeyError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return pa.concat_tables([schema.empty_table(), *batches])
 
 
 def allowed_bytes(path: str | os.PathLike[str]) -> int:

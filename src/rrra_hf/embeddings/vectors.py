@@ -198,8 +198,10 @@ def _open_parquet(file: Path, id_column: str, vector_column: str) -> pq.ParquetF
         if name not in schema.names:
             raise ValueError(f"{argument} must be a column of {file}, {schema.names}, got {name!r}.")
     kind = schema.field(vector_column).type
+    # Texts are opened as dictionaries.
+    shown = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not hasattr(kind, "value_type") or not pa.types.is_floating(kind.value_type):
-        raise ValueError(f"{file} must have lists of floats as {vector_column}, got {kind}.")
+        raise ValueError(f"{file} must have lists of floats as {vector_column}, got {shown}.")
     return parquet
 
 

@@ -308,7 +308,7 @@ class RetrieverAdapter(nn.Module):
             if found != MODEL_TYPE:
                 raise ValueError(f"{directory} holds a model of type {found!r}; save the adapter elsewhere.")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        with write_aside(directory, keep_others=True, last=(CONFIG_NAME,)) as new:
+        with write_aside(directory, keep_others=True) as new:
             new.mkdir()
             save_file(weights, new / WEIGHTS_NAME, metadata={"format": "pt"})
             write_json(new / CONFIG_NAME, {"model_type": MODEL_TYPE, **self.config.to_dict()})

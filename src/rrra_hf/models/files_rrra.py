@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -10,6 +12,8 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from .exchange_rrra import exchange
 
 # Levels of lists and dictionaries in a JSON file. Ours have less than ten.
 MAX_DEPTH = 100
@@ -23,23 +27,21 @@ def write_aside(
     *,
     owned: Iterable[str] = (),
     keep_others: bool = False,
-    last: Sequence[str] = (),
     scratch: Path | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path, and rename what the block writes there to `path` if the block succeeds.
 
     The block makes a file or a folder. A file replaces a file. A folder replaces an empty folder, or one that
     holds nothing but `owned` entries. If the block fails, `path` is as it was and nothing else is left.
+    Whenever the process is killed, or the machine stops, `path` is what it was or what it becomes.
 
-    With `keep_others`, the files of the new folder are moved one by one into the existing folder. Only files
-    with the same name and files that match `owned` are deleted. The entries in `last` are deleted first and
-    moved last, so an interrupted move leaves a folder that doesn't load.
+    With `keep_others`, the other files of an existing folder are kept: all but those with the name of a new
+    file, and those that match `owned`.
 
     Args:
         path: The file or folder to write. Folders on the way to it are made.
         owned: Glob patterns, relative to `path`, of what an earlier version of the folder may hold.
         keep_others: Keep all other files of the folder, instead of refusing a folder that has some.
-        last: Files and folders at the top of the new folder that are moved last, in this order.
         scratch: Folder for the temporary path, on the same disk; the folder of `path` by default.
 
     Raises:
@@ -67,15 +69,14 @@ def write_aside(
     new = aside / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         yield new
+        _flush(new)
         if not (new.is_dir() and path.is_dir()):
             new.replace(path)
-        elif keep_others:
-            _move_into(new, path, owned, last)
         else:
-            check_replaceable(path, owned)
-            _exchange(new, path)
+            _replace_folder(path, new, owned, keep_others)
+        _flush_entry(path.parent)
     finally:
-        _remove(new)
+        remove(new)
 
 
 def check_replaceable(folder: Path, owned: Iterable[str]) -> None:
@@ -94,50 +95,91 @@ def check_replaceable(folder: Path, owned: Iterable[str]) -> None:
         raise ValueError(f"{folder} holds other files ({names}); choose another folder.")
 
 
+def leftovers(path: Path) -> list[Path]:
+    """Return the temporary paths that a killed process left beside a file or folder that it was writing.
+
+    Args:
+        path: The file or folder. With the name `*`, any in its folder.
+    """
+    name = ".+" if path.name == "*" else re.escape(path.name)
+    temporary = re.compile(rf"\.{name}\.[0-9a-f]{{8}}(\.old)?\.tmp")
+    return [entry for entry in path.parent.iterdir() if temporary.fullmatch(entry.name)]
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all it holds, as far as the system lets it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _matches(folder: Path, patterns: Iterable[str]) -> set[Path]:
     # A pattern may come from a file that somebody else wrote.
     inside = [pattern for pattern in patterns if ".." not in Path(pattern).parts]
     return {match for pattern in inside for match in folder.glob(pattern)}
 
 
-def _exchange(new: Path, path: Path) -> None:
-    old = new.with_suffix(".old.tmp")
-    path.rename(old)
-    try:
-        new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    _remove(old)
-
-
-def _move_into(new: Path, path: Path, owned: Iterable[str], last: Sequence[str]) -> None:
-    files = [file.relative_to(new) for file in _files(new)]
-    moved_last = {file: last.index(file.parts[0]) for file in files if file.parts[0] in last}
-    old = {file.relative_to(path) for match in _matches(path, owned) for file in _files(match)}
-    for file in [*moved_last, *(old - set(files))]:
-        (path / file).unlink(missing_ok=True)
-    for file in sorted(files, key=lambda file: (moved_last.get(file, -1), file)):
-        (path / file).parent.mkdir(parents=True, exist_ok=True)
-        (new / file).replace(path / file)
-    # Longest first: a folder may be empty once the folders in it are gone.
-    for folder in sorted({folder for file in old for folder in file.parents if folder.parts}, reverse=True):
-        if not any((path / folder).iterdir()):
-            (path / folder).rmdir()
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the files and links at and below a path, sorted."""
-    if path.is_dir() and not path.is_symlink():
-        return [file for entry in sorted(path.iterdir()) for file in _files(entry)]
-    return [path]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+def _replace_folder(path: Path, new: Path, owned: Iterable[str], keep_others: bool) -> None:
+    """Let a new folder take the place of another one, which is at `new` then."""
+    shutil.copymode(path, new)
+    if keep_others:
+        for entry in _others(path, new, owned):
+            _keep(path / entry, new / entry)
     else:
-        path.unlink(missing_ok=True)
+        check_replaceable(path, owned)
+    exchange(new, path)
+    if keep_others:
+        # They came in the meantime.
+        for entry in _others(new, path, owned):
+            _keep(new / entry, path / entry)
+
+
+def _others(folder: Path, new: Path, owned: Iterable[str]) -> list[Path]:
+    """Return what `new` lacks of the files, links and empty folders of a folder, except what is owned."""
+    mine = {entry for match in _matches(folder, owned) for entry in _ends(match)}
+    others = [entry.relative_to(folder) for entry in _ends(folder) if entry not in mine]
+    for entry in others:
+        if (new / entry).is_dir() and not (folder / entry).is_dir():
+            raise NotADirectoryError(f"{folder / entry} is in the way of a folder; choose another folder.")
+    return [entry for entry in others if not os.path.lexists(new / entry)]
+
+
+def _keep(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir(exist_ok=True)
+    else:
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except (OSError, NotImplementedError):  # Not every file system has links.
+            shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _ends(path: Path) -> list[Path]:
+    """Return the files, links and empty folders at and below a path, sorted."""
+    entries = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else []
+    return [end for entry in entries for end in _ends(entry)] or [path]
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder with all it holds, is on the disk."""
+    if path.is_symlink():
+        return
+    for entry in path.iterdir() if path.is_dir() else ():
+        _flush(entry)
+    _flush_entry(path)
+
+
+def _flush_entry(path: Path) -> None:
+    # Windows can't open folders.
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | PathLike[str], content: Any) -> None:

@@ -378,7 +378,7 @@ class RRRAModel(PreTrainedModel):
             return
         if from_outside:
             self._adopt_settings(target)
-        with write_aside(target, owned=OWNED, keep_others=True, last=("config.json",)) as new:
+        with write_aside(target, owned=OWNED, keep_others=True) as new:
             super().save_pretrained(new, **kwargs)
             if self.tokenizer is not None:
                 if self.config.max_seq_length is not None:

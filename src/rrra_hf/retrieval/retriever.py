@@ -21,7 +21,7 @@ from ..hub import push_folder
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
 from ..indexes import WordIndex
 from ..indexes.choose import check_kind
-from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter, check_given
+from ..models.adapter_rrra import RetrieverAdapter, check_given
 from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex, IndexedDocuments
@@ -510,9 +510,7 @@ class Retriever:
         corpus = self._corpus if with_index else None
         if corpus is not None:
             self._check_index(corpus, form)
-        # Without its index a folder is still a model. With the index of another model it would be neither.
-        last = [CONFIG_NAME, INDEX_FOLDER]
-        with write_aside(target, owned=OWNED, keep_others=True, last=last) as new:
+        with write_aside(target, owned=OWNED, keep_others=True) as new:
             self.encoder.save_pretrained(str(new), create_model_card=False)
             if form != "full":
                 model = RRRAModel.from_sentence_transformer(self.encoder)
