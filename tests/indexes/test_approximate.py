@@ -149,7 +149,7 @@ def test_files_of_two_indexes_are_not_mixed(tmp_path: Path) -> None:
         make_approximate("hnsw", clustered(count)).save(tmp_path / name)
     ours, theirs = (next((tmp_path / name).glob("*/embeddings.arrow")) for name in "ab")
     theirs.replace(ours)
-    with pytest.raises(ValueError, match=r"have \(50, 16\) and \(60, 16\) embeddings, not \(50, 16\)"):
+    with pytest.raises(ValueError, match=r"have \(60, 16\) embeddings and .*count=50\), not \(50, 16\)"):
         load_index(tmp_path / "a")
 
 

@@ -21,7 +21,7 @@ RATIO = 100
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 DEFAULT_WIDTH = 8
 # Rows read at a time.
-BATCH_SIZE = 16_384
+BATCH_SIZE = 262_144
 
 
 def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:

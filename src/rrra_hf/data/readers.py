@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 from datasets import Dataset
 
-from .parquet_files import allowed_bytes, open_parquet, text_bytes
+from .parquet_files import read_batches
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +145,7 @@ def _read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Reco
 
 def _read_parquet(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
     number = 0
-    for batch in _batches(path):
+    for batch in read_batches(path, BATCH_SIZE):
         for row in range(batch.num_rows):
             number += 1
             location = Location(str(path), number, "row")
@@ -154,25 +153,6 @@ def _read_parquet(path: Path, problems: Problems) -> Iterator[tuple[Location, Re
                 yield location, batch.slice(row, 1).to_pylist()[0]
             except UnicodeDecodeError as error:
                 problems.report(location, "undecodable bytes", f"not UTF-8 ({error})")
-
-
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    size, allowed = 0, allowed_bytes(path)
-    with open_parquet(path) as file:
-        batches = file.iter_batches(batch_size=BATCH_SIZE)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{path} is damaged: {error}") from error
-            size += sum(map(text_bytes, batch.columns))
-            if size > allowed:
-                raise ValueError(
-                    f"{path} is not meant to be read: its texts have more than {allowed:,} bytes."
-                )
-            yield batch
 
 
 def _decodable(location: Location, text: str, problems: Problems) -> bool:

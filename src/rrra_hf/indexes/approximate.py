@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from numbers import Integral, Real
 from typing import Any
 
 import faiss
@@ -11,9 +13,10 @@ import numpy as np
 from ..embeddings import check_embeddings
 from .best import best
 from .checks import check_rows, check_search, normalized
+from .faiss_files import FaissHeader, read_header
 from .flat_search import search_flat
 from .folder import current_folder, new_current_folder
-from .kinds import FACTORY, new_faiss_index, search_parameters, training_size
+from .kinds import FACTORY, FILE_TYPES, new_faiss_index, search_parameters, training_size
 from .vectors import BLOCK_SIZE, VectorStore
 
 CANDIDATES_NAME = "candidates.faiss"
@@ -76,13 +79,7 @@ class ApproximateIndex:
     def __init__(
         self, dim: int, kind: str, count: int, *, oversample: int = 2, effort: float = 1.0, seed: int = 0
     ):
-        if kind not in FACTORY:
-            raise ValueError(f"kind must be one of {', '.join(FACTORY)}, got {kind!r}.")
-        for name, value in (("dim", dim), ("count", count), ("oversample", oversample)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if not effort > 0:
-            raise ValueError(f"effort must be greater than 0, got {effort}.")
+        _check_settings(dim, kind, count, oversample, effort, seed)
         self.kind, self.count, self.oversample, self.effort, self.seed = kind, count, oversample, effort, seed
         self._faiss = new_faiss_index(kind, dim, count, seed)
         self._vectors = VectorStore(np.empty((0, dim), dtype=np.float32))
@@ -181,29 +178,33 @@ class ApproximateIndex:
     def load(cls, path: str | os.PathLike[str]) -> ApproximateIndex:
         """Open an index written by `save`, memory-mapped.
 
+        FAISS reads its part, and trusts what it reads: open indexes of people whom you trust.
+
         Raises:
             FileNotFoundError: If the folder doesn't exist.
             ValueError: If a file is missing, damaged or doesn't match the others.
         """
         names = ("dim", "kind", "count", "oversample", "effort", "seed", "documents")
         folder, meta = current_folder(path, names)
-        documents = meta.pop("documents")
-        index = cls(**meta)
+        shape = (meta.pop("documents"), meta["dim"])
+        try:
+            _check_settings(**meta)
+            vectors = VectorStore.load(folder / VECTORS_NAME)
+            found = read_header(folder / CANDIDATES_NAME)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} is damaged: {error}") from error
+        expected = [FaissHeader(FILE_TYPES[meta["kind"]], meta["dim"], count) for count in (0, len(vectors))]
+        if vectors.shape != shape or found not in expected:
+            raise ValueError(
+                f"{folder} is damaged: its files have {vectors.shape} embeddings and {found}, not {shape}."
+            )
+        # FAISS's part is read, not made.
+        index = cls(**{**meta, "dim": 1})
         try:
             index._faiss = faiss.read_index(str(folder / CANDIDATES_NAME), faiss.IO_FLAG_MMAP_IFC)
-            index._vectors = VectorStore.load(folder / VECTORS_NAME)
-        except (RuntimeError, MemoryError, OSError) as error:
-            raise ValueError(f"{folder} is damaged: {error}") from error
-        index._mapped = True
-        shape = (index._faiss.ntotal, index._faiss.d)
-        if index._vectors.shape != (documents, meta["dim"]) or shape not in (
-            (0, meta["dim"]),
-            index._vectors.shape,
-        ):
-            raise ValueError(
-                f"{folder} is damaged: its files have {shape} and {index._vectors.shape} embeddings, "
-                f"not {(documents, meta['dim'])}."
-            )
+        except (RuntimeError, MemoryError) as error:
+            raise ValueError(f"{folder / CANDIDATES_NAME} is damaged: {error}") from error
+        index._vectors, index._mapped = vectors, True
         return index
 
     def _settings(self) -> dict[str, Any]:
@@ -244,3 +245,15 @@ class ApproximateIndex:
                 return rows
         rows[short] = search_flat(queries[short], self._vectors, wanted)[1]
         return rows
+
+
+def _check_settings(dim: int, kind: str, count: int, oversample: int, effort: float, seed: int) -> None:
+    if kind not in FACTORY:
+        raise ValueError(f"kind must be one of {', '.join(FACTORY)}, got {kind!r}.")
+    for name, value in (("dim", dim), ("count", count), ("oversample", oversample)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    if not isinstance(effort, Real) or not 0 < effort < math.inf:
+        raise ValueError(f"effort must be greater than 0, got {effort!r}.")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**31:
+        raise ValueError(f"seed must be from 0 to {2**31 - 1}, got {seed!r}.")

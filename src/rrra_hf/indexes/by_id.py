@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data.parquet_files import read_columns
 from ..embeddings import check_embeddings
 from .checks import check_ids, check_search, last_of_each
 from .choose import load_index, make_index
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 VECTORS_NAME = "vectors"
 IDS_NAME = "ids.parquet"
+IDS_SCHEMA = pa.schema({"id": pa.string()})
 BLOCK_SIZE = 16_384
 
 
@@ -161,7 +163,7 @@ class FaissDocumentIndex:
         meta = {"dim": self.dim, "count": self.count, "kind": self.kind, "seed": self.seed}
         with new_current_folder(path, {**meta, "rows": len(self._ids)}) as folder:
             self._index.save(folder / VECTORS_NAME)
-            pq.write_table(pa.table({"id": pa.array(self._ids, pa.string())}), folder / IDS_NAME)
+            pq.write_table(pa.table({"id": self._ids}, schema=IDS_SCHEMA), folder / IDS_NAME)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FaissDocumentIndex:
@@ -172,21 +174,24 @@ class FaissDocumentIndex:
             ValueError: If a file is missing, damaged or doesn't match the others.
         """
         folder, meta = current_folder(path, ("dim", "count", "kind", "seed", "rows"))
-        rows = meta.pop("rows")
-        index = cls(**meta)
+        rows, dim = meta.pop("rows"), meta["dim"]
         try:
-            index._ids = pq.read_table(folder / IDS_NAME)["id"].to_pylist()
+            # The index itself is read, not made.
+            index = cls(**{**meta, "dim": 1})
             index._index = load_index(folder / VECTORS_NAME)
-        except (OSError, KeyError, pa.ArrowException) as error:
+            index._ids = read_columns(folder / IDS_NAME, IDS_SCHEMA)["id"].to_pylist()
+        except (OSError, TypeError, ValueError) as error:
             raise ValueError(f"{folder} is damaged: {error}") from error
-        if (len(index._ids), len(index._index), index.dim) != (rows, rows, meta["dim"]):
+        if (len(index._ids), len(index._index), index.dim) != (rows, rows, dim):
             raise ValueError(
                 f"{folder} is damaged: it holds {len(index._ids)} ids and {len(index._index)} embeddings "
-                f"of dimension {index.dim}, not {rows} of {meta['dim']}."
+                f"of dimension {index.dim}, not {rows} of {dim}."
             )
         index._row_of = {
             document_id: row for row, document_id in enumerate(index._ids) if document_id is not None
         }
+        if len(index._row_of) != sum(document_id is not None for document_id in index._ids):
+            raise ValueError(f"{folder / IDS_NAME} is damaged: ids repeat.")
         return index
 
     def _forget(self, ids: Sequence[str] | dict[str, int]) -> None:

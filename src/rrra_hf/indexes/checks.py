@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import faiss
 import numpy as np
 
 from ..embeddings import check_embeddings
+
+# Squared length of a normalised embedding, with the error of single precision.
+LONGEST = 1.001
 
 
 def check_search(queries: np.ndarray, k: int, dim: int, size: int) -> np.ndarray:
@@ -69,3 +73,23 @@ def normalized(embeddings: np.ndarray) -> np.ndarray:
     copy = np.array(embeddings, dtype=np.float32, order="C")
     faiss.normalize_L2(copy)
     return copy
+
+
+def check_normalized(embeddings: np.ndarray, path: str | os.PathLike[str], first: int = 0) -> None:
+    """Refuse embeddings of a file that are longer than 1 or not finite, `(n, dim)`.
+
+    Args:
+        embeddings: The embeddings, or a block of them.
+        path: The file.
+        first: Row of the first of them in the file.
+
+    Raises:
+        ValueError: If there are any; the message names the file and a row.
+    """
+    lengths = np.einsum("nd,nd->n", embeddings, embeddings)
+    bad = np.flatnonzero(~(lengths <= LONGEST))
+    if len(bad):
+        raise ValueError(
+            f"{path} is damaged: it must hold embeddings of length 1, row {first + bad[0]} is of length "
+            f"{np.sqrt(lengths[bad[0]])}."
+        )

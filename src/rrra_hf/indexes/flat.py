@@ -11,7 +11,8 @@ import numpy as np
 from ..embeddings import check_embeddings
 from ..models.files_rrra import write_aside
 from .best import best
-from .checks import check_rows, check_search, normalized
+from .checks import check_normalized, check_rows, check_search, normalized
+from .faiss_files import read_flat
 
 # Queries or documents per block, so that memory-mapped arrays are never copied as a whole.
 BLOCK_SIZE = 4096
@@ -106,20 +107,19 @@ class FlatIndex:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FlatIndex:
-        """Read an index written by `save`.
+        """Read an index written by `save`. The file is not given to FAISS, so it may come from anybody.
 
         Raises:
             FileNotFoundError: If the file doesn't exist.
-            ValueError: If the file is damaged or has an index of another kind.
+            ValueError: If the file is damaged, has an index of another kind, or embeddings that are not
+                normalised.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"No index at {path}.")
-        try:
-            found = faiss.read_index(str(path))
-        except (RuntimeError, MemoryError) as error:
-            raise ValueError(f"{path} is damaged or not a FAISS index: {error}") from error
-        if not isinstance(found, faiss.IndexFlatIP):
-            raise ValueError(f"{path} has an index of type {type(found).__name__}, not IndexFlatIP.")
-        index = cls(found.d)
-        index._index = found
+        vectors = read_flat(path)
+        index = cls(vectors.shape[1])
+        for start in range(0, len(vectors), BLOCK_SIZE):
+            block = np.array(vectors[start : start + BLOCK_SIZE])
+            check_normalized(block, path, start)
+            index._index.add(block)
         return index

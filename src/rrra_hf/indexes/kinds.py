@@ -14,6 +14,8 @@ FACTORY = {
     "ivf-sq8": "IVF{lists},SQ8",
     "ivf-pq": "IVF{lists},PQ{codes}np",
 }
+# How the file of each kind begins.
+FILE_TYPES = {"hnsw": "IHNs", "ivf-flat": "IwFl", "ivf-sq8": "IwSq", "ivf-pq": "IwPQ"}
 
 # Training documents per inverted list. FAISS needs at least 39.
 SAMPLE_PER_LIST = 40

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..embeddings import load_embeddings, save_embeddings
+from .checks import check_normalized
 
 # Documents read at a time: 24 MB at dimension 384.
 BLOCK_SIZE = 16_384
@@ -79,8 +80,16 @@ class VectorStore:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VectorStore:
-        """Open a file written by `save`, memory-mapped. Raises the errors of `load_embeddings`."""
-        return cls(load_embeddings(path))
+        """Open a file written by `save`, memory-mapped.
+
+        Raises:
+            FileNotFoundError: If the file doesn't exist.
+            ValueError: If the file is damaged, or has embeddings that are not normalised.
+        """
+        store = cls(load_embeddings(path))
+        for number, block in enumerate(store.blocks()):
+            check_normalized(block, path, number * BLOCK_SIZE)
+        return store
 
     def _map_appended(self) -> np.ndarray:
         """Return the appended embeddings. The file is mapped again only if it has grown."""

@@ -13,6 +13,8 @@ from ..models.files_rrra import write_aside, write_json
 
 META_NAME = "words.json"
 FORMAT_VERSION = 1
+# Values that are checked at a time.
+BLOCK_SIZE = 2**20
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], meta: dict[str, Any]) -> None:
@@ -86,3 +88,50 @@ def load_ends(
     if ends[0] != 0 or ends[-1] != last or (ends[1:] < ends[:-1]).any():
         raise ValueError(f"{Path(path) / name}.npy is damaged: its values must ascend from 0 to {last}.")
     return ends
+
+
+def load_rows(
+    path: str | os.PathLike[str], name: str, dtype: type[np.generic], ends: np.ndarray, limit: int
+) -> np.ndarray:
+    """Open an array of a folder that lists rows of other arrays, in parts that ascend.
+
+    Args:
+        path: The folder.
+        name: Name of the array.
+        dtype: Its type.
+        ends: Where each part starts and ends, of `load_ends`.
+        limit: The rows are less than this.
+
+    Raises:
+        ValueError: If the file is missing or damaged, or holds another array; the message names it.
+    """
+    rows = load_array(path, name, dtype, int(ends[-1]))
+    starts = np.zeros(len(rows) + 1, dtype=bool)
+    starts[ends] = True
+    for start in range(0, len(rows), BLOCK_SIZE):
+        # And the first of the next block.
+        block = rows[start : start + BLOCK_SIZE + 1]
+        ascends = (block[1:] > block[:-1]) | starts[start + 1 : start + len(block)]
+        if block.min() < 0 or block.max() >= limit or not ascends.all():
+            raise ValueError(
+                f"{Path(path) / name}.npy is damaged: its values must ascend in each part, below {limit}."
+            )
+    return rows
+
+
+def load_numbers(path: str | os.PathLike[str], name: str, size: int) -> np.ndarray:
+    """Open an array of a folder that holds finite single-precision numbers of at least 0.
+
+    Args:
+        path: The folder.
+        name: Name of the array.
+        size: Its length.
+
+    Raises:
+        ValueError: If the file is missing or damaged, or holds another array; the message names it.
+    """
+    numbers = load_array(path, name, np.float32, size)
+    # A comparison with NaN is false.
+    if size and not (numbers.min() >= 0 and numbers.max() < np.inf):
+        raise ValueError(f"{Path(path) / name}.npy is damaged: its values must be finite and not negative.")
+    return numbers

@@ -16,7 +16,7 @@ from .language import language_of
 from .postings import Postings
 from .stop_lists import AUTO, LANGUAGES, check_language
 from .word_counts import Columns, columns_of_texts, count_columns, inverse_frequencies, weigh
-from .word_files import FORMAT_VERSION, META_NAME, load_array, load_ends, save_arrays
+from .word_files import FORMAT_VERSION, META_NAME, load_array, load_ends, load_numbers, load_rows, save_arrays
 
 
 class WordIndex:
@@ -166,29 +166,26 @@ class WordIndex:
         file = Path(path) / META_NAME
         meta = read_meta(file, {FORMAT_VERSION}, ("language", "documents", "words", "entries"))
         language, *sizes = meta.values()
-        if language not in LANGUAGES or not all(type(size) is int and size >= 0 for size in sizes):
+        if (
+            not isinstance(language, str)
+            or language not in LANGUAGES
+            or not all(type(size) is int and size >= 0 for size in sizes)
+        ):
             raise ValueError(f"{file} is damaged or of another version: {meta}.")
         m, v, entries = sizes
         index = _index_type(m, v, entries)
         ends = load_ends(path, "document_ends", index, m + 1, entries)
-        words = load_array(path, "document_words", index, entries)
-        weights = load_array(path, "document_weights", np.float32, entries)
-        documents = csr_array((weights, words, ends), shape=(m, v))
+        words = load_rows(path, "document_words", index, ends, v)
+        documents = csr_array((load_numbers(path, "document_weights", entries), words, ends), shape=(m, v))
         documents.has_canonical_format = True
-        postings = Postings(
-            load_ends(path, "word_ends", index, v + 1, entries),
-            load_array(path, "word_documents", np.int32, entries),
-            load_array(path, "word_weights", np.float32, entries),
-            m,
-        )
-        return cls(
-            language,
-            load_array(path, "vocabulary", np.int64, v),
-            load_array(path, "idf", np.float32, v),
-            load_array(path, "lengths", np.float32, m),
-            documents,
-            postings,
-        )
+        ends = load_ends(path, "word_ends", index, v + 1, entries)
+        rows = load_rows(path, "word_documents", np.int32, ends, m)
+        postings = Postings(ends, rows, load_numbers(path, "word_weights", entries), m)
+        vocabulary = load_array(path, "vocabulary", np.int64, v)
+        if (vocabulary[1:] <= vocabulary[:-1]).any():
+            raise ValueError(f"{Path(path) / 'vocabulary.npy'} is damaged: its values must ascend.")
+        idf, lengths = load_numbers(path, "idf", v), load_numbers(path, "lengths", m)
+        return cls(language, vocabulary, idf, lengths, documents, postings)
 
     def _column_of(self, word: int) -> int | None:
         column = int(np.searchsorted(self.vocabulary, word))
