@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rrra_hf.indexes import ApproximateIndex, FlatIndex, choose, load_index, recall_report
-from small_indexes import APPROXIMATE, clustered, cosines, make_approximate, make_index
+from small_indexes import APPROXIMATE, clustered, cosines, forge, make_approximate, make_index
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
@@ -149,7 +149,10 @@ def test_files_of_two_indexes_are_not_mixed(tmp_path: Path) -> None:
         make_approximate("hnsw", clustered(count)).save(tmp_path / name)
     ours, theirs = (next((tmp_path / name).glob("*/embeddings.arrow")) for name in "ab")
     theirs.replace(ours)
-    with pytest.raises(ValueError, match=r"have \(60, 16\) embeddings and .*count=50\), not \(50, 16\)"):
+    with pytest.raises(ValueError, match=r"embeddings\.arrow is damaged: it isn't the file that was saved"):
+        ApproximateIndex.load(tmp_path / "a")
+    forge(ours.parent / "meta.json")
+    with pytest.raises(ValueError, match=r"have \(60, 16\) embeddings and .*vectors=50\), not \(50, 16\)"):
         load_index(tmp_path / "a")
 
 

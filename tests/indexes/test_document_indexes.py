@@ -20,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import forked
 from rrra_hf.indexes import DocumentIndex, FaissDocumentIndex, MilvusIndex
-from small_indexes import APPROXIMATE, clustered, cosines
+from small_indexes import APPROXIMATE, clustered, cosines, forge
 
 DOCUMENT_INDEXES = ["flat", *APPROXIMATE, "milvus"]
 
@@ -179,6 +179,7 @@ def test_damaged_documents_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="damaged"):
         FaissDocumentIndex.load(tmp_path / "index")
     path.write_bytes(whole)
+    forge(path.with_name("meta.json"))
     pq.write_table(pa.table({"id": ["a"]}), path.with_name("ids.parquet"))
     with pytest.raises(ValueError, match="holds 1 ids and 2 embeddings of dimension 2, not 2 of 2"):
         FaissDocumentIndex.load(tmp_path / "index")

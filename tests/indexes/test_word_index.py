@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 
 from rrra_hf.indexes import WordIndex
 from rrra_hf.indexes.word_counts import word_hash
+from small_indexes import forge
 
 TEXTS = ["apple banana apple", "banana cherry", "", "date"]
 
@@ -287,6 +288,36 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None
         WordIndex.load(tmp_path / "words")
 
 
+FORGED = {
+    "a word that is none": ("document_words", 0, 99, "ascend"),
+    "a negative word": ("document_words", 0, -1, "ascend"),
+    "a word twice": ("document_words", 1, 0, "ascend"),
+    "a document that is none": ("word_documents", 0, 2**30, "ascend"),
+    "a negative document": ("word_documents", -1, -(2**31), "ascend"),
+    "no number": ("document_weights", 0, np.nan, "finite and not negative"),
+    "an endless weight": ("word_weights", 0, np.inf, "finite and not negative"),
+    "a negative frequency": ("idf", 0, -1, "finite and not negative"),
+    "a document without a length": ("lengths", 0, np.nan, "finite and not negative"),
+    "a vocabulary in disorder": ("vocabulary", 0, 2**62, "ascend"),
+}
+
+
+@pytest.mark.parametrize(("name", "place", "value", "reason"), FORGED.values(), ids=FORGED)
+def test_values_that_no_corpus_has_are_refused(
+    tmp_path: Path, name: str, place: int, value: float, reason: str
+) -> None:
+    fruit().save(tmp_path / "words")
+    file = tmp_path / "words" / f"{name}.npy"
+    values = np.load(file)
+    values[place] = value
+    np.save(file, values)
+    with pytest.raises(ValueError, match=rf"{name}\.npy is damaged: it isn't the file that was saved"):
+        WordIndex.load(tmp_path / "words")
+    forge(tmp_path / "words" / "words.json")
+    with pytest.raises(ValueError, match=rf"{name}\.npy is damaged: its values must .*{reason}"):
+        WordIndex.load(tmp_path / "words")
+
+
 @pytest.mark.parametrize("name", ["document_ends", "word_ends"])
 @pytest.mark.parametrize(("place", "value"), [(0, 1), (-1, 99), (1, -5), (1, 99)])
 def test_ends_that_would_be_outside_are_refused(tmp_path: Path, name: str, place: int, value: int) -> None:
@@ -295,12 +326,14 @@ def test_ends_that_would_be_outside_are_refused(tmp_path: Path, name: str, place
     ends = np.load(file)
     ends[place] = value
     np.save(file, ends)
+    forge(tmp_path / "words" / "words.json")
     with pytest.raises(ValueError, match=rf"{name}\.npy is damaged: its values must ascend from 0 to 5\."):
         WordIndex.load(tmp_path / "words")
 
 
 def test_any_damage_to_a_header_is_reported(tmp_path: Path) -> None:
     fruit().save(tmp_path / "words")
+    forge(tmp_path / "words" / "words.json")
     file = tmp_path / "words" / "idf.npy"
     whole = file.read_bytes()
     for place in range(80):
@@ -317,8 +350,7 @@ def test_any_damage_to_a_header_is_reported(tmp_path: Path) -> None:
 def test_a_header_that_promises_more_than_the_file_has_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "words"
     fruit().save(path)
-    meta = json.loads((path / "words.json").read_text())
-    (path / "words.json").write_text(json.dumps({**meta, "words": 8}))
+    forge(path / "words.json", words=8)
     file = path / "word_ends.npy"
     file.write_bytes(file.read_bytes().replace(b"(5,)", b"(9,)"))
     with pytest.raises(ValueError, match=r"word_ends\.npy is missing or damaged"):

@@ -111,13 +111,26 @@ def read_columns(path: str | os.PathLike[str], schema: pa.Schema) -> pa.Table:
         >>> read_columns(path, pa.schema({"text": pa.large_string()}))["text"].to_pylist()
         ['a fish', 'a fish']
     """
-    try:
-        batches = [
-            pa.table(batch).select(schema.names).cast(schema) for batch in read_batches(path, BATCH_SIZE)
-        ]
-    except (KeyError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    return pa.concat_tables([schema.empty_table(), *batches])
+    batches = [schema.empty_table()]
+    for batch in read_batches(path, BATCH_SIZE):
+        found = {field.name: _kind(field.type) for field in batch.schema}
+        for field in schema:
+            if found.get(field.name) != _kind(field.type):
+                raise ValueError(
+                    f"{path} is damaged: its column {field.name!r} must be of type {_kind(field.type)}, "
+                    f"got {found.get(field.name)}."
+                )
+        batches.append(pa.table(batch).select(schema.names).cast(schema))
+    return pa.concat_tables(batches)
+
+
+def _kind(column: pa.DataType) -> str:
+    """Return the name of a type, however it is stored."""
+    if pa.types.is_dictionary(column):
+        return _kind(column.value_type)
+    if pa.types.is_list(column) or pa.types.is_large_list(column):
+        return f"list of {_kind(column.value_type)}"
+    return str(column).removeprefix("large_")
 
 
 def allowed_bytes(path: str | os.PathLike[str]) -> int:

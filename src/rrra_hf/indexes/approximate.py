@@ -248,7 +248,7 @@ class ApproximateIndex:
 
 
 def _check_settings(dim: int, kind: str, count: int, oversample: int, effort: float, seed: int) -> None:
-    if kind not in FACTORY:
+    if not isinstance(kind, str) or kind not in FACTORY:
         raise ValueError(f"kind must be one of {', '.join(FACTORY)}, got {kind!r}.")
     for name, value in (("dim", dim), ("count", count), ("oversample", oversample)):
         if not isinstance(value, Integral) or value < 1:

@@ -190,8 +190,8 @@ class FaissDocumentIndex:
         index._row_of = {
             document_id: row for row, document_id in enumerate(index._ids) if document_id is not None
         }
-        if len(index._row_of) != sum(document_id is not None for document_id in index._ids):
-            raise ValueError(f"{folder / IDS_NAME} is damaged: ids repeat.")
+        if "" in index._row_of or len(index._row_of) < len(index.ids):
+            raise ValueError(f"{folder / IDS_NAME} is damaged: ids are empty or repeat.")
         return index
 
     def _forget(self, ids: Sequence[str] | dict[str, int]) -> None:

@@ -23,12 +23,12 @@ class FaissHeader(NamedTuple):
     Args:
         type: Type of the index, four letters.
         dim: Dimension of the vectors.
-        count: Number of vectors.
+        vectors: Number of vectors.
     """
 
     type: str
     dim: int
-    count: int
+    vectors: int
 
 
 def read_header(path: str | os.PathLike[str]) -> FaissHeader:
@@ -65,15 +65,15 @@ def read_flat(path: str | os.PathLike[str]) -> np.ndarray:
     if header.type != FLAT:
         raise ValueError(f"{path} has a FAISS index of type {header.type}, not the exact one, {FLAT}.")
     start = HEADER.size + COUNT.size
-    values, size = header.count * header.dim, Path(path).stat().st_size
+    values, size = header.vectors * header.dim, Path(path).stat().st_size
     with Path(path).open("rb") as file:
         file.seek(HEADER.size)
         declared = file.read(COUNT.size)
     if size != start + 4 * values or declared != COUNT.pack(values):
         raise ValueError(
-            f"{path} is damaged or not a FAISS index: it has {size:,} bytes, not those of {header.count:,} "
+            f"{path} is damaged or not a FAISS index: it has {size:,} bytes, not those of {header.vectors:,} "
             f"embeddings of dimension {header.dim:,}."
         )
     if not values:
         return np.empty((0, header.dim), dtype=np.float32)
-    return np.memmap(path, np.float32, "r", start, (header.count, header.dim))
+    return np.memmap(path, np.float32, "r", start, (header.vectors, header.dim))

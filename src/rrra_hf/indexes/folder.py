@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.files_rrra import read_meta, write_aside, write_json
+from .checksums import ENTRY, check_files, checksums
 
 CURRENT_NAME = "current.json"
 META_NAME = "meta.json"
@@ -56,8 +57,7 @@ def new_current_folder(path: str | os.PathLike[str], meta: dict[str, Any]) -> It
     with write_aside(folder) as new:
         new.mkdir()
         yield new
-        names = sorted(_files(new) | {META_NAME})
-        write_json(new / META_NAME, {"format_version": FORMAT_VERSION, **meta, "files": names})
+        write_json(new / META_NAME, {"format_version": FORMAT_VERSION, **meta, ENTRY: checksums(new)})
     write_json(path / CURRENT_NAME, {"format_version": FORMAT_VERSION, "folder": folder.name})
     for entry in before:
         if entry.is_dir():
@@ -75,7 +75,7 @@ def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tupl
 
     Raises:
         FileNotFoundError: If the folder doesn't exist.
-        ValueError: If it is damaged, or a metadata entry is missing.
+        ValueError: If a file in it is damaged, or a metadata entry is missing.
     """
     path = Path(path)
     if not path.is_dir():
@@ -85,7 +85,10 @@ def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tupl
         raise ValueError(
             f"{path / CURRENT_NAME} must name a subfolder of 32 hexadecimal digits, got {name!r}."
         )
-    return path / name, read_meta(path / name / META_NAME, {FORMAT_VERSION}, names)
+    folder = path / name
+    meta = read_meta(folder / META_NAME, {FORMAT_VERSION}, names)
+    check_files(folder / META_NAME)
+    return folder, meta
 
 
 def _entries(path: Path) -> list[Path]:
@@ -110,10 +113,10 @@ def _is_own(entry: Path) -> bool:
     if not SUBFOLDER.fullmatch(entry.name) or not entry.is_dir():
         return False
     try:
-        names = read_meta(entry / META_NAME, {FORMAT_VERSION}, ("files",))["files"]
+        named = read_meta(entry / META_NAME, {FORMAT_VERSION}, (ENTRY,))[ENTRY]
     except ValueError:
         return all(map(OLD_FILES.fullmatch, _files(entry)))
-    return isinstance(names, list) and all(name in names for name in _files(entry))
+    return isinstance(named, dict) and _files(entry) <= {META_NAME, *named}
 
 
 def _files(folder: Path) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..models.files_rrra import write_aside, write_json
+from .checksums import ENTRY, checksums
 
 META_NAME = "words.json"
 FORMAT_VERSION = 1
@@ -39,7 +40,7 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], 
         folder.mkdir()
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        write_json(folder / META_NAME, {"format_version": FORMAT_VERSION, **meta})
+        write_json(folder / META_NAME, {"format_version": FORMAT_VERSION, **meta, ENTRY: checksums(folder)})
 
 
 def load_array(path: str | os.PathLike[str], name: str, dtype: type[np.generic], size: int) -> np.ndarray:

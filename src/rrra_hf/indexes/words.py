@@ -12,6 +12,7 @@ from scipy.sparse import csr_array, get_index_dtype
 from tqdm.auto import tqdm
 
 from ..models.files_rrra import read_meta
+from .checksums import check_files
 from .language import language_of
 from .postings import Postings
 from .stop_lists import AUTO, LANGUAGES, check_language
@@ -172,6 +173,7 @@ class WordIndex:
             or not all(type(size) is int and size >= 0 for size in sizes)
         ):
             raise ValueError(f"{file} is damaged or of another version: {meta}.")
+        check_files(file)
         m, v, entries = sizes
         index = _index_type(m, v, entries)
         ends = load_ends(path, "document_ends", index, m + 1, entries)
