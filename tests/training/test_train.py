@@ -196,14 +196,19 @@ def test_a_damaged_settings_file_is_named(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     RunFolder(tmp_path, {})
-    leftovers = [".model.x.tmp/config.json", "stage1/.model.y.tmp/config.json", "embeddings/a/.b.arrow.1.tmp"]
-    for leftover in [*leftovers, ".gitignore", "stage1/history.json"]:
+    leftovers = [
+        ".model.0123abcd.tmp/config.json",
+        "stage1/.model.0123abcd.tmp/part/.config.json.0123abcd.tmp",
+        "embeddings/a/.b.arrow.0123abcd.tmp",
+    ]
+    for leftover in [*leftovers, ".gitignore", "stage1/.notes/mine.txt", "stage1/history.json"]:
         (tmp_path / leftover).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / leftover).write_text("")
     RunFolder(tmp_path, {})
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
         "arguments.json",
         ".gitignore",
+        "mine.txt",
         "history.json",
     }
 

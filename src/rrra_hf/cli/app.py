@@ -13,6 +13,10 @@ from transformers.utils import logging as transformers_logging
 
 from . import card, compare, demo, evaluate, fit, gradio_app, index, mine, push, rerank, search, serve, train
 from .common import errors
+from .output import faults_named
+
+# What commands raise for what they are given and where they run. Any other error is a mistake in the package.
+ERRORS = (ValueError, OSError, ImportError, KeyError, RuntimeError, FloatingPointError, MemoryError)
 
 COMMANDS = {
     "Train": (demo.demo, mine.mine, fit.fit, train.train),
@@ -58,8 +62,9 @@ def settings(
 def main() -> None:
     """Run the command line. The exit status is 0, 1 if the command failed, or 2 for invalid arguments."""
     try:
-        app(prog_name="rrra")
-    except (ValueError, OSError, ImportError, KeyError, RuntimeError, FloatingPointError) as error:
+        with faults_named():
+            app(prog_name="rrra")
+    except ERRORS as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         errors.print("error:", style="bold red", end=" ")
         errors.print(message, soft_wrap=True)

@@ -19,8 +19,10 @@ from .common import (
     print_quality,
 )
 from .evaluate import TITLES
+from .output import ENCODED, writes
 
 
+@writes("model", resumes=ENCODED)
 def card(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a saved model or adapter.")],
     collection: Annotated[

@@ -112,22 +112,6 @@ def bad_arguments(**options: str) -> Iterator[None]:
         raise typer.BadParameter(f"{option} {problem}") from error
 
 
-def check_out(out: Path, marker: str, what: str) -> None:
-    """Raise if the output folder has other content. Call it before the work starts.
-
-    Args:
-        out: The output folder.
-        marker: File that shows that the folder may be overwritten.
-        what: Such a folder, for the error message.
-    """
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out must be a folder, {out} is a file.")
-    if out.exists() and any(out.iterdir()) and not (out / marker).exists():
-        raise ValueError(
-            f"--out must be a new folder, an empty folder or {what}; {out} holds other files but no {marker}."
-        )
-
-
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

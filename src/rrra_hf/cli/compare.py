@@ -23,12 +23,12 @@ from .common import (
     MaxLength,
     Seed,
     bad_arguments,
-    check_out,
     console,
     load_collection,
     packaged,
     print_json,
 )
+from .output import writes
 
 if TYPE_CHECKING:
     from ..comparison import CompareArguments, Method
@@ -39,6 +39,7 @@ OPTIONS = {"steps": "--train-steps", "batch_size": "--train-batch-size", "max_st
 GROUPS = ("systems", "strategies")
 
 
+@writes(marker="cells", what="a comparison's", resumes="what is finished is kept")
 def compare(
     collections: Annotated[
         list[str], typer.Argument(metavar="COLLECTION...", help="BEIR folders or Hub datasets.")
@@ -122,7 +123,6 @@ def compare(
         tables = {"ablations": ablate, "detection": detect}
         chosen = _methods(methods, [name for name, wanted in tables.items() if wanted], arguments)
         _check_reference(reference, chosen)
-    check_out(out, "cells", "a comparison's")
     # The report needs matplotlib. It is better to fail now than after hours of work.
     _check_plots()
     # Created now, so that a run which is interrupted while encoding can continue.

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from .common import DEFAULT_MODEL, EncoderName, Json, Seed, console, errors, packaged, print_json
+from .output import writes
 from .search import hits_table
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class _Demo:
         self.rows[name] = {**means, "seconds": seconds, "ms": cost}
 
 
+@writes(resumes="what is finished is kept")
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("demo"),
     model: EncoderName = DEFAULT_MODEL,

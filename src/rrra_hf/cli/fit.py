@@ -21,13 +21,14 @@ from .common import (
     Seed,
     SkipBad,
     bad_arguments,
-    check_out,
     load_collection,
     load_model,
     print_json,
 )
+from .output import ENCODED, writes
 
 
+@writes(marker="modules.json", what="a model's", resumes=ENCODED)
 def fit(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
@@ -71,7 +72,6 @@ def fit(
         arguments = fit_arguments(
             preset, seed=seed, **{name: value for name, value in changes.items() if value is not None}
         )
-    check_out(out, "modules.json", "a model's")
     loaded = load_collection(collection, pairs, column, skip_bad)
     fitted = load_model(model, max_length)
     start = time.perf_counter()

@@ -18,13 +18,14 @@ from .common import (
     SkipBad,
     UseAdapter,
     bad_arguments,
-    check_out,
     load_collection,
     load_model,
     print_json,
 )
+from .output import ENCODED, writes
 
 
+@writes(marker="modules.json", what="a model's", resumes=ENCODED)
 def index(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
@@ -58,7 +59,6 @@ def index(
     with bad_arguments():
         check_kind(kind)
         check_language(language)
-    check_out(out, "modules.json", "a model's")
     corpus = load_collection(collection, pairs, column, skip_bad)
     retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)
     retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind, language=language)

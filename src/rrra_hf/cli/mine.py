@@ -21,11 +21,11 @@ from .common import (
     Seed,
     SkipBad,
     UseAdapter,
-    check_out,
     load_collection,
     load_model,
     print_json,
 )
+from .output import ENCODED, writes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..data import Collection
 
 
+@writes(marker="pool.json", what="a candidate pool", resumes=ENCODED)
 def mine(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the candidate pool.")],
@@ -63,7 +64,6 @@ def mine(
 
     if cross_fit and not adapter:
         raise typer.BadParameter("--cross-fit calibrates the adapter; it can't go with --no-adapter.")
-    check_out(out, "pool.json", "a candidate pool")
     part = load_collection(collection, pairs, column, skip_bad).split(split)
     encoder = load_model(model, max_length).to_sentence_transformer()
     if cross_fit:

@@ -23,6 +23,7 @@ from .common import (
     print_json,
     print_quality,
 )
+from .output import faults_named
 
 OPTIONS = {
     "stage1_max_steps": "--stage1-steps",
@@ -131,7 +132,9 @@ def train(
             seed=seed,
             fit=fit_arguments(preset, seed=seed, **changes),
         )
-    run(load_collection(collection, pairs, column, skip_bad), packaged(model), out, arguments)
+    loaded = load_collection(collection, pairs, column, skip_bad)
+    with faults_named(out, "it continues from what is finished"):
+        run(loaded, packaged(model), out, arguments)
     if not PartialState().is_main_process:
         return
     results = read_json(out / "results.json")

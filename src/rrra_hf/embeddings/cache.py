@@ -17,7 +17,7 @@ from .checks import BLOCK_SIZE, check_finite
 from .fingerprint import array_fingerprint, text_hashes
 from .forward import Forward
 from .shards import claimed, keep_only
-from .storage import load_columns, load_embeddings, save_embeddings
+from .storage import load_columns, load_embeddings, save_embeddings, scratch_matrix
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class Cache:
         # A temporary file, because the matrix may not fit in memory.
         with tempfile.TemporaryFile(dir=self.folder) as scratch:
             dim = self._rows_of(0, shards).shape[1]
-            embeddings = np.memmap(scratch, np.float32, "w+", shape=(len(self.texts), dim))
+            embeddings = scratch_matrix(scratch, len(self.texts), dim)
             for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
                 rows = self._rows_of(number, shards)
                 for at in range(start, end, BLOCK_SIZE):

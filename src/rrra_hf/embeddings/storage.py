@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +64,27 @@ def load_embeddings(path: str | os.PathLike[str]) -> np.ndarray:
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged or has no embeddings: {error}") from error
     return embeddings
+
+
+def scratch_matrix(file: IO[bytes], rows: int, dim: int) -> np.ndarray:
+    """Return a float32 matrix in a temporary file, for one that may not fit in memory.
+
+    Args:
+        file: The file, empty and open for reading and writing.
+        rows: Number of rows.
+        dim: Number of columns.
+
+    Raises:
+        OSError: If the disk has no room for it. Without this check, the system would kill the process later.
+
+    Example:
+        >>> import tempfile
+        >>> scratch_matrix(tempfile.TemporaryFile(), 3, 2).shape
+        (3, 2)
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, rows * dim * 4)
+    return np.memmap(file, np.float32, "w+", shape=(rows, dim))
 
 
 def save_columns(path: str | os.PathLike[str], columns: dict[str, np.ndarray]) -> None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from ..data.parquet_files import allowed_bytes, open_parquet, text_bytes
 from .checks import check_embeddings
+from .storage import scratch_matrix
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -231,7 +232,7 @@ def _gather(
     with tempfile.TemporaryFile(dir=scratch_dir) as scratch:
         for names, block in batches:
             if not ids:
-                embeddings = np.memmap(scratch, np.float32, "w+", shape=(count, block.shape[1]))
+                embeddings = scratch_matrix(scratch, count, block.shape[1])
             end = len(ids) + len(names)
             if block.shape[1] != embeddings.shape[1]:
                 raise ValueError(

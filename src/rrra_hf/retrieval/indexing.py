@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sentence_transformers import SentenceTransformer
 
 from ..candidates import DocumentFeatures, WordPieces
 from ..embeddings import encode
+from ..embeddings.storage import scratch_matrix
 from ..indexes import Index, WordIndex, make_index
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.reader_v2_rrra import Version2Reader
@@ -86,6 +89,33 @@ def document_features(
     return DocumentFeatures.of(adapter.reader, blocks, pieces or words)
 
 
+def check_document_features(
+    features: DocumentFeatures, adapter: RetrieverAdapter, dim: int, directory: Path
+) -> None:
+    """Refuse features of indexed documents that are not those that an adapter reads.
+
+    Args:
+        features: Features that were read from a folder.
+        adapter: The adapter, of the memory that they were computed with.
+        dim: Dimension of the embeddings.
+        directory: The folder.
+
+    Raises:
+        ValueError: If there are other features, or word pieces of another vocabulary.
+    """
+    reader = adapter.reader
+    document = torch.zeros(1, dim, device=next(reader.parameters()).device)
+    expected, vocabulary = reader.document_statics(document).shape[1], None
+    if isinstance(reader, Version2Reader) and reader.reads_word_pieces:
+        vocabulary = len(reader.memory.idf)
+    pieces = None if features.pieces is None else features.pieces.shape[1]
+    if (features.statics.shape[1], pieces) != (expected, vocabulary):
+        raise ValueError(
+            f"{directory} is damaged: it has {features.statics.shape[1]} features and {pieces} word pieces, the "
+            f"adapter reads {expected} and {vocabulary}; index the corpus again."
+        )
+
+
 def reads_word_pieces(adapter: RetrieverAdapter | None) -> bool:
     """Return whether an adapter can't do without the word pieces of the encoder's tokenizer."""
     return adapter is not None and adapter.reader.reads_word_pieces
@@ -97,7 +127,7 @@ def _mapped(embeddings: np.ndarray, beside: RetrieverAdapter | None) -> np.ndarr
     if beside is None or beside.document_map is None:
         return embeddings
     with tempfile.TemporaryFile() as file:
-        mapped = np.memmap(file, np.float32, "w+", shape=embeddings.shape)
+        mapped = scratch_matrix(file, *embeddings.shape)
     for start in range(0, len(embeddings), BLOCK_SIZE):
         block = slice(start, start + BLOCK_SIZE)
         mapped[block] = beside.map_documents(embeddings[block])

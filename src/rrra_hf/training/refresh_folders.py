@@ -7,6 +7,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from ..models.files_rrra import leftovers, remove
+
 
 class RefreshFolders:
     """Folders `step-<n>`, one per refresh.
@@ -45,8 +47,9 @@ class RefreshFolders:
     def delete_after(self, step: int) -> None:
         """Delete refreshes of later steps, which will be made again, and leftovers of a killed process."""
         unwanted = [self.folder(number) for number in self.steps() if number > step]
-        for folder in [*unwanted, *self.path.glob(".step-*")]:
-            shutil.rmtree(folder)
+        unfinished = leftovers(self.path / "*") if self.path.is_dir() else []
+        for folder in [*unwanted, *unfinished]:
+            remove(folder)
 
     def delete_unneeded(self, checkpoints: Path) -> None:
         """Delete all refreshes but the last one, and the last one before each checkpoint.

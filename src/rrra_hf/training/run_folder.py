@@ -5,21 +5,44 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..models.files_rrra import read_json, write_json
+from ..embeddings.folder_lock import only_writer
+from ..models.files_rrra import leftovers, read_json, remove, write_json
 from .processes import Processes
 
 logger = logging.getLogger(__name__)
 
 ARGUMENTS_NAME = "arguments.json"
 RESULTS_NAME = "results.json"
-# In these folders, what a killed process left behind has a name with a leading dot.
+# In these folders and those below, a killed process may have left temporary files.
 WORKPLACES = ("stage1", "stage2", "stage3", "final", "embeddings")
+
+
+@contextmanager
+def only_run(path: str | os.PathLike[str], processes: Processes) -> Iterator[None]:
+    """Let this run, with all its processes, be the only one that writes a folder while the block runs.
+
+    Args:
+        path: Folder of the run.
+        processes: The processes of the run; the main one holds the lock.
+
+    Raises:
+        BlockingIOError: If another run writes the folder; in processes other than the main one, a
+            `RuntimeError` that says so.
+
+    Example:
+        >>> import tempfile
+        >>> with only_run(tempfile.mkdtemp(), Processes()):
+        ...     pass
+    """
+    with ExitStack() as held:
+        processes.on_main(lambda: held.enter_context(only_writer(Path(path))))
+        yield
 
 
 class RunFolder:
@@ -77,14 +100,12 @@ class RunFolder:
             )
 
     def _remove_temporary(self) -> None:
-        leftovers = list(self.path.glob(".*.tmp"))
-        for place in WORKPLACES:
-            leftovers += (self.path / place).rglob(".*")
-        for leftover in leftovers:
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink(missing_ok=True)
+        places = [self.path / place for place in WORKPLACES]
+        below = [folder for place in places for folder in place.rglob("*") if folder.is_dir()]
+        for folder in [self.path, *places, *below]:
+            # One may lie in another, which is gone by now.
+            for leftover in leftovers(folder / "*") if folder.is_dir() else ():
+                remove(leftover)
 
     def run_stage(self, name: str, work: Callable[[], dict[str, Any]], together: bool = False) -> None:
         """Run a stage and write its results, unless they exist already.

@@ -12,7 +12,7 @@ from ..models.modeling_rrra import RRRAModel
 from .contrastive import progress_bars_on_terminals_only
 from .launch import check_launch
 from .processes import Processes, joined_processes
-from .run_folder import RunFolder
+from .run_folder import RunFolder, only_run
 from .stages import MODEL_NAME, Stages
 from .train_arguments import TrainArguments
 from .train_data import with_development
@@ -57,7 +57,7 @@ def train(
         ValueError: If `output_dir` belongs to a run with other settings, the message naming what differs; if
             the collection has no split `train` or too few queries; or if `batch_size` isn't a multiple of the
             number of processes.
-        OSError: If the encoder doesn't exist.
+        OSError: If the encoder doesn't exist, or another process trains in `output_dir`.
         FloatingPointError: If a loss is not finite, see `StopOnNonFiniteLoss`.
         RuntimeError: If `accelerate launch` was asked for several processes and started one; or, in a process
             other than the main one, if the main one failed.
@@ -67,7 +67,11 @@ def train(
     """
     check_launch()
     arguments = arguments or TrainArguments()
-    with joined_processes() as processes, progress_bars_on_terminals_only(processes):
+    with (
+        joined_processes() as processes,
+        progress_bars_on_terminals_only(processes),
+        only_run(output_dir, processes),
+    ):
         return _run(collection, encoder, output_dir, arguments, processes)
 
 
