@@ -150,3 +150,14 @@ def test_small_files_are_checked_by_their_sum_in_git_and_others_not_at_all(tmp_p
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         check_downloads([link])
     assert not link.is_symlink() and not (blobs / ("0" * 40)).exists()
+
+
+def test_an_approximate_index_is_opened_from_a_folder_of_ones_own_only(
+    hub: HubServer, tiny_bert: Path, tmp_path: Path
+) -> None:
+    retriever = make_retriever(tiny_bert).index(CORPUS, kind="hnsw")
+    retriever.push_to_hub(MODEL, with_index=True)
+    with pytest.raises(ValueError, match=rf"hf download {MODEL} --local-dir FOLDER"):
+        Retriever.from_pretrained(MODEL)
+    retriever.save_pretrained(tmp_path / "mine")
+    assert_alike(Retriever.from_pretrained(tmp_path / "mine").search(QUERY), retriever.search(QUERY))

@@ -56,17 +56,9 @@ def test_secrets_are_left_out(folder: Path, place: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        ".",
-        "..",
-        "../secret",
-        "1_Pooling/../../secret",
-        "/etc",
-        "./1_Pooling",
-        ".git",
-        "1_Pooling/.git",
-        "1_Pooling/",
-    ]
-    + ["..\\secret", "C:\\secret", "a\0b", 7, None, ["1_Pooling"], {}],
+        *(".", "..", "../secret", "1_Pooling/../../secret", "/etc", "./1_Pooling", ".git", "1_Pooling/.git"),
+        *("1_Pooling/", "..\\secret", "C:\\secret", "a\0b", 7, None, ["1_Pooling"], {}),
+    ],
 )
 def test_a_path_of_a_module_never_leaves_the_folder(folder: Path, path: object) -> None:
     write(folder.parent / "secret/model.safetensors", "secret")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 
 from rrra_hf.indexes import ApproximateIndex, FlatIndex
@@ -34,10 +31,3 @@ def make_approximate(kind: str, documents: np.ndarray, **settings: float) -> App
     index = ApproximateIndex(documents.shape[1], kind, len(documents), **settings)
     index.add(documents)
     return index
-
-
-def forge(meta: Path, **entries: object) -> None:
-    """Change entries of the metadata of a folder, and leave out the checksums, as a forger would."""
-    content = json.loads(meta.read_text())
-    content.pop("files", None)
-    meta.write_text(json.dumps({**content, **entries}))

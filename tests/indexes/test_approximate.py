@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from forgery import forge
 from rrra_hf.indexes import ApproximateIndex, FlatIndex, choose, load_index, recall_report
-from small_indexes import APPROXIMATE, clustered, cosines, forge, make_approximate, make_index
+from small_indexes import APPROXIMATE, clustered, cosines, make_approximate, make_index
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)

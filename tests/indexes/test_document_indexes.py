@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import forked
+from forgery import forge
 from rrra_hf.indexes import DocumentIndex, FaissDocumentIndex, MilvusIndex
-from small_indexes import APPROXIMATE, clustered, cosines, forge
+from small_indexes import APPROXIMATE, clustered, cosines
 
 DOCUMENT_INDEXES = ["flat", *APPROXIMATE, "milvus"]
 

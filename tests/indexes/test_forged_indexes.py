@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from forgery import forge
 from rrra_hf.embeddings import save_embeddings
 from rrra_hf.indexes import ApproximateIndex, FaissDocumentIndex, FlatIndex, load_index
 from rrra_hf.indexes.folder import current_folder
-from small_indexes import clustered, forge, make_approximate, make_index
+from small_indexes import clustered, make_approximate, make_index
 
 HUGE = [10**9, 10**18, 10**30, -1, 0, 2.5, "16", None, [16], True]
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
+from forgery import forge
 from rrra_hf.indexes import WordIndex
 from rrra_hf.indexes.word_counts import word_hash
-from small_indexes import forge
 
 TEXTS = ["apple banana apple", "banana cherry", "", "date"]
 

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import BoW
 
 from feature_task import PRESET, QUERIES, as_tuples, keep_everything, make_it_matter, shorten
+from forgery import forge
 from rrra_hf import AdapterConfig, Retriever, RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import DocumentFeatures, add_words, candidate_probabilities
 from rrra_hf.data import Collection
@@ -180,6 +181,7 @@ def test_evaluation_and_measuring_agree(
 
 def spoil_features(folder: Path, how: str, retriever: Retriever) -> None:
     path = folder / "index/features.safetensors"
+    forge(folder / "index/meta.json")
     if how == "missing":
         path.unlink()
     elif how == "damaged":

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
 from alike import assert_alike
+from forgery import forge
 from retriever_models import CORPUS, make_adapter
 from retrievers import QUERIES, TEXTS, make_model
 from rrra_hf import RetrieverAdapter, RRRAModel
@@ -185,6 +186,7 @@ def test_files_of_different_indexes_are_refused(
     retriever.save_pretrained(tmp_path / "model")
     folder = tmp_path / "model" / "index"
     vectors, documents = (folder / "vectors.faiss").read_bytes(), (folder / "documents.parquet").read_bytes()
+    forge(folder / "meta.json")
     Retriever(encoder).index(TEXTS[:2]).corpus_index.index.save(folder / "vectors.faiss")
     with pytest.raises(ValueError, match=r"vectors\.faiss holds 2 embeddings of dimension 32, not 6 of 32"):
         Retriever.from_pretrained(tmp_path / "model", device="cpu")
@@ -193,7 +195,9 @@ def test_files_of_different_indexes_are_refused(
     with pytest.raises(ValueError, match=r"documents\.parquet holds other documents than were indexed"):
         Retriever.from_pretrained(tmp_path / "model", device="cpu")
     pq.write_table(pa.table({"id": ["a"]}), folder / "documents.parquet")
-    with pytest.raises(ValueError, match=r"documents\.parquet is missing or damaged"):
+    with pytest.raises(
+        ValueError, match=r"documents\.parquet is damaged: its column 'title' must be of type string"
+    ):
         Retriever.from_pretrained(tmp_path / "model", device="cpu")
     (folder / "documents.parquet").write_bytes(documents)
     meta = json.loads((folder / "meta.json").read_text())

@@ -135,14 +135,23 @@ class DocumentFeatures:
         try:
             tensors = load_file(path)
             statics = tensors["statics"]
-            pieces = None
-            if "words.weights" in tensors:
-                parts = tuple(tensors[f"words.{name}"] for name in ("weights", "indices", "ends"))
-                pieces = csr_array(parts, shape=(len(statics), int(tensors["words.vocabulary"][0])))
-                pieces.check_format()
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            if statics.ndim != 2 or statics.dtype != np.float32 or not np.isfinite(statics).all():
+                raise ValueError(
+                    f"statics must be finite float32 (m, n), got {statics.dtype} {statics.shape}"
+                )
+            pieces = _pieces(tensors, len(statics)) if "words.weights" in tensors else None
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is missing or damaged: {error}") from error
         return cls(statics, pieces=pieces)
+
+
+def _pieces(tensors: dict[str, np.ndarray], documents: int) -> csr_array:
+    parts = tuple(tensors[f"words.{name}"] for name in ("weights", "indices", "ends"))
+    pieces = csr_array(parts, shape=(documents, int(tensors["words.vocabulary"][0])))
+    pieces.check_format()
+    if not np.isfinite(pieces.data).all():
+        raise ValueError("words.weights must be finite")
+    return pieces
 
 
 def _weighed(memory: WordPieceMemory, words: Words | None) -> csr_array:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..candidates import DocumentFeatures
+from ..data.parquet_files import read_columns
 from ..embeddings import texts_fingerprint
 from ..hub.layout import INDEX_META_NAME, WORDS_FOLDER
 from ..indexes import Index, WordIndex, load_index
+from ..indexes.checksums import ENTRY, check_files, checksums
 from ..models.files_rrra import read_meta, write_json
 from .documents import SCHEMA, document_texts
 
@@ -21,8 +24,17 @@ VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
 FEATURES_NAME = "features.safetensors"
 FORMAT_VERSION = 4
-# Entries of the metadata since version 4.
-ENTRIES = ("documents", "dim", "encoder", "corpus", "adapter", "memory", "features", "words")
+# Entries of the metadata since version 4, and their types.
+ENTRIES = {
+    "documents": int,
+    "dim": int,
+    "encoder": str,
+    "corpus": str,
+    "memory": str,
+    "adapter": bool,
+    "features": bool,
+    "words": bool,
+}
 # By format version: the entry that says whether there are features, and the name of their file.
 OLD_FEATURES = {2: ("evidence", "evidence.safetensors"), 3: ("features", FEATURES_NAME)}
 FILE_NAMES = [
@@ -109,6 +121,7 @@ class CorpusIndex(IndexedDocuments):
             "memory": self.memory,
             "features": has_features,
             "words": self.words is not None,
+            ENTRY: checksums(directory),
         }
         write_json(directory / INDEX_META_NAME, meta)
 
@@ -123,27 +136,20 @@ class CorpusIndex(IndexedDocuments):
             ValueError: If a file is missing, damaged or doesn't belong to the others; the message names the
                 file.
         """
-        path = directory / INDEX_META_NAME
-        version = read_meta(path, {*OLD_FEATURES, FORMAT_VERSION}, ("format_version",))["format_version"]
-        features_name = FEATURES_NAME
-        if version in OLD_FEATURES:
-            entry, features_name = OLD_FEATURES[version]
-            meta = read_meta(path, {version}, ("documents", "dim", "encoder", "corpus", entry))
-            meta |= {"features": meta[entry], "memory": None, "adapter": None, "words": False}
-        else:
-            meta = read_meta(path, {version}, ENTRIES)
+        meta, features_name = _read_meta(directory / INDEX_META_NAME)
+        check_files(directory / INDEX_META_NAME)
+        index = _read_vectors(directory / VECTORS_NAME)
+        if (len(index), index.dim) != (meta["documents"], meta["dim"]):
+            raise ValueError(
+                f"{directory / VECTORS_NAME} holds {len(index)} embeddings of dimension {index.dim}, "
+                f"not {meta['documents']} of {meta['dim']}; index the corpus again."
+            )
         documents = _read_documents(directory / DOCUMENTS_NAME)
         corpus = texts_fingerprint(document_texts(documents))
         if (documents.num_rows, corpus) != (meta["documents"], meta["corpus"]):
             raise ValueError(
                 f"{directory / DOCUMENTS_NAME} holds other documents than were indexed (fingerprint {corpus} "
                 f"of {documents.num_rows}, not {meta['corpus']} of {meta['documents']}); index them again."
-            )
-        index = _read_vectors(directory / VECTORS_NAME)
-        if (len(index), index.dim) != (meta["documents"], meta["dim"]):
-            raise ValueError(
-                f"{directory / VECTORS_NAME} holds {len(index)} embeddings of dimension {index.dim}, "
-                f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
         words = _read_words(directory / WORDS_FOLDER, len(index)) if meta["words"] else None
         features = no_features(len(index))
@@ -153,6 +159,24 @@ class CorpusIndex(IndexedDocuments):
         return cls(index, features, words, documents, corpus, **kept)
 
 
+def _read_meta(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the metadata of an index as this version has them, and the name of the file with features."""
+    version = read_meta(path, {*OLD_FEATURES, FORMAT_VERSION}, ("format_version",))["format_version"]
+    old = version in OLD_FEATURES
+    if old:
+        entry, features_name = OLD_FEATURES[version]
+        meta = read_meta(path, {version}, ("documents", "dim", "encoder", "corpus", entry))
+        meta |= {"features": meta[entry], "memory": None, "adapter": None, "words": False}
+    else:
+        features_name, meta = FEATURES_NAME, read_meta(path, {version}, tuple(ENTRIES))
+    for name, kind in ENTRIES.items():
+        if type(meta[name]) is not kind and not (old and meta[name] is None):
+            raise ValueError(
+                f"{path} is damaged: {name} must be of type {kind.__name__}, got {meta[name]!r}."
+            )
+    return meta, features_name
+
+
 def no_features(documents: int, words: WordIndex | None = None) -> DocumentFeatures:
     """Return the features of documents for which none are precomputed, except their words if given."""
     return DocumentFeatures(np.empty((documents, 0), dtype=np.float32), words)
@@ -160,9 +184,13 @@ def no_features(documents: int, words: WordIndex | None = None) -> DocumentFeatu
 
 def _read_documents(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path).select(SCHEMA.names).cast(SCHEMA)
-    except (OSError, KeyError, pa.ArrowException) as error:
+        table = read_columns(path, SCHEMA)
+    except OSError as error:
         raise ValueError(f"{path} is missing or damaged: {error}") from error
+    ids = table["id"]
+    if any(column.null_count for column in table.columns) or len(ids.unique()) < len(ids):
+        raise ValueError(f"{path} is damaged: texts are missing, or ids repeat.")
+    return table
 
 
 def _read_vectors(path: Path) -> Index:

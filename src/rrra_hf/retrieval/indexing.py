@@ -111,8 +111,8 @@ def check_document_features(
     pieces = None if features.pieces is None else features.pieces.shape[1]
     if (features.statics.shape[1], pieces) != (expected, vocabulary):
         raise ValueError(
-            f"{directory} is damaged: it has {features.statics.shape[1]} features and {pieces} word pieces, the "
-            f"adapter reads {expected} and {vocabulary}; index the corpus again."
+            f"{directory} is damaged: it has {features.statics.shape[1]} features and {pieces} word pieces, "
+            f"the adapter reads {expected} and {vocabulary}; index the corpus again."
         )
 
 

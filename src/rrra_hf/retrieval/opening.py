@@ -15,7 +15,7 @@ from ..models.adapter_rrra import CONFIG_NAME, WEIGHTS_NAME, RetrieverAdapter
 from ..models.download_rrra import check_downloads, named_connection_errors
 from ..models.modeling_rrra import OWNED as OWNED_BY_MODELS
 from ..models.modeling_rrra import RRRAModel
-from .corpus_index import FILE_NAMES, CorpusIndex
+from .corpus_index import FILE_NAMES, VECTORS_NAME, CorpusIndex
 from .fingerprints import embeddings_fingerprint, memory_fingerprint, version_3_fingerprint
 
 # Files of an earlier model and its index in the folder that a retriever is saved to.
@@ -127,4 +127,9 @@ def _download(repo_id: str, options: dict[str, Any]) -> Path:
     with named_connection_errors(repo_id):
         folder = Path(snapshot_download(repo_id, **hub))
     check_downloads(folder / file.filename for file in files if file.will_download)
+    if (folder / INDEX_FOLDER / VECTORS_NAME).is_dir():
+        raise ValueError(
+            f"{repo_id} has an approximate index, which FAISS reads, and FAISS trusts what it reads. If you "
+            f"trust its author, open a folder of yours: hf download {repo_id} --local-dir FOLDER"
+        )
     return folder

@@ -27,7 +27,7 @@ from ..models.modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex, IndexedDocuments
 from .documents import Corpus, document_table, document_texts
 from .fingerprints import embeddings_fingerprint, memory_fingerprint
-from .indexing import document_features, index_texts, reads_word_pieces
+from .indexing import check_document_features, document_features, index_texts, reads_word_pieces
 from .opening import (
     OWNED,
     check_made_by,
@@ -561,7 +561,8 @@ class Retriever:
             OSError: If there is no such model.
             ValueError: If the index was made by another model, or a file is missing, damaged or doesn't
                 belong to the others; the message names it. A download with other contents than the Hub
-                declares is removed from the cache.
+                declares is removed from the cache. Also if a repository has an approximate index, see
+                `ApproximateIndex.load`: download it to a folder and open that if you trust its author.
         """
         name = os.fspath(name_or_path)
         encoder = open_encoder(name, options)
@@ -588,8 +589,10 @@ class Retriever:
         if memory != corpus.memory or not memory:
             texts = document_texts(corpus.documents) if reads_word_pieces(self.adapter) else []
             corpus.features = document_features(self.encoder, self.adapter, corpus.index, corpus.words, texts)
-        elif self.adapter is not None and self.adapter.reads_words:
-            corpus.features = replace(corpus.features, words=corpus.words)
+        elif self.adapter is not None:
+            check_document_features(corpus.features, self.adapter, corpus.index.dim, directory)
+            if self.adapter.reads_words:
+                corpus.features = replace(corpus.features, words=corpus.words)
         corpus.memory, corpus.adapter = memory, self.adapter is not None
         self._corpus = corpus
 
