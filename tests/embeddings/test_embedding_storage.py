@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from rrra_hf.embeddings import check_embeddings, load_embeddings, save_embeddings
+from rrra_hf.embeddings.storage import load_columns
 
 
 @given(rows=st.integers(0, 5), dim=st.integers(1, 5), seed=st.integers(0, 9))
@@ -93,3 +94,21 @@ def test_rows_are_counted_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     array[[3, 6]] = np.nan
     with pytest.raises(ValueError, match=r"2 of 7 rows .* the first is row 3"):
         check_embeddings(array, "documents")
+
+
+def test_every_changed_bit_of_the_values_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "embeddings.arrow"
+    embeddings = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
+    hashes = np.array([b"0123456789abcdef"] * 7)
+    save_embeddings(path, embeddings, hashes)
+    content = path.read_bytes()
+    for values in (embeddings.tobytes(), hashes.tobytes()):
+        start = content.index(values)
+        for bit in range(0, 8 * len(values), 13):
+            changed = bytearray(content)
+            changed[start + bit // 8] ^= 1 << bit % 8
+            path.write_bytes(changed)
+            with pytest.raises(
+                ValueError, match=r"embeddings.arrow is damaged: its column .* another checksum"
+            ):
+                load_columns(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -88,14 +89,18 @@ def scratch_matrix(file: IO[bytes], rows: int, dim: int) -> np.ndarray:
 
 
 def save_columns(path: str | os.PathLike[str], columns: dict[str, np.ndarray]) -> None:
-    """Write arrays of equal length to an Arrow IPC file. A partial file is never left.
+    """Write arrays of equal length to an Arrow IPC file, with their checksums. A partial file is never left.
 
     Args:
         path: Path of the file. An existing file is replaced.
         columns: Arrays by name: numbers, `(n, width)`, or bytes of fixed length, `(n,)`, dtype `S`.
     """
     # Arrays are contiguous in the file only if there is a single batch.
-    batch = pa.record_batch([_column(array) for array in columns.values()], names=list(columns))
+    arrays = {name: np.ascontiguousarray(array) for name, array in columns.items()}
+    checksums = {name: _checksum(array) for name, array in arrays.items()}
+    batch = pa.record_batch(
+        [_column(array) for array in arrays.values()], names=list(arrays), metadata=checksums
+    )
     with write_aside(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as writer:
         writer.write_batch(batch)
 
@@ -117,15 +122,30 @@ def load_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"No file at {path}.")
     try:
         with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            if reader.num_record_batches != 1:
+                raise ValueError(f"it has {reader.num_record_batches} batches, not one")
             batch = reader.get_batch(0)
         batch.validate(full=True)
-        return {name: _array(batch.column(name)) for name in batch.schema.names}
-    except (pa.ArrowException, OSError, ValueError) as error:
+        arrays = {name: _array(batch.column(name)) for name in batch.schema.names}
+        _check_checksums(arrays, batch.schema.metadata or {})
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    return arrays
+
+
+def _check_checksums(arrays: dict[str, np.ndarray], checksums: dict[bytes, bytes]) -> None:
+    for name, array in arrays.items():
+        # Files that were written before there were checksums have none.
+        expected = checksums.get(name.encode())
+        if expected is not None and expected != _checksum(array):
+            raise ValueError(f"its column {name} has another checksum than when it was written")
+
+
+def _checksum(array: np.ndarray) -> bytes:
+    return f"{zlib.crc32(array.data.cast('B') if array.size else b''):08x}".encode()
 
 
 def _column(array: np.ndarray) -> pa.Array:
-    array = np.ascontiguousarray(array)
     if array.dtype.kind == "S":
         buffers = [None, pa.py_buffer(array)]
         return pa.FixedSizeBinaryArray.from_buffers(pa.binary(array.itemsize), len(array), buffers)
