@@ -27,6 +27,7 @@ from rrra_hf.fitting import Lesson, lesson, pretrain
 from rrra_hf.fitting import pretrain as pretrain_function
 from rrra_hf.fitting.pretrain import inverted
 from rrra_hf.models.features_rrra import OF_LABELS, RANKING, RELEVANCE
+from rrra_hf.models.reader_rrra import FeatureReader
 
 STEPS = 150
 
@@ -90,6 +91,23 @@ def test_the_same_lessons_and_seed_teach_the_same_and_leave_the_global_state_alo
     second, other = (pretrain(lessons, steps=5, seed=seed) for seed in (0, 1))
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
     assert not torch.equal(first.reader.ranking_head.first.weight, other.reader.ranking_head.first.weight)
+
+
+def test_what_is_taught_leans_to_the_sum_of_standard_scores() -> None:
+    lessons = [lesson_of(Collection(seed), 20) for seed in range(2)]
+    reader = pretrain(lessons, steps=0).reader
+    assert isinstance(reader, FeatureReader)
+    features = lessons[0].features
+    cosine, bm25 = (features[..., reader.names.index(name)] for name in ("cosine", "bm25"))
+    inputs = reader.select(features, reader.ranking), reader.select(features, reader.relevance)
+    near = (cosine.abs() < 4) & (bm25.abs() < 4)  # further ones count as so far
+    with torch.no_grad():
+        assert torch.allclose(reader.ranking_head(inputs[0])[near], (0.5 * (cosine + bm25))[near], atol=1e-5)
+        log_odds = reader.relevance_head(inputs[1])
+    shift = log_odds - 0.3 * cosine
+    assert torch.allclose(shift[near], shift[near].mean(), atol=1e-5)
+    # Nothing was learnt: the mean probability is still one half.
+    assert float(log_odds[lessons[0].present].sigmoid().mean()) == pytest.approx(0.5, abs=0.01)
 
 
 # -------------------------------------------------------------------- lessons

@@ -38,6 +38,14 @@ GIVEN_ONE = 3.0
 SEVERAL = 20
 # Labelled queries of each collection to learn from at most.
 QUERIES = 1500
+# Weights of standard scores that are added to what a head learnt, so that encoders and collections which
+# taught it nothing are read more like the sum of scores. On collections left out, nDCG@10 with
+# all-MiniLM-L6-v2, its first 128 dimensions and wordllama is .704, .689 and .649 without, and .705, .693 and
+# .651 with them. The lowest average precision of hidden positives on ten collections, in relation to that of
+# cosine, is 1.00, 1.05 and 1.09 without, and 1.02, 1.08 and 1.13 with it.
+RANKING_PRIOR = {"cosine": 0.5, "bm25": 0.5}
+RELEVANCE_PRIOR = {"cosine": 0.3}
+NEWTON_STEPS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +182,11 @@ def pretrain(
         reader.relevance_head = Head(len(reader.relevance), RELEVANCE_UNITS)
         _teach(reader.ranking_head, _of(lessons, reader, reader.ranking), _ranking_loss, seed, steps)
         _teach(reader.relevance_head, _of(every, reader, reader.relevance), _relevance_loss, seed, steps)
+    _add_prior(reader.ranking_head, reader.ranking, RANKING_PRIOR)
+    taught = _shown(_of(every, reader, reader.relevance))
+    level = _mean_probability(reader.relevance_head, taught)
+    _add_prior(reader.relevance_head, reader.relevance, RELEVANCE_PRIOR)
+    _set_level(reader.relevance_head, taught, level)
     adapter.config.lambda_ = 1.0
     return adapter.eval()
 
@@ -231,12 +244,7 @@ def _drawn(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _teach(head: Head, lessons: Sequence[Lesson], loss: Loss, seed: int, steps: int) -> None:
     """Teach a head, each step with queries of a few collections."""
     rng = np.random.default_rng(seed)
-    shown = [
-        features[taught.present][:: 1 + len(taught.features) // 100]
-        for taught in lessons
-        for features in (taught.features, taught.given_one)
-    ]
-    head.standardize(torch.cat(shown))
+    head.standardize(_shown(lessons))
     optimizer = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     for _ in tqdm(range(steps), desc="Teaching", leave=False, disable=None):
@@ -246,3 +254,35 @@ def _teach(head: Head, lessons: Sequence[Lesson], loss: Loss, seed: int, steps: 
         value.backward()
         optimizer.step()
         schedule.step()
+
+
+def _shown(lessons: Sequence[Lesson]) -> Tensor:
+    """Return features of about a hundred queries of each collection, `(n, features)`."""
+    shown = [
+        features[taught.present][:: 1 + len(taught.features) // 100]
+        for taught in lessons
+        for features in (taught.features, taught.given_one)
+    ]
+    return torch.cat(shown)
+
+
+@torch.no_grad()
+def _add_prior(head: Head, names: Sequence[str], prior: dict[str, float]) -> None:
+    """Add features with the given weights to what a head gives."""
+    for name, weight in prior.items():
+        place = list(names).index(name)
+        head.linear.weight[0, place] += weight * head.deviation[place]
+        head.linear.bias.add_(weight * head.mean[place])
+
+
+@torch.no_grad()
+def _mean_probability(head: Head, features: Tensor) -> float:
+    return float(head(features).sigmoid().mean())
+
+
+@torch.no_grad()
+def _set_level(head: Head, features: Tensor, level: float) -> None:
+    """Shift the log-odds of a head so that the mean probability of the features is the given one."""
+    for _ in range(NEWTON_STEPS):
+        p = head(features).sigmoid()
+        head.linear.bias.sub_((p.mean() - level) / (p * (1 - p)).mean())
