@@ -103,13 +103,13 @@ def test_large_bodies_are_refused(server: Server) -> None:
     assert chunks.status == 413
     # A huge Content-Length is refused before the body is sent.
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
-        connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
 def test_slow_bodies_are_refused(servers: Servers) -> None:
     with socket.create_connection(("127.0.0.1", servers.hasty.port), timeout=WAIT) as connection:
-        connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         answer = b""
         while chunk := connection.recv(1000):
             answer += chunk
@@ -182,7 +182,7 @@ def test_embeddings_alone_are_refused_where_the_adapter_needs_word_pieces(tiny_b
     retriever = Retriever(model).index(CORPUS)
     embeddings = encode(retriever.encoder, QUERIES[:2], task="query")
     body = {"query_embeddings": embeddings.tolist(), "top_k": 5}
-    with TestClient(create_app(retriever)) as client:
+    with TestClient(create_app(retriever), "http://localhost") as client:
         assert client.get("/healthz").json()["needs_texts"] is True
         refused = client.post("/search", json=body)
         assert refused.status_code == 422
@@ -196,7 +196,7 @@ def test_embeddings_alone_are_refused_where_the_adapter_needs_word_pieces(tiny_b
 
 def test_probabilities_are_refused_where_there_is_no_adapter(tiny_bert: Path) -> None:
     retriever = Retriever.from_pretrained(tiny_bert, adapter=None, device="cpu").index(CORPUS)
-    with TestClient(create_app(retriever)) as client:
+    with TestClient(create_app(retriever), "http://localhost") as client:
         refused = client.post("/search", json={"queries": "sort", "probabilities": True})
         assert client.get("/healthz").json()["adapter"] is False
     assert refused.status_code == 422

@@ -17,6 +17,23 @@ def serve(
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Host name that requests may name besides this machine's own, such as `search.example.com`, "
+            "or `*` for all. Repeatable.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RRRA_API_KEY",
+            show_default=False,
+            help="Key that requests must have, as `Authorization: Bearer KEY`. Others on the machine may "
+            "see an option, but not the variable.",
+        ),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -36,7 +53,7 @@ def serve(
     Example: `rrra serve retrievers/scifact --port 8000`
     """
     from ..retrieval import Retriever
-    from ..serving import Limits, create_app, listen, run
+    from ..serving import LOOPBACK, Limits, create_app, listen, run
 
     numbers = dict(_number(text) for text in limit or [])
     known = [field.name for field in fields(Limits)]
@@ -47,10 +64,12 @@ def serve(
         limits = Limits(**numbers)  # type: ignore[arg-type]
     except ValueError as error:
         raise typer.BadParameter(f"--limit {error}") from error
+    if api_key is not None and not api_key.strip():
+        raise typer.BadParameter("--api-key must not be empty.")
     if not (retriever / "index").is_dir():
         raise FileNotFoundError(f"{retriever} has no index; make one with `rrra index`.")
     loaded = Retriever.from_pretrained(retriever, adapter="pretrained" if adapter else None, device=device)
-    app = create_app(loaded, limits)
+    app = create_app(loaded, limits, [*LOOPBACK, *_own_name(host), *(allow_host or ())], api_key)
     with listen(host, port) as listener:
         address, taken = listener.getsockname()[:2]
         url = f"http://[{address}]:{taken}" if ":" in address else f"http://{address}:{taken}"
@@ -60,6 +79,13 @@ def serve(
         else:
             console.print(f"{documents} documents at {url}", soft_wrap=True)
         run(app, listener, limits)
+
+
+def _own_name(host: str) -> list[str]:
+    """Return the name by which requests reach an address that is listened on, if there is one."""
+    if host in ("0.0.0.0", "::"):
+        return []
+    return [f"[{host}]" if ":" in host else host]
 
 
 def _number(text: str) -> tuple[str, float]:

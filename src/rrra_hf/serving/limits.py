@@ -11,17 +11,23 @@ class Limits:
 
     Args:
         body_bytes: Maximum size of a request body in bytes. Status 413 if exceeded.
-        queries: Maximum number of queries per request. Status 422 if exceeded, as for the next four.
+        queries: Maximum number of queries per request. Status 422 if exceeded, as for the next five.
         documents: Maximum number of documents per ranking request.
         text_length: Maximum number of characters of a query, or of a document to rank.
         top_k: Maximum number of documents to return per query.
         depth: Maximum number of documents to rerank per query.
+        returned_documents: Maximum number of documents to return with their texts, per request.
         waiting: Maximum number of waiting requests. Status 503 if exceeded.
-        connections: Maximum number of open connections. Status 503 if exceeded.
+        client_requests: Maximum number of requests of one client address at the same time. Status 429 if
+            exceeded. Behind a proxy, all clients have its address.
+        connections: Maximum number of open connections. For each one beyond, the service closes a connection
+            that waits for its client.
         batch: Maximum number of queries to search in one batch.
         threads: Number of threads that search by embedding. One more thread encodes texts.
-        body_seconds: Timeout for receiving a request body. Status 408 if exceeded.
-        work_seconds: Timeout for waiting and processing. Status 504 if exceeded.
+        body_seconds: Timeout for receiving the head of a request, and again for its body. Status 408 if the
+            body exceeds it.
+        work_seconds: Timeout for waiting and processing. Status 504 if exceeded. Also the time that a client
+            may take to read an answer.
         idle_seconds: Time to keep an idle connection open. It should exceed the idle timeout of clients,
             otherwise a client may send a request on a connection that is being closed.
 
@@ -40,7 +46,9 @@ class Limits:
     text_length: int = 20_000
     top_k: int = 1000
     depth: int = 1000
+    returned_documents: int = 5000
     waiting: int = 256
+    client_requests: int = 128
     connections: int = 512
     batch: int = 64
     threads: int = 2

@@ -6,14 +6,25 @@ import asyncio
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from .batching import Busy
 
 # Seconds that a client should wait after status 503.
 RETRY_AFTER = 1
+# An answer to a bad request is short, however many errors it has and whatever they quote.
+MAX_ERRORS = 3
+MAX_LENGTH = 200
+
+
+class NotJson(ValueError):
+    """A body isn't valid JSON.
+
+    Args:
+        reason: What is wrong, and where.
+    """
 
 
 class FieldError(ValueError):
@@ -33,15 +44,27 @@ def problem(
     status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return an error response."""
-    return JSONResponse({"detail": [{"message": message, "field": field}]}, status, headers)
+    return JSONResponse({"detail": [_entry(message, field)]}, status, headers)
 
 
-def _entry(error: dict[str, Any]) -> dict[str, str]:
-    """Convert an error of pydantic, without the value, which may be large."""
-    field = ".".join(map(str, error["loc"][1:])) or "body"
-    if error["type"] == "model_attributes_type":
-        return {"message": "must be a JSON object, sent as application/json", "field": field}
-    return {"message": error["msg"].removeprefix("Value error, "), "field": field}
+def busy(message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return an error response that says when to try again."""
+    return problem(503, message, headers={"Retry-After": str(RETRY_AFTER), **(headers or {})})
+
+
+def _entry(message: str, field: str | None) -> dict[str, str | None]:
+    return {"message": _short(message), "field": None if field is None else _short(field)}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + " …"
+
+
+def _validation_entry(error: Any) -> dict[str, str | None]:
+    field = ".".join(map(str, error["loc"])) or "body"
+    if error["type"] == "model_type":
+        return _entry("must be a JSON object, sent as application/json", field)
+    return _entry(error["msg"].removeprefix("Value error, "), field)
 
 
 def handle_problems(app: FastAPI, work_seconds: float) -> None:
@@ -51,23 +74,22 @@ def handle_problems(app: FastAPI, work_seconds: float) -> None:
     async def field(request: Request, error: FieldError) -> JSONResponse:
         return problem(422, error.message, error.field)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()
-        if found[0]["type"] == "json_invalid":
-            return problem(
-                400,
-                f"The body isn't valid JSON: {found[0]['ctx']['error']} at character {found[0]['loc'][1]}.",
-            )
-        return JSONResponse({"detail": [_entry(entry) for entry in found]}, 422)
+    @app.exception_handler(NotJson)
+    async def not_json(request: Request, error: NotJson) -> JSONResponse:
+        return problem(400, f"The body isn't valid JSON: {error}.")
+
+    @app.exception_handler(ValidationError)
+    async def invalid(request: Request, error: ValidationError) -> JSONResponse:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return JSONResponse({"detail": [_validation_entry(entry) for entry in found[:MAX_ERRORS]]}, 422)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
 
     @app.exception_handler(Busy)
-    async def busy(request: Request, error: Busy) -> JSONResponse:
-        return problem(503, str(error), headers={"Retry-After": str(RETRY_AFTER)})
+    async def waiting(request: Request, error: Busy) -> JSONResponse:
+        return busy(str(error))
 
     @app.exception_handler(asyncio.TimeoutError)
     async def slow(request: Request, error: asyncio.TimeoutError) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    ValidationInfo,
     model_validator,
 )
 from typing_extensions import Self
@@ -18,7 +19,25 @@ from typing_extensions import Self
 from ..candidates import DEPTH
 
 
-def _check_text(text: str) -> str:
+class Bounds(NamedTuple):
+    """Bounds of lists and texts, which the schemas read from the context of a validation.
+
+    Args:
+        queries: Maximum number of queries.
+        documents: Maximum number of documents to rank.
+        text_length: Maximum number of characters of a text.
+        dim: Dimension of the query embeddings.
+    """
+
+    queries: int
+    documents: int
+    text_length: int
+    dim: int
+
+
+def _check_text(text: str, info: ValidationInfo[Bounds | None]) -> str:
+    if info.context is not None:
+        _check_at_most(len(text), info.context.text_length, "characters")
     if not text.strip():
         raise ValueError("must not be empty")
     try:
@@ -31,6 +50,30 @@ def _check_text(text: str) -> str:
     return text
 
 
+# Lists are counted before their entries are validated, and the first bad entry ends the validation of a list.
+def _count_queries(value: Any, info: ValidationInfo[Bounds | None]) -> Any:
+    if isinstance(value, list) and info.context is not None:
+        _check_at_most(len(value), info.context.queries, "queries")
+    return value
+
+
+def _count_documents(value: Any, info: ValidationInfo[Bounds | None]) -> Any:
+    if isinstance(value, list) and info.context is not None:
+        _check_at_most(len(value), info.context.documents, "documents")
+    return value
+
+
+def _check_dim(value: Any, info: ValidationInfo[Bounds | None]) -> Any:
+    if isinstance(value, list) and info.context is not None and len(value) != info.context.dim:
+        raise ValueError(f"must have dimension {info.context.dim}, got {len(value)}")
+    return value
+
+
+def _check_at_most(count: int, most: int, unit: str) -> None:
+    if count > most:
+        raise ValueError(f"must be at most {most} {unit}, got {count}")
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -39,22 +82,37 @@ def _as_rows(value: Any) -> Any:
     return [value] if isinstance(value, list) and value and not isinstance(value[0], list) else value
 
 
+SOME = Field(min_length=1, fail_fast=True)
 Text = Annotated[str, AfterValidator(_check_text)]
-Vector = Annotated[list[FiniteFloat], Field(min_length=1)]
+Vector = Annotated[list[FiniteFloat], SOME, BeforeValidator(_check_dim)]
+# The last validator is the first that is called.
 Texts = Annotated[
-    list[Text], BeforeValidator(_as_list, json_schema_input_type=str | list[str]), Field(min_length=1)
+    list[Text],
+    SOME,
+    BeforeValidator(_count_queries),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
 ]
 Vectors = Annotated[
     list[Vector],
+    SOME,
+    BeforeValidator(_count_queries),
     BeforeValidator(_as_rows, json_schema_input_type=list[float] | list[list[float]]),
-    Field(min_length=1),
 ]
+Documents = Annotated[list[Text], SOME, BeforeValidator(_count_documents)]
 
 
 class Request(BaseModel):
     """A request without unknown fields or type conversions."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_fields(cls, values: Any) -> Any:
+        # Each unknown field would be an error of its own.
+        if isinstance(values, dict):
+            _check_at_most(len(values), len(cls.model_fields), "fields")
+        return values
 
 
 class SearchRequest(Request):
@@ -114,7 +172,7 @@ class RankRequest(Request):
     )
 
     query: Text = Field(description="The query.")
-    documents: list[Text] = Field(min_length=1, description="Texts of the documents.")
+    documents: Documents = Field(description="Texts of the documents.")
     top_k: int | None = Field(None, ge=1, description="Number of documents to return, null for all.")
     return_documents: bool = Field(False, description="Add the text to each document.")
 
@@ -187,7 +245,7 @@ class Problem(BaseModel):
 
 
 class Problems(BaseModel):
-    """All errors of a request."""
+    """The first errors of a request."""
 
     model_config = ConfigDict(
         json_schema_extra={

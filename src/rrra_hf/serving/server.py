@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import signal
 import socket
@@ -9,10 +10,32 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from .connections import Connection
 from .limits import Limits
 
-# Seconds for sending answers during shutdown, added to the time limits of requests.
-GRACE_SECONDS = 5
+# Seconds that clients have, once the service stops, to send the rest of a request or to read an answer.
+GRACE_SECONDS = 0.5
+
+
+class Server(uvicorn.Server):
+    """A server that, when it stops, finishes whole requests and waits for nothing else."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Shut down, and meanwhile close the connections whose clients owe something."""
+        closing = asyncio.create_task(self._close_owed())
+        await super().shutdown(sockets)
+        closing.cancel()
+
+    async def _close_owed(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while True:
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, Connection)
+                since = connection.owed_since
+                if since is not None and loop.time() - max(since, begun) > GRACE_SECONDS:
+                    connection.transport.abort()
+            await asyncio.sleep(0.1)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,21 +62,20 @@ def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> 
     Args:
         app: Application, see `create_app`.
         listener: Listening socket, see `listen`. It is closed at the end.
-        limits: Limits of the application. They bound the time for shutdown.
+        limits: Limits of the application. Here they bound connections, and the time for shutdown.
     """
     limits = limits or Limits()
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=type("LimitedConnection", (Connection,), {"limits": limits}),
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=limits.connections,
             timeout_keep_alive=math.ceil(limits.idle_seconds),
-            timeout_graceful_shutdown=int(limits.body_seconds + limits.work_seconds) + GRACE_SECONDS,
+            timeout_graceful_shutdown=math.ceil(limits.work_seconds + GRACE_SECONDS),
         )
     )
 

@@ -54,6 +54,7 @@ class SearchService:
     def __init__(self, retriever: Retriever, limits: Limits, observe: Callable[[int], None]):
         self.retriever = retriever
         self.limits = limits
+        self.dim = retriever.corpus_index.index.dim
         self.needs_texts = reads_word_pieces(retriever.adapter)
         # One search fills lazy caches, and raises now if the retriever can't search.
         hits = retriever.search(
@@ -65,11 +66,10 @@ class SearchService:
 
     def health(self) -> dict[str, Any]:
         """Return the status, information about the index, and the limits."""
-        index = self.retriever.corpus_index.index
         return {
             "status": "ok",
-            "documents": len(index),
-            "dim": index.dim,
+            "documents": len(self.retriever.corpus_index.index),
+            "dim": self.dim,
             "adapter": self.retriever.adapter is not None,
             "needs_texts": self.needs_texts,
             "limits": asdict(self.limits),
@@ -96,10 +96,7 @@ class SearchService:
         return await batcher.run(work, queries, seconds, key=("embeddings", texts is None, options))
 
     async def rank(self, request: RankRequest) -> list[RankedDocument]:
-        """Return the documents of a request, best first. Raises the same errors as `search`."""
-        _check_at_most("documents", len(request.documents), self.limits.documents, " documents")
-        self._check_texts("query", [request.query])
-        self._check_texts("documents", request.documents)
+        """Return the documents of a request, best first. Raises the other errors of `search`."""
         ranked = await self._texts.run(self._rank, [request], self.limits.work_seconds)
         return ranked[0]
 
@@ -153,9 +150,6 @@ class SearchService:
 
     def _search_options(self, request: SearchRequest) -> SearchOptions:
         limits = self.limits
-        for field, entries in (("queries", request.queries), ("query_embeddings", request.query_embeddings)):
-            _check_at_most(field, len(entries or ()), limits.queries, " queries")
-        self._check_texts("queries", request.queries or [])
         if request.probabilities and self.retriever.adapter is None:
             raise FieldError("probabilities", "needs an adapter, the retriever has none")
         if self.needs_texts and request.queries is None:
@@ -164,8 +158,15 @@ class SearchService:
             self.retriever.is_hybrid(request.mode, request.rerank, request.queries is not None)
         except ValueError as error:
             raise FieldError("mode", str(error).removeprefix("mode").lstrip()) from error
+        top_k = _at_most(request, "top_k", limits.top_k)
+        count = len(request.queries or request.query_embeddings or ())
+        if request.return_documents and count * top_k > limits.returned_documents:
+            raise FieldError(
+                "return_documents",
+                f"allows at most {limits.returned_documents} documents, got {count} times {top_k}",
+            )
         return SearchOptions(
-            _at_most(request, "top_k", limits.top_k),
+            top_k,
             request.rerank,
             _at_most(request, "depth", limits.depth),
             request.mode,
@@ -173,18 +174,9 @@ class SearchService:
             request.return_documents,
         )
 
-    def _check_texts(self, field: str, texts: list[str]) -> None:
-        for position, text in enumerate(texts):
-            name = field if field == "query" else f"{field}.{position}"
-            _check_at_most(name, len(text), self.limits.text_length, " characters")
-
     def _rows(self, embeddings: list[list[float]]) -> np.ndarray:
-        dim = self.retriever.corpus_index.index.dim
-        for position, row in enumerate(embeddings):
-            if len(row) != dim:
-                raise FieldError(f"query_embeddings.{position}", f"must have dimension {dim}, got {len(row)}")
         try:
-            return check_embeddings(np.array(embeddings), "query_embeddings", dim)
+            return check_embeddings(np.array(embeddings), "query_embeddings", self.dim)
         except ValueError as error:
             raise FieldError("query_embeddings", str(error).removeprefix("query_embeddings ")) from error
 
@@ -192,12 +184,6 @@ class SearchService:
 def _at_most(request: SearchRequest, field: str, most: int) -> int:
     """Return a number of the request, or its default capped at the limit if the request doesn't set it."""
     number: int = getattr(request, field)
-    if field not in request.model_fields_set:
-        return min(number, most)
-    _check_at_most(field, number, most)
-    return number
-
-
-def _check_at_most(field: str, count: int, most: int, unit: str = "") -> None:
-    if count > most:
-        raise FieldError(field, f"must be at most {most}{unit}, got {count}")
+    if number > most and field in request.model_fields_set:
+        raise FieldError(field, f"must be at most {most}, got {number}")
+    return min(number, most)

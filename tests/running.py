@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from forked import WAIT, Process
+from rrra_hf import RRRAModel
 from rrra_hf.cli import main
 from rrra_hf.retrieval import Retriever
 from rrra_hf.serving import Limits, create_app, listen
@@ -42,6 +44,17 @@ SMALL = Limits(
     **PATIENT,
 )
 HASTY = Limits(waiting=2, body_seconds=0.4, work_seconds=5, idle_seconds=1.0)
+
+
+def save_retriever(encoder: Path, path: Path) -> Path:
+    """Save a retriever with an adapter that changes the ranking."""
+    torch.manual_seed(0)
+    model = RRRAModel.from_encoder(encoder, adapter={"hidden_size": 8, "lambda_": 0.5})
+    with torch.no_grad():
+        for parameter in model.adapter.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    Retriever(model).index(CORPUS).save_pretrained(path)
+    return path
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -85,13 +98,13 @@ class Slow(Retriever):
         return super().rank(query, documents, *arguments, **options)
 
 
-def serve(folder: Path, gate: Gate, limits: Limits) -> None:
+def serve(folder: Path, gate: Gate, limits: Limits, **access: Any) -> None:
     retriever = Slow.from_pretrained(folder, device="cpu")
     retriever.gate = gate
     with listen("127.0.0.1", 0) as listener:
         sys.stdout.write(f"at http://127.0.0.1:{listener.getsockname()[1]}\n")
         sys.stdout.flush()
-        run_server(create_app(retriever, limits), listener, limits)
+        run_server(create_app(retriever, limits, **access), listener, limits)
 
 
 def serve_by_command(folder: Path) -> None:

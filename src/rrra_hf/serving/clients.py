@@ -1,0 +1,77 @@
+"""Middleware that treats clients fairly: none has all of the service, and none that has left any of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import RETRY_AFTER, problem
+
+
+class ClientLimit:
+    """Middleware that rejects requests of a client address that has too many at the same time (429).
+
+    Args:
+        app: The application.
+        most: Maximum number of requests per client address.
+        exempt: Paths that are always answered, as those that a monitor asks for.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, exempt: tuple[str, ...]):
+        self.app = app
+        self.most = most
+        self.exempt = exempt
+        self.running: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application, or refuse."""
+        if scope["type"] != "http" or scope["path"] in self.exempt:
+            await self.app(scope, receive, send)
+            return
+        client = (scope.get("client") or ("",))[0]
+        if self.running[client] >= self.most:
+            message = f"{self.most} requests of this client are running or waiting already."
+            headers = {"Connection": "close", "Retry-After": str(RETRY_AFTER)}
+            await problem(429, message, headers=headers)(scope, receive, send)
+            return
+        self.running[client] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.running[client] -= 1
+            if not self.running[client]:
+                del self.running[client]
+
+
+class DropDeparted:
+    """Middleware that cancels the work for a client that has left.
+
+    Args:
+        app: The application. It gets the whole body in one message.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application until it has answered or the client has left."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = await receive()
+
+        async def give_body() -> Message:
+            return body
+
+        work = asyncio.ensure_future(self.app(scope, give_body, send))
+        # After the body, the server's next message is that the client has left.
+        departure = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait({work, departure}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            departure.cancel()
+            dropped = work.cancel()
+        if not dropped:
+            await work

@@ -1,0 +1,95 @@
+"""HTTP connections that can't block the service: they have timeouts, and make room for others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .limits import Limits
+
+
+class Connection(H11Protocol):
+    """A connection as uvicorn has it, with limits. `run` makes a subclass with the limits of the service.
+
+    A connection is owed something by its client while the client hasn't sent a whole request, or doesn't read
+    the answer. If it's owed the head of a request or the reading of an answer for too long, it is closed.
+    `BodyLimit` refuses slow bodies, and uvicorn closes idle connections.
+    """
+
+    limits: Limits
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self._timeout: asyncio.TimerHandle | None = None
+        self._since = self.loop.time()
+
+    @property
+    def address(self) -> str:
+        """Address of the client."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def owed_since(self) -> float | None:
+        """Time since when the client owes something, None if it doesn't."""
+        owed = not self._in_request or self.cycle.more_body or self.flow.write_paused
+        return self._since if owed else None
+
+    @property
+    def _in_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the head of the first request, and make room."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._expect(self.limits.body_seconds)
+        if len(self.connections) > self.limits.connections:
+            make_room(one for one in self.connections if one is not self)  # type: ignore[misc]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._expect(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of the head if it has begun, but not longer because more of it has come."""
+        was_in_request = self._in_request
+        super().data_received(data)
+        if self._in_request and not was_in_request:
+            # A client may send its next request while it doesn't read the last answer.
+            self._expect(self.limits.work_seconds if self.flow.write_paused else None)
+        elif not self._in_request and self._timeout is None:
+            self._expect(self.limits.body_seconds)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._expect(self.limits.work_seconds)
+
+    def resume_writing(self) -> None:
+        """Stop waiting."""
+        super().resume_writing()
+        self._expect(None)
+
+    def _expect(self, seconds: float | None) -> None:
+        """Close the connection unless something happens within some seconds."""
+        self._since = self.loop.time()
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+
+
+def make_room(connections: Iterable[Connection]) -> None:
+    """Close a connection that is owed something, of the client that has most of them.
+
+    Args:
+        connections: Connections to choose from. If none is owed anything, all stay open.
+    """
+    owed = [(one.owed_since, one) for one in connections if one.owed_since is not None]
+    count = Counter(one.address for _, one in owed)
+    if owed:
+        _, oldest = min(owed, key=lambda pair: (-count[pair[1].address], pair[0]))
+        oldest.transport.abort()

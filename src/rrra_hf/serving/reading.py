@@ -1,0 +1,67 @@
+"""Reads requests from bodies: JSON, then a schema whose lists are counted before their entries are read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request as HttpRequest
+
+from .body import SMALL_BYTES
+from .limits import Limits
+from .problems import FieldError, NotJson
+from .schemas import Bounds, Request
+
+Asked = TypeVar("Asked", bound=Request)
+
+
+class Reader:
+    """Reads requests within limits.
+
+    Args:
+        limits: Limits of the service; `queries`, `documents` and `text_length` are used.
+        dim: Dimension of the query embeddings.
+    """
+
+    def __init__(self, limits: Limits, dim: int):
+        self._bounds = Bounds(limits.queries, limits.documents, limits.text_length, dim)
+        # Large bodies are read one at a time, so that the event loop has the interpreter in between.
+        self._turns = CapacityLimiter(1)
+
+    async def read(self, request: HttpRequest, schema: type[Asked]) -> Asked:
+        """Return what a request asks for.
+
+        Args:
+            request: A request whose body has arrived.
+            schema: The schema of the body.
+
+        Raises:
+            NotJson: If the body isn't valid JSON.
+            FieldError: If the body isn't sent as JSON.
+            pydantic.ValidationError: If a field is missing, unknown or invalid.
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise FieldError("body", "must be a JSON object, sent as application/json")
+        body = await request.body()
+        if len(body) <= SMALL_BYTES:
+            return self._parse(body, schema)
+        return await to_thread.run_sync(self._parse, body, schema, limiter=self._turns)
+
+    def _parse(self, body: bytes, schema: type[Asked]) -> Asked:
+        return schema.model_validate(_load(body), context=self._bounds)
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise NotJson("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise NotJson(f"its text is not {error.encoding} at byte {error.start}") from None
+    except ValueError:
+        # The only other one that Python's reader raises.
+        raise NotJson("a number has too many digits") from None
