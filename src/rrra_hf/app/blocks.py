@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from .page import CSS, comparison_html, problem_html
 
 try:
     import gradio as gr
+    from starlette.middleware import Middleware
+
+    from .requests import ShortJsonOnly
 except ImportError as error:
     raise ImportError("This module needs Gradio: pip install 'rrra-hf[app]'") from error
 
@@ -21,6 +25,18 @@ THEME = gr.themes.Default(primary_hue="indigo", font=[FONT, "system-ui", "sans-s
 MAX_TOP_K = 50
 NUM_EXAMPLES = 4
 EXAMPLE_WORDS = 8
+# Searches that wait, one runs. Gradio tells others that the queue is full.
+MAX_WAITING = 32
+
+
+class Page(gr.Blocks):
+    """Blocks that take no files from browsers, however they are launched."""
+
+    def launch(self, *arguments: Any, **options: Any) -> Any:
+        """Serve the page, with the options of `gr.Blocks.launch`."""
+        given = dict(options.pop("app_kwargs", None) or {})
+        given["middleware"] = [*given.get("middleware", ()), Middleware(ShortJsonOnly)]
+        return super().launch(*arguments, app_kwargs=given, **options)
 
 
 def create_demo(
@@ -29,7 +45,8 @@ def create_demo(
     """Create a page that shows search results with and without the adapter, side by side.
 
     For each document, it shows the probability of relevance and how the adapter changed its rank. Serve the
-    page with `launch(theme=THEME)`. It collects no analytics and loads nothing from other servers.
+    page with `launch(theme=THEME)`. It takes no files, collects no analytics and loads nothing from other
+    servers.
 
     Args:
         retriever: A retriever with an index.
@@ -51,13 +68,13 @@ def create_demo(
         about += " Each result shows the probability that it is relevant."
     examples = list(examples) or _first_words(retriever)
 
-    def search(query: str, top_k: int) -> str:
+    def search(query: str | None, top_k: int) -> str:
         try:
-            return comparison_html(compare(retriever, query, top_k))
+            return comparison_html(compare(retriever, query or "", top_k))
         except ValueError as error:
             return problem_html(str(error))
 
-    with gr.Blocks(title=title, analytics_enabled=False) as demo:
+    with Page(title=title, analytics_enabled=False) as demo:
         gr.Markdown(f"# {title}\n{about}")
         with gr.Row():
             query = gr.Textbox(
@@ -78,7 +95,7 @@ def create_demo(
         io = {"inputs": [query, top_k], "outputs": results}
         gr.on([query.submit, top_k.release], search, **io, **one_by_one, api_name="search")
         samples.load_input_event.success(search, **io, **one_by_one, api_visibility="private")
-    return demo.queue(api_open=False)
+    return demo.queue(max_size=MAX_WAITING, api_open=False)
 
 
 def _first_words(retriever: Retriever) -> list[str]:
