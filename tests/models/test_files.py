@@ -168,7 +168,7 @@ def test_where_folders_cannot_change_places_the_old_one_keeps_another_name(tmp_p
 
 
 def test_names_of_temporary_paths_are_told_from_all_others(tmp_path: Path) -> None:
-    ours = {".a.json.0123abcd.tmp", ".a.json.0123abcd.old.tmp"}
+    ours = {".a.json.0123abcd.tmp", ".a.json.0123abcd.old.tmp", "..a.json.0123abcd.tmp.4567abcd.tmp"}
     theirs = {
         ".a.json",
         ".a.json.tmp",

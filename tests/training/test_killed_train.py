@@ -108,3 +108,17 @@ def test_a_run_with_refreshes_that_is_killed_twice_continues_to_the_same_result(
     assert killed(folder, "rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 4) == -signal.SIGKILL
     assert killed(folder) == 0
     assert_alike(outcome(folder), outcome(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_after_its_last_step_does_no_further_one(
+    tiny_bert: Path, train_process: Killed, tmp_path: Path
+) -> None:
+    # In the midst of an epoch, where transformers would go on.
+    killed = Killed(tiny_bert, train_process.collection, stage1_max_steps=4, stage3_max_steps=4)
+    assert killed(tmp_path / "whole") == 0
+    folder = tmp_path / "run"
+    for _ in range(2):
+        assert killed(folder, "rrra_hf.training.stages:write_json", 1) == -signal.SIGKILL
+    assert killed(folder) == 0
+    assert_alike(outcome(folder), outcome(tmp_path / "whole"))

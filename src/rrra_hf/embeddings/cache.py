@@ -65,7 +65,15 @@ class Cache:
             logger.warning("The cached embeddings are damaged and are encoded again: %s", error)
             path.unlink(missing_ok=True)
             return None
+        self._remove_leftovers()
         return embeddings
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a process left that was killed after it had written the embeddings."""
+        if len(list(self.folder.iterdir())) > 2:
+            with claimed(self.folder / EMBEDDINGS_NAME) as ours:
+                if ours:
+                    keep_only(self.folder, EMBEDDINGS_NAME, META_NAME)
 
     def fill(self, forward: Forward, advance: Callable[[int], object]) -> np.ndarray:
         """Encode missing texts, together with other processes, and return all embeddings.

@@ -102,7 +102,8 @@ def leftovers(path: Path) -> list[Path]:
         path: The file or folder. With the name `*`, any in its folder.
     """
     name = ".+" if path.name == "*" else re.escape(path.name)
-    temporary = re.compile(rf"\.{name}\.[0-9a-f]{{8}}(\.old)?\.tmp")
+    # Several times where what was being written there was written aside, too.
+    temporary = re.compile(rf"\.+{name}(\.[0-9a-f]{{8}}(\.old)?\.tmp)+")
     return [entry for entry in path.parent.iterdir() if temporary.fullmatch(entry.name)]
 
 

@@ -123,10 +123,22 @@ def train_contrastive(
     checkpoint = processes.on_main(lambda: newest_complete_checkpoint(checkpoints, processes.count))
     if checkpoint is not None:
         logger.info("Stage %d continues from %s", stage, checkpoint)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    _train(trainer, checkpoint)
     encoder.eval()
     model.adapter.requires_grad_(True)
     return [_entry(log) for log in trainer.state.log_history if "loss" in log]
+
+
+def _train(trainer: SentenceTransformerTrainer, checkpoint: Path | None) -> None:
+    """Train from a checkpoint to the end, or from the beginning."""
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if state.global_step >= state.max_steps:
+            # The trainer would train one step more if the last one isn't the end of an epoch.
+            trainer._load_from_checkpoint(str(checkpoint))
+            trainer.state = state
+            return
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 def newest_complete_checkpoint(folder: Path, processes: int = 1) -> Path | None:
