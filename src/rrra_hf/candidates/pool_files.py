@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..data.parquet_files import allowed_bytes, read_columns
+from ..indexes.checksums import ENTRY, check_files, checksums
 from ..models.files_rrra import read_meta, write_json
 
 META_NAME = "pool.json"
@@ -20,6 +22,7 @@ FILE_NAMES = (META_NAME, DOCUMENTS_NAME, QUERIES_NAME)
 FORMAT_VERSION = 2
 # Name of the column with probabilities per format version.
 PROBABILITY_COLUMN = {1: "false_negative_probability", FORMAT_VERSION: "probability"}
+DOCUMENTS_SCHEMA = pa.schema({"document_id": pa.large_string()})
 QUERIES_SCHEMA = pa.schema(
     {
         "query_id": pa.large_string(),
@@ -70,6 +73,7 @@ def write_pool(
         "documents": len(document_ids),
         "depth": candidates.shape[1],
         "fingerprint": fingerprint,
+        ENTRY: checksums(folder),
     }
     write_json(folder / META_NAME, meta)
 
@@ -82,40 +86,54 @@ def read_pool(folder: Path) -> dict[str, Any]:
     """
     names = ("format_version", "queries", "documents", "depth", "fingerprint")
     meta = read_meta(folder / META_NAME, PROBABILITY_COLUMN.keys(), names)
-    documents = _read_table(folder / DOCUMENTS_NAME, meta["documents"])
-    queries = _read_table(folder / QUERIES_NAME, meta["queries"])
+    check_files(folder / META_NAME)
+    fingerprint = meta["fingerprint"]
+    if not isinstance(fingerprint, dict) or not all(isinstance(value, str) for value in fingerprint.values()):
+        raise ValueError(f"{folder / META_NAME} is damaged: fingerprint must be texts by name.")
+    documents = _read_table(folder / DOCUMENTS_NAME, DOCUMENTS_SCHEMA, meta["documents"])
+    column = PROBABILITY_COLUMN[meta["format_version"]]
+    schema = pa.schema([*list(QUERIES_SCHEMA)[:-1], pa.field(column, pa.large_list(pa.float32()))])
+    queries = _read_table(folder / QUERIES_NAME, schema, meta["queries"])
+    allowed = allowed_bytes(folder / QUERIES_NAME)
+    if type(meta["depth"]) is not int or not 0 <= meta["depth"] * queries.num_rows <= allowed:
+        raise ValueError(f"{folder / META_NAME} is damaged: depth is {meta['depth']!r}.")
     try:
-        return _fields(meta, documents, queries)
-    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        return _fields(meta, documents["document_id"].combine_chunks(), queries)
+    except ValueError as error:
         raise ValueError(f"{folder / QUERIES_NAME} has no candidate pool: {error}") from error
 
 
-def _fields(meta: dict[str, Any], documents: pa.Table, queries: pa.Table) -> dict[str, Any]:
-    document_ids = documents["document_id"].combine_chunks()
-    lists = {name: queries[name].combine_chunks() for name in queries.column_names}
-    positive_ends = np.cumsum(_lengths(lists["positive_ids"]))
-    filled = np.arange(meta["depth"]) < _lengths(lists["candidate_ids"])[:, None]
-    probabilities = lists[PROBABILITY_COLUMN[meta["format_version"]]]
+def _fields(meta: dict[str, Any], document_ids: pa.Array, queries: pa.Table) -> dict[str, Any]:
+    query_ids, positives, candidates, scores, probabilities = (
+        column.combine_chunks() for column in queries.columns
+    )
+    for name, lists in (("scores", scores), ("probability", probabilities)):
+        same = pc.equal(lists.value_lengths(), candidates.value_lengths())
+        if pc.all(same).as_py() is False:
+            raise ValueError(f"{name} must have as many values as candidate_ids in each row")
+    filled = np.arange(meta["depth"]) < _lengths(candidates)[:, None]
     return {
-        "query_ids": lists["query_id"].to_pylist(),
+        "query_ids": query_ids.to_pylist(),
         "document_ids": document_ids.to_pylist(),
-        "positives": np.split(_rows(lists["positive_ids"], document_ids), positive_ends)[:-1],
-        "candidates": _scatter(_rows(lists["candidate_ids"], document_ids), filled, -1),
-        "scores": _scatter(lists["scores"].flatten().to_numpy(), filled, -np.inf),
+        "positives": np.split(_rows(positives, document_ids), np.cumsum(_lengths(positives)))[:-1],
+        "candidates": _scatter(_rows(candidates, document_ids), filled, -1),
+        "scores": _scatter(scores.flatten().to_numpy(), filled, -np.inf),
         "probability": None
         if probabilities.null_count == len(probabilities)
-        else _scatter(probabilities.flatten().to_numpy(), filled, np.nan),
+        else _scatter(probabilities.flatten().to_numpy(zero_copy_only=False), filled, np.nan),
         "fingerprint": meta["fingerprint"],
     }
 
 
-def _read_table(path: Path, count: int) -> pa.Table:
+def _read_table(path: Path, schema: pa.Schema, count: int) -> pa.Table:
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        table = read_columns(path, schema)
+    except OSError as error:
         raise ValueError(f"{path} is missing or damaged: {error}") from error
     if table.num_rows != count:
         raise ValueError(f"{path} is damaged: it has {table.num_rows} rows instead of {count}.")
+    if any(table[name].null_count for name in table.column_names if name not in PROBABILITY_COLUMN.values()):
+        raise ValueError(f"{path} is damaged: values are missing.")
     return table
 
 

@@ -81,11 +81,12 @@ def read_batches(path: str | os.PathLike[str], batch_size: int) -> Iterator[pa.R
         while True:
             try:
                 batch = next(batches)
+                batch.validate(full=True)
+                size += sum(map(text_bytes, batch.columns))
             except StopIteration:
                 return
             except (pa.ArrowException, OSError) as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
-            size += sum(map(text_bytes, batch.columns))
             if size > allowed:
                 raise ValueError(
                     f"{path} is not meant to be read: its texts have more than {allowed:,} bytes."

@@ -185,7 +185,9 @@ def read_npy(path: str | os.PathLike[str], ids: Sequence[str] | None = None) -> 
     """
     try:
         embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (EOFError, ValueError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # What NumPy raises for a damaged header is of many kinds.
         raise ValueError(f"{path} is damaged or has no array of numbers: {error}") from error
     if not isinstance(embeddings, np.ndarray):
         raise ValueError(f"{path} must have one array, got an archive of several.")

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 ARGUMENTS_NAME = "arguments.json"
 RESULTS_NAME = "results.json"
+# Differences that an error names.
+SHOWN = 10
 # In these folders and those below, a killed process may have left temporary files.
 WORKPLACES = ("stage1", "stage2", "stage3", "final", "embeddings")
 
@@ -95,7 +97,7 @@ class RunFolder:
         differing = differences(read_json(self.path / ARGUMENTS_NAME), settings)
         if differing:
             raise ValueError(
-                f"{self.path} was started with other settings: {'; '.join(differing)}. Use the same "
+                f"{self.path} was started with other settings: {'; '.join(differing[:SHOWN])}. Use the same "
                 "settings to continue it, or another output_dir to start a new run."
             )
 
@@ -151,7 +153,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """
     before, now = _flat(before), _flat(now)
     return [
-        f"{name} was {before.get(name)}, now {now.get(name)}"
+        f"{name} was {before.get(name)!s:.80}, now {now.get(name)!s:.80}"
         for name in sorted(before | now)
         if before.get(name) != now.get(name)
     ]
