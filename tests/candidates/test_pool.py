@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 
+from forgery import forge
 from mined import assert_same, make_pool
 from rrra_hf.candidates import CandidatePool, mine_embeddings
 
@@ -58,6 +59,18 @@ def test_a_pool_without_fingerprints_is_not_refused() -> None:
         ({"candidates": np.array([[2, 1], [-1, 0]])}, "candidates must have -1 only at the end"),
         ({"scores": np.ones((2, 3))}, r"scores must have shape \(2, 2\), got \(2, 3\)"),
         ({"probability": np.ones(2)}, r"probability must have shape \(2, 2\)"),
+        ({"probability": np.full((2, 2), 7.0)}, r"probability must be in \[0, 1\]"),
+        ({"probability": np.full((2, 2), np.nan)}, r"probability must be in \[0, 1\]"),
+        ({"scores": np.array([[0.9, np.nan], [0.7, -np.inf]])}, "scores must be finite, and -inf where"),
+        ({"scores": np.array([[0.9, 0.5], [0.7, 0.5]])}, "scores must be finite, and -inf where"),
+        (
+            {"candidates": np.array([[2, 2], [0, -1]])},
+            "candidates must not repeat, those of .* 'q0' do",
+        ),
+        (
+            {"candidates": np.array([[2, 1], [2, -1]])},
+            "candidates must not be positives, one of .* 'q1'",
+        ),
     ],
 )
 def test_an_inconsistent_pool_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -140,18 +153,68 @@ def test_a_pool_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No candidate pool at"):
         CandidatePool.load(tmp_path / "none")
     make_pool().save(tmp_path)
-    queries = pq.read_table(tmp_path / "queries.parquet")
-    for table in (
-        queries.drop_columns(["scores"]),
-        queries.set_column(3, "scores", pa.array([[0.5], [0.5]])),
-        queries.set_column(2, "candidate_ids", pa.array([["c", "z"], ["a"]])),
-        queries.set_column(2, "candidate_ids", pa.array([["c", "b", "a"], []])),
-    ):
-        pq.write_table(table, tmp_path / "queries.parquet")
-        with pytest.raises(ValueError, match=r"queries\.parquet has no candidate pool"):
-            CandidatePool.load(tmp_path)
     (tmp_path / "pool.json").write_text('{"format_version": 9}')
     with pytest.raises(ValueError, match=r"pool\.json .* format version 9, this package reads 1"):
+        CandidatePool.load(tmp_path)
+
+
+FORGED = {
+    "no scores": lambda table: table.drop_columns(["scores"]),
+    "scores of another type": lambda table: table.set_column(3, "scores", pa.array([["a"], ["b"]])),
+    "too few scores": lambda table: set_lists(table, "scores", [[0.5], [0.5]]),
+    "scores in the wrong rows": lambda table: set_lists(table, "scores", [[0.5], [0.5, 0.5]]),
+    "scores that are none": lambda table: set_lists(table, "scores", [[0.5, np.nan], [0.5]]),
+    "endless scores": lambda table: set_lists(table, "scores", [[0.5, np.inf], [0.5]]),
+    "missing scores": lambda table: set_lists(table, "scores", [[0.5, None], [0.5]]),
+    "no row of scores": lambda table: set_lists(table, "scores", [[0.5, 0.4], None]),
+    "probabilities above 1": lambda table: set_lists(table, "probability", [[7.0, 0.5], [0.5]]),
+    "probabilities below 0": lambda table: set_lists(table, "probability", [[0.5, -0.1], [0.5]]),
+    "probabilities that are none": lambda table: set_lists(table, "probability", [[0.5, np.nan], [0.5]]),
+    "a row without probabilities": lambda table: set_lists(table, "probability", [[0.5, 0.5], None]),
+    "probabilities in the wrong rows": lambda table: set_lists(table, "probability", [[0.5], [0.5, 0.5]]),
+    "an unknown candidate": lambda table: set_lists(table, "candidate_ids", [["c", "z"], ["a"]]),
+    "a missing candidate": lambda table: set_lists(table, "candidate_ids", [["c", None], ["a"]]),
+    "too many candidates": lambda table: set_lists(table, "candidate_ids", [["c", "b", "a"], []]),
+    "a candidate twice": lambda table: set_lists(table, "candidate_ids", [["c", "c"], ["a"]]),
+    "a positive among the candidates": lambda table: set_lists(table, "candidate_ids", [["c", "b"], ["c"]]),
+    "an unknown positive": lambda table: set_lists(table, "positive_ids", [["z"], ["b"]]),
+    "no row of positives": lambda table: set_lists(table, "positive_ids", [["a"], None]),
+    "a query twice": lambda table: table.set_column(0, "query_id", pa.array(["q0", "q0"], pa.large_string())),
+    "a missing query": lambda table: table.set_column(
+        0, "query_id", pa.array(["q0", None], pa.large_string())
+    ),
+}
+
+
+def set_lists(table: pa.Table, name: str, lists: list[Any]) -> pa.Table:
+    place = table.column_names.index(name)
+    return table.set_column(place, name, pa.array(lists, table.schema.field(name).type))
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_a_forged_pool_is_refused(tmp_path: Path, how: str) -> None:
+    make_pool().save(tmp_path)
+    path = tmp_path / "queries.parquet"
+    pq.write_table(FORGED[how](pq.read_table(path)), path)
+    with pytest.raises(ValueError, match=r"queries\.parquet is damaged: it isn't the file that was saved"):
+        CandidatePool.load(tmp_path)
+    forge(tmp_path / "pool.json")
+    with pytest.raises(ValueError, match=r"queries\.parquet (has no candidate pool|is damaged)"):
+        CandidatePool.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        *((entry, value) for entry in ("queries", "documents") for value in (10**9, -1, "2", None, [2])),
+        *(("depth", value) for value in (1, 0, -1, 10**8, 10**30, "2", None, 2.0)),
+        *(("fingerprint", value) for value in (None, "e", ["e"], {"encoder": 7})),
+    ],
+)
+def test_forged_metadata_are_refused(tmp_path: Path, entry: str, value: object) -> None:
+    make_pool().save(tmp_path)
+    forge(tmp_path / "pool.json", **{entry: value})
+    with pytest.raises(ValueError, match=r"(pool\.json|\w+\.parquet) (is damaged|has no)"):
         CandidatePool.load(tmp_path)
 
 

@@ -33,7 +33,8 @@ class CandidatePool:
             for embeddings from other sources.
 
     Raises:
-        ValueError: If shapes don't match, ids repeat, or a row number is out of range.
+        ValueError: If shapes don't match, ids repeat, a row number is out of range, a candidate repeats or is
+            a positive, a score isn't finite, or a probability isn't in [0, 1].
 
     Example:
         >>> pool = CandidatePool(
@@ -62,6 +63,7 @@ class CandidatePool:
         self._check_ids()
         self._check_shapes()
         self._check_rows()
+        self._check_values()
 
     def _check_ids(self) -> None:
         for name in ("query_ids", "document_ids"):
@@ -95,6 +97,38 @@ class CandidatePool:
                 )
         if ((self.candidates[:, :-1] < 0) & (self.candidates[:, 1:] >= 0)).any():
             raise ValueError("candidates must have -1 only at the end of a row.")
+
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        """Refuse candidates that repeat in a row, or are labelled positives of its query."""
+        ordered = np.sort(self.candidates, axis=1)
+        repeat = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+        if repeat.any():
+            query, _ = np.argwhere(repeat)[0]
+            raise ValueError(f"candidates must not repeat, those of the query {self.query_ids[query]!r} do.")
+        # Numbers that ascend with the query, then with the row; -1 is the first of each query.
+        width = len(self.document_ids) + 1
+        numbers = (np.arange(len(self))[:, None] * width + ordered + 1).reshape(-1)
+        queries = np.repeat(np.arange(len(self)), [len(rows) for rows in self.positives])
+        labelled = queries * width + np.concatenate([np.empty(0, dtype=np.int64), *self.positives]) + 1
+        found = np.searchsorted(numbers, labelled, side="right") > np.searchsorted(numbers, labelled)
+        if found.any():
+            query = queries[found.argmax()]
+            raise ValueError(
+                f"candidates must not be positives, one of the query {self.query_ids[query]!r} is."
+            )
+
+    def _check_values(self) -> None:
+        present = self.candidates >= 0
+        if not np.isfinite(self.scores[present]).all() or not np.isneginf(self.scores[~present]).all():
+            raise ValueError("scores must be finite, and -inf where candidates is -1.")
+        if self.probability is None:
+            return
+        probability = self.probability[present]
+        # A comparison with NaN is false.
+        if not ((probability >= 0) & (probability <= 1)).all():
+            raise ValueError("probability must be in [0, 1] for each candidate.")
 
     def __len__(self) -> int:
         return len(self.query_ids)

@@ -48,7 +48,7 @@ def check_files(meta: Path) -> None:
         if path.name != name:
             continue
         if not path.is_file():
-            raise ValueError(f"{path} is missing; its folder is damaged.")
+            raise ValueError(f"{path} is missing or damaged.")
         if checksum != _checksum(path):
             raise ValueError(f"{path} is damaged: it isn't the file that was saved.")
 
