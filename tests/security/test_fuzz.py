@@ -55,6 +55,8 @@ def attack(name: str, model: Path, place: Path) -> None:
     shutil.copytree(whole, folder)
     expected = contents(format_.read(folder))
     assert format_.repairs or snapshot(folder) == snapshot(whole)
+    shutil.rmtree(folder)
+    shutil.copytree(whole, folder)
     limit_memory()
     files = sorted(
         path.relative_to(whole) for path in whole.rglob("*") if path.suffix != ".lock" and path.is_file()

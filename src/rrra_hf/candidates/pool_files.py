@@ -96,7 +96,7 @@ def read_pool(folder: Path) -> dict[str, Any]:
     queries = _read_table(folder / QUERIES_NAME, schema, meta["queries"])
     allowed = allowed_bytes(folder / QUERIES_NAME)
     if type(meta["depth"]) is not int or not 0 <= meta["depth"] * queries.num_rows <= allowed:
-        raise ValueError(f"{folder / META_NAME} is damaged: depth is {meta['depth']!r}.")
+        raise ValueError(f"{folder / META_NAME} is damaged: depth is {meta['depth']!r:.80}.")
     try:
         return _fields(meta, documents["document_id"].combine_chunks(), queries)
     except ValueError as error:

@@ -17,6 +17,7 @@ from .output import faults_named
 
 # What commands raise for what they are given and where they run. Any other error is a mistake in the package.
 ERRORS = (ValueError, OSError, ImportError, KeyError, RuntimeError, FloatingPointError, MemoryError)
+LONGEST_LINE = 1500
 
 COMMANDS = {
     "Train": (demo.demo, mine.mine, fit.fit, train.train),
@@ -67,10 +68,16 @@ def main() -> None:
     except ERRORS as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         errors.print("error:", style="bold red", end=" ")
-        errors.print(message, soft_wrap=True)
+        errors.print(_one_line(str(message)), soft_wrap=True)
         if logging.getLogger().isEnabledFor(logging.INFO):
             errors.print_exception()
         sys.exit(1)
+
+
+def _one_line(message: str) -> str:
+    """Return a message of any library on one line, and of a length that can be read."""
+    line = " ".join(message.split())
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tupl
     name = read_meta(path / CURRENT_NAME, {FORMAT_VERSION}, ("folder",))["folder"]
     if not isinstance(name, str) or not SUBFOLDER.fullmatch(name) or (path / name).is_symlink():
         raise ValueError(
-            f"{path / CURRENT_NAME} must name a subfolder of 32 hexadecimal digits, got {name!r}."
+            f"{path / CURRENT_NAME} must name a subfolder of 32 hexadecimal digits, got {name!r:.80}."
         )
     folder = path / name
     meta = read_meta(folder / META_NAME, {FORMAT_VERSION}, names)
