@@ -85,6 +85,7 @@ def test_embeddings_are_cached(encoder: SentenceTransformer, tmp_path: Path) -> 
         (lambda r: r.rank("", ["a"]), "queries must not be empty"),
         (lambda r: r.rank("a", ["b", ""]), "the document '1' has none"),
         (lambda r: r.rank("a", ["b"], top_k=0), "top_k must be at least 1 or None, got 0"),
+        (lambda r: r.rank("a", ["b", "c"], document_embeddings=np.ones((1, 32))), "got 1 for 2 documents"),
         (lambda r: r.search_embeddings(np.full((2, 32), np.nan)), "query_embeddings must be finite: 2 of 2"),
         (lambda r: r.search_embeddings(np.ones((2, 31))), "query_embeddings must have dimension 32, got 31"),
         (lambda r: r.search_embeddings(np.ones(32)), r"query_embeddings must be numbers of shape \(n, dim\)"),

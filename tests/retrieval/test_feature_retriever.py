@@ -127,6 +127,15 @@ def test_ranking_needs_no_index_and_agrees_with_searching(
     assert len(retriever.rank(QUERIES[0], ["find files"])) == 1
 
 
+def test_documents_may_be_encoded_before_they_are_ranked(
+    retriever: Retriever, feature_collection: Collection
+) -> None:
+    texts = feature_collection.document_texts
+    embeddings = encode(retriever.encoder, texts, task="document")
+    ranked = retriever.rank(QUERIES[0], texts, document_embeddings=embeddings)
+    assert ranked == retriever.rank(QUERIES[0], texts)
+
+
 def test_a_saved_retriever_finds_the_same(retriever: Retriever, tmp_path: Path) -> None:
     retriever.save_pretrained(tmp_path / "r")
     assert (tmp_path / "r/index/features.safetensors").exists()

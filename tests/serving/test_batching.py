@@ -6,10 +6,14 @@ import asyncio
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from forked import WAIT
+from rrra_hf.retrieval import Retriever
+from rrra_hf.serving import Limits, service
 from rrra_hf.serving.batching import Batcher, Busy
+from rrra_hf.serving.schemas import RankRequest, SearchRequest
 
 
 def test_jobs_that_wait_are_done_together_if_they_may() -> None:
@@ -79,3 +83,46 @@ def test_job_that_waited_too_long_is_never_begun() -> None:
 
     asyncio.run(main())
     assert done == [1, 4]
+
+
+def test_requests_with_many_texts_take_turns_with_others(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    encode, search = service.encode, Retriever.search
+
+    def record_encode(encoder: Any, texts: list[str], **options: Any) -> np.ndarray:
+        done.append(f"encode {len(texts)}")
+        return encode(encoder, texts, **options)
+
+    def record_search(self: Retriever, queries: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(queries, list):
+            done.append(f"search {len(queries)}")
+        return search(self, queries, *arguments, **options)
+
+    monkeypatch.setattr(service, "encode", record_encode)
+    monkeypatch.setattr(Retriever, "search", record_search)
+    documents = [f"{word} files {number}" for number in range(20) for word in ("copy", "list")]
+    many = [f"sort {number}" for number in range(20)]
+
+    async def main() -> list[Any]:
+        served = service.SearchService(retriever, Limits(batch=16), lambda size: None)
+        requests = (
+            served.rank(RankRequest(query="sort", documents=documents)),
+            served.search(SearchRequest(queries=many)),
+            served.search(SearchRequest(queries=["sort"], top_k=1)),
+        )
+        results = await asyncio.gather(*requests)
+        served.close()
+        return list(results)
+
+    ranked, found, one = asyncio.run(main())
+    # Each request has had its turn before the first has its second.
+    assert done[:3] == ["encode 16", "search 16", "search 1"]
+    assert sorted(done[3:]) == ["encode 16", "encode 8", "search 4"]
+    assert [len(found), len(one[0])] == [20, 1]
+    expected = retriever.rank("sort", documents)
+    assert [hit["corpus_id"] for hit in ranked] == [hit["corpus_id"] for hit in expected]
+    np.testing.assert_allclose(
+        [hit["score"] for hit in ranked], [hit["score"] for hit in expected], rtol=1e-4, atol=1e-4
+    )

@@ -32,6 +32,7 @@ def index_texts(
     language: str,
     *,
     show_progress_bar: bool | None,
+    embeddings: np.ndarray | None = None,
     **options: Any,
 ) -> IndexedDocuments:
     """Index the embeddings and the words of texts.
@@ -44,6 +45,7 @@ def index_texts(
         kind: Kind of index of the embeddings, see `make_index`.
         language: Language of the words, see `WordIndex.of`.
         show_progress_bar: Show a progress bar; by default, only on a terminal.
+        embeddings: Embeddings of the texts from the encoder; by default, they are encoded here.
         options: Arguments of `encode`.
 
     Raises:
@@ -53,7 +55,8 @@ def index_texts(
     # Adapters of format version 2 and before rank the candidates of a search by embeddings.
     if adapter is None or not isinstance(adapter.reader, Version2Reader):
         words = WordIndex.of(texts, language, show_progress_bar=show_progress_bar)
-    embeddings = encode(encoder, texts, task="document", show_progress_bar=show_progress_bar, **options)
+    if embeddings is None:
+        embeddings = encode(encoder, texts, task="document", show_progress_bar=show_progress_bar, **options)
     index = make_index(embeddings.shape[1], len(embeddings), kind)
     # All at once: an approximate index is trained on a sample of what it is given first.
     index.add(_mapped(embeddings, beside))

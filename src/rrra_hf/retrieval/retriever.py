@@ -433,6 +433,7 @@ class Retriever:
         top_k: int | None = None,
         return_documents: bool = False,
         batch_size: int = 64,
+        document_embeddings: np.ndarray | None = None,
     ) -> list[RankedDocument]:
         """Rank documents for a query, with the signature of `CrossEncoder.rank`. The index is not used.
 
@@ -445,13 +446,16 @@ class Retriever:
             top_k: Number of documents to return; all by default.
             return_documents: Return the documents' texts too.
             batch_size: Encoder batch size.
+            document_embeddings: Embeddings of the documents from the encoder, `(n, dim)`; by default, the
+                documents are encoded here.
 
         Returns:
             `corpus_id` (the position in `documents`), `score` and, with `return_documents`, `text` of each
             document, best first.
 
         Raises:
-            ValueError: If the query or a document is empty or not a string, or `top_k` is less than 1.
+            ValueError: If the query or a document is empty or not a string, `top_k` is less than 1, or there
+                isn't one embedding per document.
         """
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}.")
@@ -459,7 +463,21 @@ class Retriever:
         if not documents:
             return []
         texts = document_texts(document_table(documents))
-        given = self._indexed(texts, "flat", self._language, batch_size=batch_size, show_progress_bar=False)
+        if document_embeddings is not None:
+            document_embeddings = check_embeddings(document_embeddings, "document_embeddings")
+            if len(document_embeddings) != len(texts):
+                raise ValueError(
+                    f"document_embeddings must have one row per document, got {len(document_embeddings)} for "
+                    f"{len(texts)} documents."
+                )
+        given = self._indexed(
+            texts,
+            "flat",
+            self._language,
+            batch_size=batch_size,
+            show_progress_bar=False,
+            embeddings=document_embeddings,
+        )
         embedding = encode(self.encoder, [query], task="query", show_progress_bar=False)
         queries = self.prepare_queries(embedding, [query], given)
         hybrid = self._reads_words_of(given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -26,11 +27,7 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **options)
         self._timeout: asyncio.TimerHandle | None = None
         self._since = self.loop.time()
-
-    @property
-    def address(self) -> str:
-        """Address of the client."""
-        return self.client[0] if self.client else ""
+        self.address = ""
 
     @property
     def owed_since(self) -> float | None:
@@ -45,6 +42,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the head of the first request, and make room."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.address = self.client[0] if self.client else ""
         self._expect(self.limits.body_seconds)
         if len(self.connections) > self.limits.connections:
             make_room(one for one in self.connections if one is not self)  # type: ignore[misc]
@@ -88,8 +86,8 @@ def make_room(connections: Iterable[Connection]) -> None:
     Args:
         connections: Connections to choose from. If none is owed anything, all stay open.
     """
-    owed = [(one.owed_since, one) for one in connections if one.owed_since is not None]
-    count = Counter(one.address for _, one in owed)
+    owed = [(since, one) for one in connections if (since := one.owed_since) is not None]
     if owed:
-        _, oldest = min(owed, key=lambda pair: (-count[pair[1].address], pair[0]))
+        [(most, _)] = Counter(one.address for _, one in owed).most_common(1)
+        _, oldest = min(((since, one) for since, one in owed if one.address == most), key=itemgetter(0))
         oldest.transport.abort()

@@ -72,6 +72,8 @@ def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> 
             ws="none",
             lifespan="on",
             log_config=None,
+            # Clients that send garbage would fill the log with warnings.
+            log_level="error",
             access_log=False,
             server_header=False,
             timeout_keep_alive=math.ceil(limits.idle_seconds),

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..embeddings import check_embeddings
+from ..embeddings import check_embeddings, encode
 from ..retrieval import RankedDocument, Retriever
+from ..retrieval.documents import document_table, document_texts
 from ..retrieval.indexing import reads_word_pieces
 from .batching import Batcher
 from .limits import Limits
 from .problems import FieldError
 from .schemas import RankRequest, SearchRequest
+
+# Texts of one request that are encoded at a time. Then other requests have their turn, and one that nobody
+# waits for ends.
+TEXTS_AT_ONCE = 16
 
 
 class SearchOptions(NamedTuple):
@@ -84,26 +90,41 @@ class SearchService:
             asyncio.TimeoutError: If the request times out.
         """
         options = self._search_options(request)
-        texts, seconds = request.queries, self.limits.work_seconds
+        texts = request.queries
         if request.query_embeddings is None:
             assert texts is not None
             work = partial(self._search_texts, options)
-            return await self._texts.run(work, texts, seconds, key=("texts", options))
+            return await self._take_turns(work, texts, key=("texts", options))
         rows = self._rows(request.query_embeddings)
         queries = [Query(row, texts[i] if texts else None) for i, row in enumerate(rows)]
         batcher = self._texts if self.needs_texts else self._embeddings
         work = partial(self._search_embeddings, options)
-        return await batcher.run(work, queries, seconds, key=("embeddings", texts is None, options))
+        key = ("embeddings", texts is None, options)
+        return await batcher.run(work, queries, self.limits.work_seconds, key)
 
     async def rank(self, request: RankRequest) -> list[RankedDocument]:
         """Return the documents of a request, best first. Raises the other errors of `search`."""
-        ranked = await self._texts.run(self._rank, [request], self.limits.work_seconds)
-        return ranked[0]
+        texts = document_texts(document_table(request.documents))
+        embeddings = await self._take_turns(self._encode, texts)
+        work = partial(self._rank, np.stack(embeddings))
+        return (await self._texts.run(work, [request], self.limits.work_seconds))[0]
 
     def close(self) -> None:
         """Wait for running work and stop the threads."""
         self._texts.close()
         self._embeddings.close()
+
+    async def _take_turns(
+        self, work: Callable[[list[str]], Sequence[Any]], texts: list[str], key: Hashable = None
+    ) -> list[Any]:
+        """Process texts, some at a time, so that a request with many doesn't keep others waiting."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.limits.work_seconds
+        results: list[Any] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            some = texts[start : start + TEXTS_AT_ONCE]
+            results += await self._texts.run(work, some, end - loop.time(), key)
+        return results
 
     # ---------------------------------------------------------------- in the threads
 
@@ -140,9 +161,18 @@ class SearchService:
 
         return [[with_document(hit) for hit in hits] for hits in results]
 
-    def _rank(self, requests: list[RankRequest]) -> list[list[RankedDocument]]:
+    def _encode(self, documents: list[str]) -> list[np.ndarray]:
+        return list(encode(self.retriever.encoder, documents, task="document", show_progress_bar=False))
+
+    def _rank(self, embeddings: np.ndarray, requests: list[RankRequest]) -> list[list[RankedDocument]]:
         return [
-            self.retriever.rank(request.query, request.documents, request.top_k, request.return_documents)
+            self.retriever.rank(
+                request.query,
+                request.documents,
+                request.top_k,
+                request.return_documents,
+                document_embeddings=embeddings,
+            )
             for request in requests
         ]
 
