@@ -274,7 +274,9 @@ def test_issue_templates_are_forms(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=name_of
+    "path",
+    [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")],
+    ids=name_of,
 )
 def test_files_that_are_linked_exist(path: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text(encoding="utf-8"))
