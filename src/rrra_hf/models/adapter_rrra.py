@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .adapter_weights_rrra import WEIGHTS_NAME, read_weights
 from .configuration_rrra import AdapterConfig
 from .download_rrra import checked_downloads
 from .features_rrra import CandidateFeatures
@@ -33,8 +31,6 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 MODEL_TYPE = "rrra_adapter"
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-WEIGHTS_INDEX_NAME = "model.safetensors.index.json"
 
 # What an adapter may be made of; each has the methods and attributes of the other.
 Reader = FeatureReader | ResidualReader | Version2Reader
@@ -45,14 +41,6 @@ READERS: dict[str, type[Reader]] = {
 }
 # The adapter that comes with the package.
 PRETRAINED = Path(__file__).parent / "pretrained"
-# Names of weights in format version 1, as regular expressions, and what they are called now.
-OLD_NAMES = (
-    (r"^evidence\.memory_", "reader.memory."),
-    (r"^evidence\.ranker\.", "reader.ranking_head."),
-    (r"^evidence\.judge\.", "reader.relevance_head."),
-    (r"^evidence\.", "reader.memory."),
-    (r"^(query_layer|document_layer|product_layer|output_layer|readout)\.", r"reader.\1."),
-)
 
 
 class Reading(NamedTuple):
@@ -306,7 +294,7 @@ class RetrieverAdapter(nn.Module):
         if (directory / CONFIG_NAME).exists():
             found = read_json(directory / CONFIG_NAME, dict).get("model_type")
             if found != MODEL_TYPE:
-                raise ValueError(f"{directory} holds a model of type {found!r}; save the adapter elsewhere.")
+                raise ValueError(f"{directory} holds a model of type {found!r:.80}; save the adapter elsewhere.")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with write_aside(directory, keep_others=True) as new:
             new.mkdir()
@@ -364,26 +352,43 @@ class RetrieverAdapter(nn.Module):
         values = read_json(config_path, dict)
         model_type = values.pop("model_type", None)
         if model_type not in (MODEL_TYPE, "rrra"):
-            raise ValueError(f"{name_or_path} holds a model of type {model_type!r}, not an adapter.")
+            raise ValueError(f"{name_or_path} holds a model of type {model_type!r:.80}, not an adapter.")
         prefix = "" if model_type == MODEL_TYPE else "adapter."
         try:
-            # Layers start at random before their weights are read.
-            with torch.random.fork_rng(devices=[]):
+            # Takes no memory, whatever sizes are declared.
+            with torch.device("meta"):
                 adapter = cls(AdapterConfig.from_dict(values["adapter"] if prefix else values))
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{CONFIG_NAME} of {name_or_path} can't be used: {error}") from error
         with checked_downloads(config_path.parent, str(name_or_path)):
-            weights = _read_weights(name_or_path, prefix, hub)
-        missing = sorted(adapter.state_dict().keys() - weights.keys())
+            weights = read_weights(str(name_or_path), prefix, hub)
+        expected = adapter.state_dict()
+        missing = sorted(expected.keys() - weights.keys())
         if missing:
             raise ValueError(f"{name_or_path} lacks the adapter weights {', '.join(missing)}.")
+        kept = {name: value.to(expected[name].dtype) for name, value in weights.items() if name in expected}
         try:
-            adapter.load_state_dict(weights)
-        except RuntimeError as error:
+            adapter.load_state_dict({**weights, **kept}, assign=True)
+            adapter.check_weights()
+        except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"The adapter weights of {name_or_path} don't fit its config: {error}"
             ) from error
         return adapter.eval()
+
+    def check_weights(self) -> None:
+        """Refuse weights that no fit gives, for example those of a damaged file.
+
+        Raises:
+            ValueError: If a weight isn't finite, or what is remembered contradicts itself.
+        """
+        for name, weight in self.state_dict().items():
+            if not weight.isfinite().all():
+                raise ValueError(f"{name} must be finite.")
+            if name.endswith(".deviation") and not (weight > 0).all():
+                raise ValueError(f"{name} must be positive.")
+        if not isinstance(self.reader, ResidualReader):
+            self.reader.memory.check()
 
     def push_to_hub(
         self,
@@ -454,38 +459,10 @@ def _resolve(name_or_path: str | os.PathLike[str], filename: str, hub: dict[str,
     return path
 
 
-def _read_weights(
-    name_or_path: str | os.PathLike[str], prefix: str, hub: dict[str, Any]
-) -> dict[str, Tensor]:
-    """Read the adapter's tensors, and only those, from one weights file or from shards."""
-    try:
-        index = json.loads(_resolve(name_or_path, WEIGHTS_INDEX_NAME, hub).read_text())["weight_map"]
-        filenames = {filename for name, filename in index.items() if name.startswith(prefix)}
-    except OSError:
-        filenames = {WEIGHTS_NAME}
-    weights = {}
-    for path in (_resolve(name_or_path, filename, hub) for filename in sorted(filenames)):
-        try:
-            with safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-                weights.update({_current_name(name[len(prefix) :]): file.get_tensor(name) for name in names})
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-    return weights
-
-
-def _current_name(name: str) -> str:
-    """Return what a weight of the adapter is called now."""
-    for old, new in OLD_NAMES:
-        if re.search(old, name):
-            return re.sub(old, new, name)
-    return name
-
-
 def _make_reader(config: AdapterConfig) -> Reader:
     settings = dict(config.reader)
     kind = settings.pop("kind")
-    if kind not in READERS:
+    if not isinstance(kind, str) or kind not in READERS:
         raise ValueError(f"reader must be of a kind among {', '.join(READERS)}, got {kind!r}.")
     if config.embedding_dim is None and (kind != "features" or settings.get("queries")):
         raise ValueError("embedding_dim must be given for a reader that reads embeddings of one dimension.")

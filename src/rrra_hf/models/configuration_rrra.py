@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -56,17 +58,23 @@ class AdapterConfig:
     fit: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.embedding_dim is not None and self.embedding_dim < 1:
-            raise ValueError(f"embedding_dim must be at least 1, got {self.embedding_dim}.")
+        dim = self.embedding_dim
+        if dim is not None and (not isinstance(dim, int) or dim < 1):
+            raise ValueError(f"embedding_dim must be at least 1, got {dim!r}.")
+        for name in ("query_map", "document_map"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}.")
         for name in ("tau", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
-        if self.lambda_ < 0:
-            raise ValueError(f"lambda_ must not be negative, got {self.lambda_}.")
-        if self.embedding_dim is None and (self.query_map or self.document_map):
+            if not _is_number(getattr(self, name)) or not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}.")
+        if not _is_number(self.lambda_) or self.lambda_ < 0:
+            raise ValueError(f"lambda_ must not be negative, got {self.lambda_!r}.")
+        if dim is None and (self.query_map or self.document_map):
             raise ValueError("embedding_dim must be given with query_map or document_map.")
         if not isinstance(self.reader, dict) or "kind" not in self.reader:
             raise ValueError(f"reader must be a dictionary with a kind, got {self.reader!r}.")
+        if not isinstance(self.fit, dict):
+            raise ValueError(f"fit must be a dictionary, got {self.fit!r}.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AdapterConfig:
@@ -75,8 +83,12 @@ class AdapterConfig:
         Raises:
             ValueError: If a key is unknown, or the format is newer than this package.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"adapter must be a dictionary, got {values!r}.")
         values = dict(values)
         version = values.pop("format_version", FORMAT_VERSION)
+        if not isinstance(version, int):
+            raise ValueError(f"format_version must be a number, got {version!r:.80}.")
         if version > FORMAT_VERSION:
             raise ValueError(
                 f"The adapter was saved in format version {version}; this package reads versions up to "
@@ -84,8 +96,9 @@ class AdapterConfig:
             )
         if values.keys() & set(VERSION_1_READER):
             values, version = _from_version_1(values), 1
-        if version < FORMAT_VERSION and values.get("reader", {}).get("kind") == "features":
-            values["reader"] = {**values["reader"], "kind": "features_v2"}
+        reader = values.get("reader")
+        if version < FORMAT_VERSION and isinstance(reader, dict) and reader.get("kind") == "features":
+            values["reader"] = {**reader, "kind": "features_v2"}
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(
@@ -98,6 +111,10 @@ class AdapterConfig:
         return {"format_version": FORMAT_VERSION, **asdict(self)}
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
 def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
     """Return settings of format version 1 as this version names them."""
     old = {name: values.pop(name) for name in VERSION_1_READER if name in values}
@@ -105,7 +122,7 @@ def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             "The adapter was fitted with linear_skip, which is not supported any more; fit it again."
         )
-    if old.get("evidence") is not None:
+    if isinstance(old.get("evidence"), dict):
         return {**values, "reader": {"kind": "features", **old["evidence"]}}
     kept = {name: old[name] for name in ("hidden_size", "num_classes", "scoring") if name in old}
     return {**values, "reader": {"kind": "residual", **kept}}
@@ -159,8 +176,14 @@ class RRRAConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.pooling not in POOLING_MODES:
             raise ValueError(f"pooling must be one of {', '.join(POOLING_MODES)}, got {self.pooling!r}.")
-        if self.max_seq_length is not None and self.max_seq_length < 1:
-            raise ValueError(f"max_seq_length must be at least 1 or None, got {self.max_seq_length}.")
+        if not isinstance(self.normalize, bool):
+            raise ValueError(f"normalize must be true or false, got {self.normalize!r}.")
+        for name in ("query_prompt", "document_prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a text, got {getattr(self, name)!r}.")
+        length = self.max_seq_length
+        if length is not None and (not isinstance(length, int) or length < 1):
+            raise ValueError(f"max_seq_length must be at least 1 or None, got {length!r}.")
         if self.lora is not None and not isinstance(self.lora, dict):
             raise ValueError(
                 f"lora must be a dictionary of peft.LoraConfig's arguments or None, got {self.lora!r}."

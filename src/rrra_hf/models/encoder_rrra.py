@@ -9,9 +9,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from .configuration_rrra import RRRAConfig
-from .hub_files_rrra import HUB_OPTIONS, damaged_file, read_model_json
+from .hub_files_rrra import HUB_OPTIONS, damaged_file, named_errors, read_model_json
 from .layout_rrra import read_settings
 from .loaded_rrra import some
+from .sizes_rrra import check_counts, check_encoder_size
 
 # The limit of a tokenizer without one is a huge number.
 NO_LIMIT = 10**6
@@ -28,7 +29,10 @@ def encoder_settings(name: str, hub: dict[str, Any]) -> dict[str, Any]:
         if (read_model_json(name, "config.json", hub) or {}).get("model_type") == RRRAConfig.model_type:
             raise ValueError(f"{name} is an RRRAModel already; use RRRAModel.from_pretrained.")
         settings = read_settings(name, hub)
-        AutoConfig.from_pretrained(name, subfolder=settings.get("subfolder", ""), **hub)
+        place = {**hub, "subfolder": settings.get("subfolder", "")}
+        check_counts(name, read_model_json(name, "config.json", place) or {})
+        with named_errors(name):
+            AutoConfig.from_pretrained(name, **place)
     except OSError as error:
         raise OSError(f"Can't load an encoder named {name!r}: {error}") from error
     except ValueError as error:
@@ -44,12 +48,16 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
         options: Passed to `AutoModel.from_pretrained`.
 
     Raises:
-        ValueError: If a weights file is damaged, or a weight is missing.
+        ValueError: If a weights file is damaged, a weight is missing, or the configuration declares more
+            weights than the files hold.
     """
+    hub = {key: options[key] for key in (*HUB_OPTIONS, "subfolder") if key in options}
+    trusted = {key: options[key] for key in ("trust_remote_code",) if key in options}
+    check_encoder_size(name, hub, **trusted)
     try:
-        encoder, info = AutoModel.from_pretrained(name, output_loading_info=True, **options)
+        with named_errors(name):
+            encoder, info = AutoModel.from_pretrained(name, output_loading_info=True, **options)
     except SafetensorError as error:
-        hub = {key: options[key] for key in (*HUB_OPTIONS, "subfolder") if key in options}
         raise ValueError(f"{damaged_file(name, hub)} is damaged: {error}") from error
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
@@ -102,4 +110,4 @@ def max_length(encoder: PreTrainedModel, tokenizer: Any) -> int | None:
             limits.append(module.num_embeddings - offset)
     if tokenizer is not None:
         limits.append(tokenizer.model_max_length)
-    return min((n for n in limits if n is not None and 0 < n < NO_LIMIT), default=None)
+    return min((n for n in limits if isinstance(n, (int, float)) and 0 < n < NO_LIMIT), default=None)

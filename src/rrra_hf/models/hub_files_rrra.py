@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from .files_rrra import read_json
 
+# Plain names, none of them hidden, with slashes between them.
+INSIDE = re.compile(r"\w[\w .-]*(/\w[\w .-]*)*")
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+
+
+def check_inside(path: object, source: str) -> str:
+    """Return a path that a model's file names, after checking that it doesn't lead out of the folder.
+
+    Args:
+        path: The path.
+        source: The file that names it, for the message.
+
+    Raises:
+        ValueError: If it isn't a path of plain names, none of them hidden.
+
+    Example:
+        >>> check_inside("1_Pooling", "modules.json")
+        '1_Pooling'
+        >>> check_inside("../other", "modules.json")
+        Traceback (most recent call last):
+        ValueError: modules.json must name files and folders inside of its folder, got '../other'.
+    """
+    if not isinstance(path, str) or not INSIDE.fullmatch(path):
+        raise ValueError(f"{source} must name files and folders inside of its folder, got {path!r}.")
+    return path
+
+
+def find_file(name_or_path: str, filename: str, hub: dict[str, Any]) -> Path | None:
+    """Return the path of a model's file, downloaded if it is on the Hub; None if the model has no such file.
+
+    Args:
+        name_or_path: Folder or Hub repository.
+        filename: Name of the file.
+        hub: Options of `cached_file`: `revision`, `token`, `subfolder`, ...
+    """
+    folder = Path(name_or_path)
+    if folder.is_dir() and not (folder / hub.get("subfolder", "") / filename).exists():
+        return None
+    path = cached_file(
+        name_or_path,
+        filename,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
+    return None if path is None else Path(path)
 
 
 def read_model_json(name_or_path: str, filename: str, hub: dict[str, Any], kind: type = dict) -> Any:
@@ -26,20 +76,46 @@ def read_model_json(name_or_path: str, filename: str, hub: dict[str, Any], kind:
     Raises:
         ValueError: If the file is damaged, or its contents are of another type.
     """
-    folder = Path(name_or_path)
-    if folder.is_dir() and not (folder / hub.get("subfolder", "") / filename).exists():
-        return None
-    path = cached_file(
-        name_or_path,
-        filename,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub,
-    )
-    if path is None:
-        return None
-    return read_json(path, kind)
+    path = find_file(name_or_path, filename, hub)
+    return None if path is None else read_json(path, kind)
+
+
+def shard_names(name_or_path: str, filename: str, hub: dict[str, Any]) -> dict[str, str]:
+    """Return the file of each weight that the index of a model's shards lists, empty if it has no such index.
+
+    Args:
+        name_or_path: Folder or Hub repository.
+        filename: Name of the index.
+        hub: Options of `cached_file`.
+
+    Raises:
+        ValueError: If the index is damaged, or names a file outside of the model's folder.
+    """
+    index = read_model_json(name_or_path, filename, hub)
+    if index is None:
+        return {}
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict):
+        raise ValueError(f"{filename} of {name_or_path} must have a weight_map, got {type(shards).__name__}.")
+    return {weight: check_inside(file, f"{filename} of {name_or_path}") for weight, file in shards.items()}
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Turn the errors that libraries raise for damaged or forged files of a model into one that names it.
+
+    Raises:
+        ValueError: Instead of a TypeError, an IndexError, and so on, and of one that doesn't name the model.
+    """
+    try:
+        yield
+    except (OSError, ImportError, MemoryError, SafetensorError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of any kind: no library checks each value of a file
+        if isinstance(error, ValueError) and name in str(error):
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{name} can't be loaded: {kind}{error}") from error
 
 
 def folder_of(name: str, hub: dict[str, Any]) -> Path:

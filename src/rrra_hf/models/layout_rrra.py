@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .adapter_rrra import RetrieverAdapter
 from .configuration_rrra import POOLING_MODES, RRRAConfig
 from .files_rrra import write_json
-from .hub_files_rrra import read_model_json
+from .hub_files_rrra import check_inside, read_model_json
 
 MODULES_NAME = "modules.json"
 SETTINGS_NAME = "config_sentence_transformers.json"
 TRANSFORMER_NAME = "sentence_bert_config.json"
+ROUTER_NAME = "router_config.json"
 POOLING_FOLDER = "1_Pooling"
 
 # Names that every release of sentence-transformers knows, and other software that reads its folders.
@@ -35,13 +37,24 @@ ATTEMPTS = 20
 # -------------------------------------------------------------------- reading
 
 
-def _read_modules(name_or_path: str, hub: dict[str, Any]) -> list[dict[str, Any]] | None:
+def read_modules(name_or_path: str, hub: dict[str, Any]) -> list[dict[str, str]] | None:
+    """Return the modules of a model of sentence-transformers, None if it isn't one.
+
+    Args:
+        name_or_path: Folder or Hub repository.
+        hub: Options of `cached_file`: `revision`, `token`, ...
+
+    Raises:
+        ValueError: If the list is damaged, or a module is to be outside of the folder.
+    """
     modules = read_model_json(name_or_path, MODULES_NAME, hub, kind=list)
     for module in modules or ():
-        if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
+        if not isinstance(module, dict) or not isinstance(module.get("type"), str) or "path" not in module:
             raise ValueError(
                 f"{MODULES_NAME} of {name_or_path} must list modules with type and path, got {module!r}."
             )
+        if module["path"] != "":
+            check_inside(module["path"], f"{MODULES_NAME} of {name_or_path}")
     return modules
 
 
@@ -59,7 +72,7 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If the encoder does something that an `RRRAConfig` can't express.
     """
-    modules = _read_modules(name_or_path, hub)
+    modules = read_modules(name_or_path, hub)
     if modules is None:
         return {}
     names = [module["type"].rpartition(".")[2] for module in modules]
@@ -70,12 +83,17 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
         )
     prefix = f"{modules[0]['path']}/" if modules[0]["path"] else ""
     transformer = read_model_json(name_or_path, prefix + TRANSFORMER_NAME, hub) or {}
+    length = transformer.get("max_seq_length")
+    if length is not None and (not isinstance(length, int) or length < 1):
+        raise ValueError(
+            f"{TRANSFORMER_NAME} of {name_or_path}: max_seq_length must be at least 1, got {length!r}."
+        )
     prompts = read_model_json(name_or_path, SETTINGS_NAME, hub) or {}
     return {
         "pooling": read_pooling(name_or_path, modules[1]["path"], hub),
         "normalize": "Normalize" in names,
-        **_read_prompts(prompts),
-        "max_seq_length": transformer.get("max_seq_length"),
+        **_read_prompts(prompts, name_or_path),
+        "max_seq_length": length,
         "do_lower_case": transformer.get("do_lower_case", False),
         "subfolder": modules[0]["path"],
     }
@@ -87,7 +105,7 @@ def read_pooling(name_or_path: str, folder: str, hub: dict[str, Any]) -> str:
     Raises:
         ValueError: If it isn't one of `POOLING_MODES`.
     """
-    config = read_model_json(name_or_path, f"{folder}/config.json", hub) or {}
+    config = read_model_json(name_or_path, f"{folder}/config.json".lstrip("/"), hub) or {}
     mode = config.get("pooling_mode")
     if mode is None:
         modes = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
@@ -101,16 +119,25 @@ def read_pooling(name_or_path: str, folder: str, hub: dict[str, Any]) -> str:
     return mode
 
 
-def _read_prompts(settings: dict[str, Any]) -> dict[str, str]:
+def _read_prompts(settings: dict[str, Any], name_or_path: str) -> dict[str, str]:
     prompts = settings.get("prompts") or {}
-    default = prompts.get(settings.get("default_prompt_name")) or ""
+    named = settings.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not isinstance(named, str | None):
+        raise ValueError(f"{SETTINGS_NAME} of {name_or_path} must have prompts by name, got {prompts!r}.")
+    default = prompts.get(named) or ""
     document = next((prompts[name] for name in DOCUMENT_PROMPT_NAMES if prompts.get(name)), default)
-    return {"query_prompt": prompts.get("query") or default, "document_prompt": document}
+    found = {"query_prompt": prompts.get("query") or default, "document_prompt": document}
+    for name, prompt in found.items():
+        if not isinstance(prompt, str):
+            raise ValueError(
+                f"{SETTINGS_NAME} of {name_or_path} must have texts as prompts: {name} is {prompt!r}."
+            )
+    return found
 
 
 def adopt_prompts(config: RRRAConfig, folder: Path) -> None:
     """Set a model's prompts to those that sentence-transformers wrote into a folder."""
-    for name, prompt in _read_prompts(_read_settings_file(folder)).items():
+    for name, prompt in _read_prompts(_read_settings_file(folder), str(folder)).items():
         setattr(config, name, prompt)
 
 
@@ -189,9 +216,7 @@ def _write_router(folder: Path, maps: dict[str, Tensor]) -> None:
         save_file({"linear.weight": weight.detach().cpu().clone()}, dense / "model.safetensors")
     types = {name: MODULE_PREFIX + name.rpartition("_")[2] for route in structure.values() for name in route}
     parameters = {"default_route": "document", "allow_empty_key": True}
-    write_json(
-        folder / "router_config.json", {"types": types, "structure": structure, "parameters": parameters}
-    )
+    write_json(folder / ROUTER_NAME, {"types": types, "structure": structure, "parameters": parameters})
 
 
 # -------------------------------------------------------------------- checking
@@ -206,7 +231,7 @@ def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
     Raises:
         ValueError: If pooling, normalisation or maps differ; the message says how to go on.
     """
-    modules = _read_modules(str(folder), {})
+    modules = read_modules(str(folder), {})
     if modules is None:
         return
     paths = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
@@ -230,10 +255,41 @@ def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
 
 
 def _read_maps(router: Path) -> dict[str, Tensor]:
-    structure = (read_model_json(str(router), "router_config.json", {}) or {}).get("structure", {})
-    denses = {task: router / names[0] for task, names in structure.items() if names[0].endswith("Dense")}
-    paths = {task: dense / "model.safetensors" for task, dense in denses.items()}
-    return {task: load_file(path)["linear.weight"] for task, path in paths.items() if path.exists()}
+    maps = {}
+    for task, names in read_routes(str(router), "", {}).items():
+        path = router / names[0] / "model.safetensors"
+        if names[0].endswith("Dense") and path.exists():
+            try:
+                maps[task] = load_file(path)["linear.weight"]
+            except (SafetensorError, KeyError) as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
+    return maps
+
+
+def read_routes(name_or_path: str, folder: str, hub: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the names of the modules on each route of a `Router`.
+
+    Args:
+        name_or_path: Folder or Hub repository of the model.
+        folder: Folder of the router within it.
+        hub: Options of `cached_file`.
+
+    Raises:
+        ValueError: If the router's file is damaged, or a module is to be outside of its folder.
+    """
+    source = f"{folder}/{ROUTER_NAME}" if folder else ROUTER_NAME
+    structure = (read_model_json(name_or_path, source, hub) or {}).get("structure", {})
+    lists = isinstance(structure, dict) and all(
+        isinstance(names, list) and names for names in structure.values()
+    )
+    if not lists:
+        raise ValueError(
+            f"{source} of {name_or_path} must list the modules of each route, got {structure!r}."
+        )
+    for names in structure.values():
+        for module in names:
+            check_inside(module, f"{source} of {name_or_path}")
+    return structure
 
 
 def _same_map(ours: Tensor | None, theirs: Tensor | None) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .configuration_rrra import RRRAConfig
+from .hub_files_rrra import read_model_json
+from .sizes_rrra import check_counts
 
 # Names that a message lists.
 SHOWN = 5
@@ -15,12 +17,16 @@ def check_model_type(name: str, hub: dict[str, Any]) -> None:
     """Refuse a folder or repository that holds another kind of model.
 
     Raises:
-        ValueError: If its config is not an `RRRAConfig`.
+        OSError: If there is no such folder or repository.
+        ValueError: If its config is not an `RRRAConfig`, or is damaged.
     """
-    values, _ = RRRAConfig.get_config_dict(name, **hub)
+    values = read_model_json(name, "config.json", hub)
+    if values is None:
+        raise FileNotFoundError(f"{name} has no config.json.")
+    check_counts(name, values)
     if values.get("model_type") != RRRAConfig.model_type:
         raise ValueError(
-            f"{name} holds a model of type {values.get('model_type')!r}, not an RRRAModel; "
+            f"{name} holds a model of type {values.get('model_type')!r:.80}, not an RRRAModel; "
             "make one with RRRAModel.from_encoder."
         )
 

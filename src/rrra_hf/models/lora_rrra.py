@@ -101,12 +101,11 @@ def record_base(encoder: PreTrainedModel, config: RRRAConfig) -> None:
     config.base_weights = weights_fingerprint(base)
 
 
-def restore_base(encoder: PreTrainedModel, config: RRRAConfig, name: str, hub: dict[str, Any]) -> None:
-    """Copy the base model's weights into an encoder that was loaded from LoRA weights alone.
+def load_base(config: RRRAConfig, name: str, hub: dict[str, Any]) -> PreTrainedModel:
+    """Load the base model of LoRA weights that were saved alone.
 
     Args:
-        encoder: The encoder.
-        config: The model's config; `base_weights` is reset.
+        config: The model's config.
         name: Folder or repository of the LoRA weights.
         hub: Options of `cached_file`.
 
@@ -114,7 +113,7 @@ def restore_base(encoder: PreTrainedModel, config: RRRAConfig, name: str, hub: d
         OSError: If the base model can't be loaded.
         ValueError: If it has other weights than the LoRA was trained on.
     """
-    source = f"{config.base_model_name} (revision {config.base_model_revision})"
+    source = base_name(config)
     try:
         base = _load_base(config, {key: value for key, value in hub.items() if key != "subfolder"})
     except OSError as error:
@@ -128,8 +127,12 @@ def restore_base(encoder: PreTrainedModel, config: RRRAConfig, name: str, hub: d
             f"{source} is not the base model of {name}: its weights have the fingerprint {found}, "
             f"the LoRA weights were trained on {config.base_weights}."
         )
-    fill_base(encoder, base, source)
-    config.base_weights = None
+    return base
+
+
+def base_name(config: RRRAConfig) -> str:
+    """Return the name of a base model, for messages."""
+    return f"{config.base_model_name} (revision {config.base_model_revision})"
 
 
 def _load_base(config: RRRAConfig, hub: dict[str, Any]) -> PreTrainedModel:
@@ -170,15 +173,24 @@ def check_same_base(encoder: nn.Module, base: nn.Module, name: str) -> None:
         )
 
 
-@torch.no_grad()
-def fill_base(encoder: nn.Module, base: nn.Module, name: str) -> None:
-    """Copy a base model's weights under an encoder's LoRA.
+def check_fits_base(encoder: nn.Module, base: nn.Module, name: str) -> None:
+    """Refuse a base model that has other weights than an encoder with LoRA.
+
+    Args:
+        encoder: The encoder; it may be one that takes no memory.
+        base: The base model.
+        name: Its name, for the message.
 
     Raises:
         ValueError: If a weight is missing or of another shape.
     """
+    _check_names(_of_base(encoder), _of_base(base), name)
+
+
+@torch.no_grad()
+def fill_base(encoder: nn.Module, base: nn.Module) -> None:
+    """Copy a base model's weights under an encoder's LoRA."""
     ours, theirs = _of_base(encoder), _of_base(base)
-    _check_names(ours, theirs, name)
     for key in ours.keys() & theirs.keys():
         ours[key].copy_(theirs[key])
 

@@ -43,6 +43,9 @@ class Memory(nn.Module):
         queries: Number of training queries.
         documents: Number of labelled documents.
         pairs: Number of labelled pairs.
+
+    Raises:
+        ValueError: If a number is negative or isn't whole.
     """
 
     queries: Tensor
@@ -52,6 +55,9 @@ class Memory(nn.Module):
 
     def __init__(self, dim: int, queries: int, documents: int, pairs: int):
         super().__init__()
+        for name, size in (("queries", queries), ("documents", documents), ("pairs", pairs)):
+            if type(size) is not int or size < 0:
+                raise ValueError(f"{name} must be a number of at least 0, got {size!r}.")
         buffers = {
             "queries": torch.zeros(queries, dim, dtype=torch.float16),
             # The mean of each query's labelled documents.
@@ -83,6 +89,15 @@ class Memory(nn.Module):
         self.answers.copy_(answers / torch.bincount(pairs[:, 0], minlength=len(queries))[:, None])
         self.documents.copy_(documents)
         self.pairs.copy_(pairs)
+
+    def check(self) -> None:
+        """Refuse pairs of queries and documents that are not remembered.
+
+        Raises:
+            ValueError: If there are any.
+        """
+        for column, size in enumerate((len(self.queries), len(self.documents))):
+            check_rows(self.pairs[:, column], size, "pairs")
 
     @torch.no_grad()
     def recall(self, q: Tensor) -> Recalled:
@@ -129,3 +144,13 @@ class Memory(nn.Module):
         if self._single is None or self._single[0] is not half or self._single[1] != version:
             self._single = half, version, half.float()
         return self._single[2]
+
+
+def check_rows(rows: Tensor, size: int, name: str) -> None:
+    """Refuse rows that are not below a size.
+
+    Raises:
+        ValueError: If there are any; the message has the name.
+    """
+    if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < size:
+        raise ValueError(f"memory.{name} must be in [0, {size}), got {int(rows.min())} to {int(rows.max())}.")

@@ -16,17 +16,29 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .adapter_rrra import OLD_NAMES, RetrieverAdapter
+from .adapter_rrra import RetrieverAdapter
+from .adapter_weights_rrra import OLD_NAMES
 from .configuration_rrra import AdapterConfig, RRRAConfig
 from .download_rrra import checked_downloads
 from .encoder_rrra import NO_LIMIT, encoder_settings, load_encoder, load_tokenizer, lower_case, max_length
 from .files_rrra import write_aside
-from .hub_files_rrra import HUB_OPTIONS, commit_of, damaged_file, folder_of
+from .hub_files_rrra import HUB_OPTIONS, commit_of, damaged_file, folder_of, named_errors
 from .layout_rrra import SETTINGS_NAME, adapter_maps, adopt_prompts, check_side_files, write_side_files
 from .loaded_rrra import check_loaded, check_model_type
-from .lora_rrra import inject_lora, lora_settings, merge_lora_layers, record_base, restore_base, without_base
+from .lora_rrra import (
+    base_name,
+    check_fits_base,
+    fill_base,
+    inject_lora,
+    load_base,
+    lora_settings,
+    merge_lora_layers,
+    record_base,
+    without_base,
+)
 from .pooling_rrra import pool_tokens
 from .sentence_transformer_rrra import make_sentence_transformer
+from .sizes_rrra import check_size, without_memory
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -38,7 +50,15 @@ if TYPE_CHECKING:
 
 FORMS = ("full", "lora", "merged")
 # Weights and modules of an earlier model in the folder that a model is saved to.
-OWNED = ("model*.safetensors*", "[0-9]_Normalize", "[0-9]_Router")
+OWNED = (
+    "model.safetensors",
+    f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors",
+    "model.safetensors.index.json",
+    "[0-9]_Normalize",
+    "[0-9]_Router/router_config.json",
+    *(f"[0-9]_Router/*_Dense/{name}" for name in ("config.json", "model.safetensors")),
+    "[0-9]_Router/*_Normalize",
+)
 # Names of an adapter's weights in folders of format version 1, as transformers takes them.
 KEY_MAPPING = {rf"^adapter\.{old.removeprefix('^')}": f"adapter.{new}" for old, new in OLD_NAMES}
 
@@ -203,15 +223,24 @@ class RRRAModel(PreTrainedModel):
             check_model_type(name, hub)
         kwargs["ignore_mismatched_sizes"] = True  # check_loaded names them
         kwargs["key_mapping"] = {**KEY_MAPPING, **(kwargs.get("key_mapping") or {})}
+        with named_errors(name):
+            config, _ = RRRAConfig.from_pretrained(name, **{**kwargs, "return_unused_kwargs": True})
+        base = load_base(config, name, hub) if config.base_weights else None
         try:
-            with checked_downloads(folder_of(name, hub), name):
+            with checked_downloads(folder_of(name, hub), name), named_errors(name):
+                cls._check_size(name, hub, config, base)
                 loaded: Any = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
             raise ValueError(f"{damaged_file(name, hub)} is damaged: {error}") from error
         model, info = loaded
         check_loaded(name, info, bool(model.config.lora))
-        if model.config.base_weights:
-            restore_base(model.encoder, model.config, name, hub)
+        if base is not None:
+            fill_base(model.encoder, base)
+            model.config.base_weights = None
+        try:
+            model.adapter.check_weights()
+        except ValueError as error:
+            raise ValueError(f"The adapter weights of {name} are damaged: {error}") from error
         if Path(name).is_dir():
             check_side_files(Path(name), model.config, model.adapter)
         # transformers makes every parameter trainable.
@@ -221,6 +250,18 @@ class RRRAModel(PreTrainedModel):
             # sentence-transformers saves the length in the tokenizer only.
             model.config.max_seq_length = model.tokenizer.model_max_length
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _check_size(
+        cls, name: str, hub: dict[str, Any], config: RRRAConfig, base: PreTrainedModel | None
+    ) -> None:
+        """Compare a configuration with the files of the weights, before memory is taken."""
+        model = without_memory(name, lambda: cls(config))
+        if base is None:
+            check_size(name, hub, model.state_dict())
+            return
+        check_fits_base(model.encoder, base, base_name(config))
+        check_size(name, hub, without_base(model.state_dict()))
 
     # ---------------------------------------------------------------- embedding
 

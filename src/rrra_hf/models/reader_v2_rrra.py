@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .features_rrra import CandidateFeatures
 from .heads_rrra import StandardizedLinear
-from .memory_rrra import Memory, Recalled
+from .memory_rrra import Memory, Recalled, check_rows
 
 UNITS = {"ranking": 32, "relevance": 8}
 AGREEMENT_TAU = 0.03
@@ -42,6 +42,9 @@ class WordPieceMemory(Memory):
 
     def __init__(self, dim: int, queries: int, documents: int, pairs: int, vocabulary: int, entries: int):
         super().__init__(dim, queries, documents, pairs)
+        for name, size in (("vocabulary", vocabulary), ("entries", entries)):
+            if type(size) is not int or size < 0:
+                raise ValueError(f"{name} must be a number of at least 0, got {size!r}.")
         buffers = {
             # They give back the embeddings that the encoder made.
             "query_inverse": torch.eye(dim),
@@ -59,6 +62,14 @@ class WordPieceMemory(Memory):
     def sizes(self) -> dict[str, int]:
         """Return the arguments that make a memory of this size, except `dim`."""
         return {**super().sizes(), "vocabulary": len(self.idf), "entries": len(self.words)}
+
+    def check(self) -> None:
+        """Refuse what no labelled documents give, see `Memory.check`."""
+        super().check()
+        check_rows(self.words, len(self.idf), "words")
+        ends = self.ends.long()
+        if len(ends) and (ends[0] != 0 or ends[-1] != len(self.words) or (ends.diff() < 0).any()):
+            raise ValueError(f"memory.ends must ascend from 0 to {len(self.words)}.")
 
     def before_maps(self, q: Tensor) -> Tensor:
         """Return the normalised query embeddings as they were before the linear map, `(n, dim)`."""
@@ -157,7 +168,7 @@ class Version2Reader(nn.Module):
         unknown = sorted(set(names) - set(NAMES))
         if unknown or not names:
             raise ValueError(f"features must be among {', '.join(NAMES)}; got {', '.join(unknown) or None}.")
-        if any(name in OF_WORDS for name in names) != (vocabulary > 0):
+        if any(name in OF_WORDS for name in names) != bool(vocabulary):
             raise ValueError(f"vocabulary must be positive with words and 0 without, got {vocabulary}.")
         self.names = list(names)
         self.memory = WordPieceMemory(dim, queries, documents, pairs, vocabulary, entries)

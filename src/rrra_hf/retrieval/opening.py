@@ -13,10 +13,12 @@ from sentence_transformers import SentenceTransformer
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
 from ..models.adapter_rrra import CONFIG_NAME, WEIGHTS_NAME, RetrieverAdapter
 from ..models.download_rrra import check_downloads, named_connection_errors
+from ..models.hub_files_rrra import named_errors
 from ..models.modeling_rrra import OWNED as OWNED_BY_MODELS
 from ..models.modeling_rrra import RRRAModel
 from .corpus_index import FILE_NAMES, VECTORS_NAME, CorpusIndex
 from .fingerprints import embeddings_fingerprint, memory_fingerprint, version_3_fingerprint
+from .modules import check_modules
 
 # Files of an earlier model and its index in the folder that a retriever is saved to.
 OWNED = [
@@ -43,8 +45,13 @@ def open_encoder(name: str, options: dict[str, Any]) -> SentenceTransformer:
         OSError: If there is no such model.
         ValueError: If a file is damaged; the message names it.
     """
+    trusted = {key: options[key] for key in ("trust_remote_code",) if key in options}
     try:
-        return SentenceTransformer(name, **options)
+        with named_errors(name):
+            # sentence-transformers finds its own models by a name without an owner.
+            if Path(name).is_dir() or "/" in name:
+                check_modules(name, _hub_options(options), **trusted)
+            return SentenceTransformer(name, **options)
     except OSError as error:
         raise OSError(f"Can't load a model named {name!r}: {error}") from error
     except ValueError as error:
@@ -116,10 +123,8 @@ def check_made_by(directory: Path, made_by: str, fingerprint: str) -> None:
 
 def _download(repo_id: str, options: dict[str, Any]) -> Path:
     """Download and check the adapter and the index of a repository."""
-    names = {"revision": "revision", "token": "token", "cache_folder": "cache_dir"}
-    hub = {theirs: options[ours] for ours, theirs in names.items() if ours in options}
+    hub = _hub_options(options)
     hub["allow_patterns"] = [f"{ADAPTER_FOLDER}/*", f"{INDEX_FOLDER}/**"]
-    hub["local_files_only"] = options.get("local_files_only", False)
     try:
         files = snapshot_download(repo_id, dry_run=True, **hub)
     except DryRunError:  # without a connection nothing is downloaded
@@ -133,3 +138,10 @@ def _download(repo_id: str, options: dict[str, Any]) -> Path:
             f"trust its author, open a folder of yours: hf download {repo_id} --local-dir FOLDER"
         )
     return folder
+
+
+def _hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of downloads among the arguments of `SentenceTransformer`."""
+    names = {"revision": "revision", "token": "token", "cache_folder": "cache_dir"}
+    hub = {theirs: options[ours] for ours, theirs in names.items() if ours in options}
+    return {**hub, "local_files_only": options.get("local_files_only", False)}

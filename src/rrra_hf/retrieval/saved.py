@@ -26,6 +26,7 @@ from ..models.files_rrra import read_json, write_json
 from ..models.modeling_rrra import RRRAModel
 from .evaluate import group_quality, rank_embeddings, ranking_qualities
 from .indexing import reads_word_pieces
+from .opening import open_encoder
 from .reranking import Reranked
 
 RESAMPLES = 200
@@ -94,8 +95,8 @@ def evaluate_saved(
 def _open(folder: Path) -> tuple[SentenceTransformer, RetrieverAdapter]:
     """Return the encoder of a folder, without the adapter's maps, and the adapter."""
     if (folder / ADAPTER_FOLDER / CONFIG_NAME).exists():
-        return SentenceTransformer(str(folder)), RetrieverAdapter.from_pretrained(folder / ADAPTER_FOLDER)
-    config = read_json(folder / CONFIG_NAME) if (folder / CONFIG_NAME).exists() else {}
+        return open_encoder(str(folder), {}), RetrieverAdapter.from_pretrained(folder / ADAPTER_FOLDER)
+    config = read_json(folder / CONFIG_NAME, dict) if (folder / CONFIG_NAME).exists() else {}
     if config.get("model_type") != RRRAConfig.model_type:
         raise ValueError(f"folder must hold a model with its encoder and an adapter, {folder} doesn't.")
     model = RRRAModel.from_pretrained(folder).eval()
