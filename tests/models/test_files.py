@@ -52,7 +52,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, kind: 
 def test_a_folder_replaces_a_folder_of_its_own_files(tmp_path: Path) -> None:
     path = tmp_path / "target"
     for files in ({"a": "1", "b.json": "1"}, {"a": "2"}, {"b.json": "3", "c/d": "3"}, {"a": "4"}):
-        with write_aside(path, owned=["a", "*.json", "c"]) as temporary:
+        with write_aside(path, owned=["a", "*.json", "c/d"]) as temporary:
             write_folder(temporary, files)
         assert contents(tmp_path) == {f"target/{name}": text for name, text in files.items()}
 
@@ -88,7 +88,7 @@ def test_a_folder_is_moved_into_one_that_holds_other_files(tmp_path: Path) -> No
             "README.md": "theirs",
         },
     )
-    owned = ["model*.safetensors", "index/old", "index/current.json", "../*"]
+    owned = ["model*.safetensors", "index/old/vectors", "index/current.json", "part", "../*"]
     with write_aside(path, owned=owned, keep_others=True) as temporary:
         write_folder(temporary, {"config.json": "2", "model.safetensors": "2", "part/config.json": "2"})
     assert contents(tmp_path) == {
@@ -99,6 +99,26 @@ def test_a_folder_is_moved_into_one_that_holds_other_files(tmp_path: Path) -> No
         "target/README.md": "theirs",
     }
     assert not (path / "index").exists()
+
+
+@pytest.mark.parametrize("keep_others", [False, True])
+def test_what_somebody_put_into_an_owned_folder_is_not_deleted(tmp_path: Path, keep_others: bool) -> None:
+    path = tmp_path / "target"
+    write_folder(path, {"part/config.json": "1", "part/cat.jpg": "theirs", "a.npy/cat.jpg": "theirs"})
+    (path / "empty").mkdir()
+    writing = write_aside(path, owned=["part", "part/config.json", "*.npy", "empty"], keep_others=keep_others)
+    if not keep_others:
+        with (
+            pytest.raises(ValueError, match=r"holds other files \(a\.npy/cat\.jpg, part/cat\.jpg\)"),
+            writing,
+        ):
+            pass
+    else:
+        with writing as temporary:
+            write_folder(temporary, {"b": "2"})
+    kept = {"target/part/cat.jpg": "theirs", "target/a.npy/cat.jpg": "theirs"}
+    assert contents(tmp_path).items() >= kept.items()
+    assert (path / "empty").exists() is not keep_others
 
 
 OLD = {"config.json": "1", "model-1": "1", "part/config.json": "1"}
@@ -119,7 +139,7 @@ def replace(path: Path, kill_at: int = 0, at_once: bool = True) -> None:
 
     if not at_once:
         exchange_rrra._exchanged_at_once = lambda new, path: False
-    with write_aside(path, owned=["model*", "index"], keep_others=True) as temporary:
+    with write_aside(path, owned=["model*", "index/*"], keep_others=True) as temporary:
         write_folder(temporary, NEW)
         if kill_at:
             sys.addaudithook(count)

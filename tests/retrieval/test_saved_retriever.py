@@ -227,3 +227,31 @@ def test_file_in_place_of_the_folder_is_refused(retriever: Retriever, tmp_path: 
     (tmp_path / "file").write_text("mine")
     with pytest.raises(NotADirectoryError, match="is a file"):
         retriever.save_pretrained(tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_files_of_others_in_a_retrievers_folder_are_kept(
+    encoder: SentenceTransformer, tmp_path: Path, kind: str
+) -> None:
+    retriever = Retriever(encoder).index(TEXTS, kind=kind)
+    folder = tmp_path / "saved"
+    retriever.save_pretrained(folder)
+    theirs = ["model_backup.safetensors", "models.safetensors.txt", "2_Normalize/a.txt", "1_Router/a.txt"]
+    theirs += [
+        "adapter/notes.txt",
+        "index/notes.txt",
+        "index/words/mine.npy",
+        ".git/config",
+        "3_Router/a_Dense/b",
+    ]
+    for name in theirs:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    before = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    retriever.save_pretrained(folder)
+    for name in theirs:
+        assert (folder / name).read_text() == name
+    after = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    # The subfolder of an approximate index has a new name.
+    assert len(after) == len(before) and (kind == "hnsw" or after == before)
+    assert len(Retriever.from_pretrained(folder, device="cpu").documents) == len(TEXTS)

@@ -36,10 +36,11 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], 
         >>> load_array(path, "ones", np.float64, 2).tolist()
         [1.0, 1.0]
     """
-    with write_aside(path, owned=(META_NAME, "*.npy")) as folder:
+    files = {f"{name}.npy": array for name, array in arrays.items()}
+    with write_aside(path, owned=(META_NAME, *files)) as folder:
         folder.mkdir()
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        for name, array in files.items():
+            np.save(folder / name, array, allow_pickle=False)
         write_json(folder / META_NAME, {"format_version": FORMAT_VERSION, **meta, ENTRY: checksums(folder)})
 
 

@@ -19,6 +19,12 @@ from .stop_lists import AUTO, LANGUAGES, check_language
 from .word_counts import Columns, columns_of_texts, count_columns, inverse_frequencies, weigh
 from .word_files import FORMAT_VERSION, META_NAME, load_array, load_ends, load_numbers, load_rows, save_arrays
 
+# Its arrays, each of which is saved as a file.
+ARRAYS = (
+    *("vocabulary", "idf", "lengths", "document_ends", "document_words", "document_weights"),
+    *("word_ends", "word_documents", "word_weights"),
+)
+
 
 class WordIndex:
     """BM25 over the words of a corpus. Make one with `of` or `load`.
@@ -140,19 +146,16 @@ class WordIndex:
         """
         m, v, entries = len(self), len(self.vocabulary), self.documents.nnz
         index = _index_type(m, v, entries)
-        arrays = {
-            "vocabulary": self.vocabulary,
-            "idf": self.idf,
-            "lengths": self.lengths,
-            "document_ends": self.documents.indptr.astype(index, copy=False),
-            "document_words": self.documents.indices.astype(index, copy=False),
-            "document_weights": self.documents.data,
-            "word_ends": self._postings.ends.astype(index, copy=False),
-            "word_documents": self._postings.rows,
-            "word_weights": self._postings.weights,
-        }
+        arrays = (
+            *(self.vocabulary, self.idf, self.lengths),
+            self.documents.indptr.astype(index, copy=False),
+            self.documents.indices.astype(index, copy=False),
+            self.documents.data,
+            self._postings.ends.astype(index, copy=False),
+            *(self._postings.rows, self._postings.weights),
+        )
         meta = {"language": self.language, "documents": m, "words": v, "entries": entries}
-        save_arrays(path, arrays, meta)
+        save_arrays(path, dict(zip(ARRAYS, arrays, strict=True)), meta)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> WordIndex:

@@ -40,7 +40,7 @@ def write_aside(
 
     Args:
         path: The file or folder to write. Folders on the way to it are made.
-        owned: Glob patterns, relative to `path`, of what an earlier version of the folder may hold.
+        owned: Glob patterns, relative to `path`, of the files that an earlier version of the folder may hold.
         keep_others: Keep all other files of the folder, instead of refusing a folder that has some.
         scratch: Folder for the temporary path, on the same disk; the folder of `path` by default.
 
@@ -84,14 +84,14 @@ def check_replaceable(folder: Path, owned: Iterable[str]) -> None:
 
     Args:
         folder: The folder.
-        owned: Glob patterns, relative to the folder.
+        owned: Glob patterns of files, relative to the folder.
 
     Raises:
         ValueError: If it holds anything else; the message names up to three entries.
     """
-    others = set(folder.iterdir()) - _matches(folder, owned)
+    others = set(_ends(folder)) - _owned(folder, owned) - {folder}
     if others:
-        names = ", ".join(sorted(entry.name for entry in others)[:3])
+        names = ", ".join(sorted(entry.relative_to(folder).as_posix() for entry in others)[:3])
         raise ValueError(f"{folder} holds other files ({names}); choose another folder.")
 
 
@@ -115,10 +115,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _matches(folder: Path, patterns: Iterable[str]) -> set[Path]:
+def _owned(folder: Path, patterns: Iterable[str]) -> set[Path]:
+    """Return the files, links and empty folders that match. What else is in a folder isn't owned with it."""
     # A pattern may come from a file that somebody else wrote.
     inside = [pattern for pattern in patterns if ".." not in Path(pattern).parts]
-    return {match for pattern in inside for match in folder.glob(pattern)}
+    matches = {match for pattern in inside for match in folder.glob(pattern)}
+    return {match for match in matches if _ends(match) == [match]}
 
 
 def _replace_folder(path: Path, new: Path, owned: Iterable[str], keep_others: bool) -> None:
@@ -138,7 +140,7 @@ def _replace_folder(path: Path, new: Path, owned: Iterable[str], keep_others: bo
 
 def _others(folder: Path, new: Path, owned: Iterable[str]) -> list[Path]:
     """Return what `new` lacks of the files, links and empty folders of a folder, except what is owned."""
-    mine = {entry for match in _matches(folder, owned) for entry in _ends(match)}
+    mine = _owned(folder, owned) | {folder}
     others = [entry.relative_to(folder) for entry in _ends(folder) if entry not in mine]
     for entry in others:
         if (new / entry).is_dir() and not (folder / entry).is_dir():

@@ -17,6 +17,7 @@ from ..embeddings import texts_fingerprint
 from ..hub.layout import INDEX_META_NAME, WORDS_FOLDER
 from ..indexes import Index, WordIndex, load_index
 from ..indexes.checksums import ENTRY, check_files, checksums
+from ..indexes.words import ARRAYS
 from ..models.files_rrra import read_meta, write_json
 from .documents import SCHEMA, document_texts
 
@@ -37,12 +38,16 @@ ENTRIES = {
 }
 # By format version: the entry that says whether there are features, and the name of their file.
 OLD_FEATURES = {2: ("evidence", "evidence.safetensors"), 3: ("features", FEATURES_NAME)}
+# Patterns of its files. An approximate index is a folder with a subfolder.
 FILE_NAMES = [
     VECTORS_NAME,
+    f"{VECTORS_NAME}/current.json",
+    *(f"{VECTORS_NAME}/*/{name}" for name in ("meta.json", "candidates.faiss", "embeddings.arrow")),
     DOCUMENTS_NAME,
     INDEX_META_NAME,
     *(name for _, name in OLD_FEATURES.values()),
-    f"{WORDS_FOLDER}/*",
+    f"{WORDS_FOLDER}/words.json",
+    *(f"{WORDS_FOLDER}/{name}.npy" for name in ARRAYS),
 ]
 
 
