@@ -13,7 +13,7 @@ from comparison_task import FIT, report_of
 from rrra_hf.comparison import make_tables
 from rrra_hf.comparison.measures import EXPONENTIAL_NDCG
 from rrra_hf.comparison.page import page
-from rrra_hf.comparison.report import markdown
+from rrra_hf.comparison.report import markdown, write_report
 from rrra_hf.comparison.texts import grid_of
 from rrra_hf.evaluation import compare_paired, holm
 
@@ -120,3 +120,17 @@ def test_exponential_gains_are_shown_for_graded_labels_only(results):
     for row in table["rows"]:
         row[EXPONENTIAL_NDCG] = row["nDCG@10"]
     assert EXPONENTIAL_NDCG not in grid_of(table)[0]
+
+
+def test_a_report_is_the_same_wherever_it_is_drawn(results, tmp_path):
+    import matplotlib
+
+    report = report_of(results[1])
+    write_report(tmp_path / "first", report)
+    with matplotlib.rc_context({"lines.linewidth": 9, "axes.facecolor": "red", "svg.hashsalt": None}):
+        write_report(tmp_path / "second", report)
+    first, second = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("first", "second")
+    )
+    assert len(first) > 3 and first == second

@@ -33,12 +33,13 @@ def plots_of(table: dict[str, Any]) -> dict[str, str]:
 
 def _draw(draw: Callable[[Axes], None]) -> str:
     try:
-        import matplotlib
+        from matplotlib import style
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("The plots need matplotlib: pip install 'rrra-hf[compare]'.") from error
-    with matplotlib.rc_context(STYLE):
+    # Not with the settings of whoever draws.
+    with style.context(["default", STYLE]):
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)

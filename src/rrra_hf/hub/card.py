@@ -72,8 +72,20 @@ def model_card(folder: Path, repo_id: str | None = None) -> Card:
         >>> card.data.library_name, card.text.strip().splitlines()[0]
         ('rrra-hf', '# small-adapter')
     """
-    saved = read_saved(Path(folder))
-    repo_id = repo_id or saved.path.resolve().name
+    try:
+        saved = read_saved(Path(folder))
+        return _card(saved, repo_id or saved.path.resolve().name)
+    except OSError:
+        raise
+    except Exception as error:  # of any kind: each value of the records may be anything
+        if isinstance(error, ValueError) and str(folder) in str(error):
+            raise
+        raise ValueError(
+            f"{folder} records what no fit and no evaluation does ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _card(saved: SavedFolder, repo_id: str) -> Card:
     name = repo_id.rpartition("/")[2]
     evaluations = read_evaluations(saved.path)
     plot = reliability_plot(saved)

@@ -27,12 +27,19 @@ def reliability_plot(saved: SavedFolder) -> bytes | None:
     if bins is None:
         return None
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib import style
     except ImportError:
         logger.info("The reliability plot is left out: it needs matplotlib.")
         return None
-    probability, share, pairs = (np.array(bins[name]) for name in ("probability", "share", "pairs"))
+    # Not with the settings of whoever draws.
+    with style.context("default"):
+        return _draw(*(np.array(bins[name]) for name in ("probability", "share", "pairs")))
+
+
+def _draw(probability: np.ndarray, share: np.ndarray, pairs: np.ndarray) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
