@@ -141,7 +141,8 @@ def test_small_files_are_checked_by_their_sum_in_git_and_others_not_at_all(tmp_p
         ("etag", "a"),
     ):
         (blobs / name).write_text(content)
-    link = tmp_path / "config.json"
+    link = tmp_path / "snapshots/main/config.json"
+    link.parent.mkdir(parents=True)
     for name in ("257cc5642cb1a054f08cc83f2d943e56fd3ebe99", "etag"):
         link.symlink_to(blobs / name)
         check_downloads([link])
@@ -150,6 +151,18 @@ def test_small_files_are_checked_by_their_sum_in_git_and_others_not_at_all(tmp_p
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         check_downloads([link])
     assert not link.is_symlink() and not (blobs / ("0" * 40)).exists()
+
+
+def test_nobodys_files_are_taken_for_those_of_the_cache(tmp_path: Path) -> None:
+    content = tmp_path / "blobs" / ("0" * 64)
+    content.parent.mkdir()
+    content.write_text("mine")
+    for place in ("model", "other/snapshots/main"):
+        link = tmp_path / place / "model.safetensors"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(content)
+        check_downloads([link])
+        assert link.is_symlink() and content.read_text() == "mine"
 
 
 def test_an_approximate_index_is_opened_from_a_folder_of_ones_own_only(

@@ -78,13 +78,19 @@ def check_downloads(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         content = path.resolve()
-        if content.parent.name == "blobs" and not _is_declared(content):
+        if _is_cached(path, content) and not _is_declared(content):
             path.unlink()
             content.unlink()
             raise ValueError(
                 f"{path} is damaged: its content is not the one that the Hub declares. It was removed; "
                 "load again to download it again."
             )
+
+
+def _is_cached(path: Path, content: Path) -> bool:
+    """Whether a file is in the Hub's cache: below `snapshots`, a link to a content in `blobs` beside it."""
+    snapshots = [folder for folder in path.absolute().parents if folder.name == "snapshots"]
+    return any(content.parent == (folder.parent / "blobs").resolve() for folder in snapshots)
 
 
 def weights_of(folder: Path) -> set[Path]:

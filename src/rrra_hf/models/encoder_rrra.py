@@ -110,4 +110,4 @@ def max_length(encoder: PreTrainedModel, tokenizer: Any) -> int | None:
             limits.append(module.num_embeddings - offset)
     if tokenizer is not None:
         limits.append(tokenizer.model_max_length)
-    return min((n for n in limits if isinstance(n, (int, float)) and 0 < n < NO_LIMIT), default=None)
+    return min((int(n) for n in limits if isinstance(n, int | float) and 0 < n < NO_LIMIT), default=None)
