@@ -98,13 +98,13 @@ class Slow(Retriever):
         return super().rank(query, documents, *arguments, **options)
 
 
-def serve(folder: Path, gate: Gate, limits: Limits, **access: Any) -> None:
+def serve(folder: Path, gate: Gate, limits: Limits) -> None:
     retriever = Slow.from_pretrained(folder, device="cpu")
     retriever.gate = gate
     with listen("127.0.0.1", 0) as listener:
         sys.stdout.write(f"at http://127.0.0.1:{listener.getsockname()[1]}\n")
         sys.stdout.flush()
-        run_server(create_app(retriever, limits, **access), listener, limits)
+        run_server(create_app(retriever, limits), listener, limits)
 
 
 def serve_by_command(folder: Path) -> None:

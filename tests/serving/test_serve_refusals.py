@@ -233,6 +233,12 @@ def test_port_that_is_taken_is_an_error(folder: Path) -> None:
     assert "Address already in use" in failed.message
 
 
+def test_key_must_not_be_empty(folder: Path) -> None:
+    failed = rrra("serve", folder, "--api-key", " ")
+    assert failed.status == 2
+    assert "--api-key must not be empty." in failed.message
+
+
 @pytest.mark.parametrize(
     ("limit", "message"),
     [

@@ -14,7 +14,7 @@ from .problems import busy, problem
 # Bytes beyond the limit that are read and discarded. A client that is still sending when its connection is
 # closed may never read the answer.
 DISCARDED_BYTES = 16 * 2**20
-# Requests with larger bodies take turns from the first byte to the answer, so many don't fill the memory.
+# Requests whose bodies turn out to be larger take turns until their answer, so many don't fill the memory.
 SMALL_BYTES = 64 * 2**10
 LARGE_AT_ONCE = 16
 
@@ -25,6 +25,17 @@ CLOSE = {"Connection": "close"}
 
 class TooLarge(Exception):
     """The body exceeds the size limit."""
+
+
+class Refused(Exception):
+    """The body isn't read.
+
+    Args:
+        answer: The error response.
+    """
+
+    def __init__(self, answer: ASGIApp):
+        self.answer = answer
 
 
 class BodyLimit:
@@ -49,53 +60,69 @@ class BodyLimit:
             return
         async with AsyncExitStack() as turn:
             try:
-                if _is_large(scope):
-                    await asyncio.wait_for(turn.enter_async_context(self.turns), self.limits.work_seconds)
-            except asyncio.TimeoutError:
-                await busy("Too many large requests are waiting.", CLOSE)(scope, receive, send)
+                body = await self._read(scope, receive, turn)
+            except ClientDisconnect:
                 return
-            await self._call(scope, receive, send)
+            except Refused as refused:
+                await refused.answer(scope, receive, send)
+            else:
+                await self.app(scope, _replay(body, receive), send)
 
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most, seconds = self.limits.body_bytes, self.limits.body_seconds
+    async def _read(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> bytes:
+        limits, body = self.limits, Body(receive, self.limits.body_bytes)
         try:
-            body = await asyncio.wait_for(_read(scope, receive, most), seconds)
+            if int(dict(scope["headers"]).get(b"content-length", 0)) > limits.body_bytes + DISCARDED_BYTES:
+                raise TooLarge
+            await asyncio.wait_for(body.read(SMALL_BYTES), limits.body_seconds)
+            if body.more:
+                await self._take(turn)
+                await asyncio.wait_for(body.read(limits.body_bytes + DISCARDED_BYTES), limits.body_seconds)
+            return body.whole()
         except TooLarge:
-            answer = problem(413, f"The body must be at most {most} bytes.", headers=CLOSE)
-            await answer(scope, receive, send)
+            raise Refused(
+                problem(413, f"The body must be at most {limits.body_bytes} bytes.", headers=CLOSE)
+            ) from None
         except asyncio.TimeoutError:
-            answer = problem(408, f"The body did not arrive within {seconds:g} seconds.", headers=CLOSE)
-            await answer(scope, receive, send)
-        except ClientDisconnect:
-            return
-        else:
-            await self.app(scope, _replay(body, receive), send)
+            message = f"The body did not arrive within {limits.body_seconds:g} seconds."
+            raise Refused(problem(408, message, headers=CLOSE)) from None
+
+    async def _take(self, turn: AsyncExitStack) -> None:
+        try:
+            await asyncio.wait_for(turn.enter_async_context(self.turns), self.limits.work_seconds)
+        except asyncio.TimeoutError:
+            raise Refused(busy("Too many large requests are waiting.", CLOSE)) from None
 
 
-def _is_large(scope: Scope) -> bool:
-    # The length of a body in chunks isn't known before its end.
-    return b"transfer-encoding" in dict(scope["headers"]) or _declared(scope) > SMALL_BYTES
+class Body:
+    """A body as far as it has arrived.
 
+    Args:
+        receive: The `receive` of the request.
+        most: Bytes to keep. What is beyond is discarded.
+    """
 
-def _declared(scope: Scope) -> int:
-    return int(dict(scope["headers"]).get(b"content-length", 0))
+    def __init__(self, receive: Receive, most: int):
+        self.more = True
+        self._receive, self._most = receive, most
+        self._bytes, self._size = bytearray(), 0
 
+    async def read(self, enough: int) -> None:
+        """Read until the end of the body, or until more bytes have arrived."""
+        while self.more and self._size <= enough:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part = message.get("body", b"")
+            self._size += len(part)
+            if self._size <= self._most:
+                self._bytes += part
+            self.more = message.get("more_body", False)
 
-async def _read(scope: Scope, receive: Receive, most: int) -> bytes:
-    if _declared(scope) > most + DISCARDED_BYTES:
-        raise TooLarge
-    body, size, more = bytearray(), 0, True
-    while more and size <= most + DISCARDED_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        size += len(message.get("body", b""))
-        if size <= most:
-            body += message.get("body", b"")
-        more = message.get("more_body", False)
-    if size > most:
-        raise TooLarge
-    return bytes(body)
+    def whole(self) -> bytes:
+        """Return the body, or raise `TooLarge` if there is more than was kept."""
+        if self._size > self._most:
+            raise TooLarge
+        return bytes(self._bytes)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

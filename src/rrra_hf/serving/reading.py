@@ -13,9 +13,9 @@ from .limits import Limits
 from .problems import FieldError, NotJson
 from .schemas import Bounds, Request
 
-# After a large body, the next one waits for so many times as long as it took to read. Python reads one at a
-# time, and nothing else meanwhile, so requests with small bodies have the rest.
-PAUSE = 3
+# After a large body that was refused, the next one waits for so many times as long as it took to read. Python
+# does nothing else while it reads JSON, so others have the rest of the time.
+PAUSE = 9
 Asked = TypeVar("Asked", bound=Request)
 
 
@@ -51,11 +51,13 @@ class Reader:
             return self._parse(body, schema)
         await self._turn.acquire()
         loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun, pause = loop.time(), PAUSE
         try:
-            return await asyncio.to_thread(self._parse, body, schema)
+            asked = await asyncio.to_thread(self._parse, body, schema)
+            pause = 0
+            return asked
         finally:
-            loop.call_later(PAUSE * (loop.time() - begun), self._turn.release)
+            loop.call_later(pause * (loop.time() - begun), self._turn.release)
 
     def _parse(self, body: bytes, schema: type[Asked]) -> Asked:
         return schema.model_validate(_load(body), context=self._bounds)
