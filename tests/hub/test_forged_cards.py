@@ -35,7 +35,7 @@ def test_records_of_any_kind_make_a_card_or_an_error_that_names_the_folder(
     whole = (folder / name).read_text()
     draw = random.Random(0)
     refused = 0
-    for _ in range(300):
+    for _ in range(100):
         content = json.loads(whole)
         holder, key = draw.choice(list(places(content)))
         holder[key] = draw.choice(ODD)
@@ -45,6 +45,6 @@ def test_records_of_any_kind_make_a_card_or_an_error_that_names_the_folder(
         except ValueError as error:
             refused += 1
             assert str(folder) in str(error)
-    assert 0 < refused < 300
+    assert 0 < refused < 100
     (folder / name).write_text(whole)
     model_card(folder)
