@@ -15,8 +15,9 @@ from .data import FitData, deal
 from .fold_state import FoldState, fold_state
 from .maps import ChosenMaps, Maps
 
-# Unseen queries of each fold that heads are fitted on at most.
-UNSEEN = 1500
+# Unseen queries of each fold that heads are fitted on at most. With 7,900 training queries, nDCG@10 of unseen
+# queries is 0.757 with at most 1,500 and 0.765 with 4,000.
+UNSEEN = 4000
 
 
 class GatheredFeatures(NamedTuple):
