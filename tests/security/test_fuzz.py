@@ -30,7 +30,6 @@ pytestmark = [
 FACTOR = int(os.environ.get("FUZZ", "1"))
 SECONDS = 60
 MEMORY = 2**30
-LONGEST_MESSAGE = 4000
 
 
 def test_there_are_enough_inputs() -> None:
@@ -88,8 +87,7 @@ def try_to_read(format_: Format, folder: Path, expected: Any) -> str | None:
     try:
         found = contents(format_.read(folder))
     except (ValueError, OSError) as error:
-        size = len(str(error))
-        return None if 0 < size < LONGEST_MESSAGE else f"a message of {size} characters: {str(error)[:200]}"
+        return None if str(error) else "an error without a message"
     except BaseException:
         return traceback.format_exc(limit=-4)
     finally:

@@ -173,7 +173,7 @@ class WordIndex:
         if (
             not isinstance(language, str)
             or language not in LANGUAGES
-            or not all(type(size) is int and size >= 0 for size in sizes)
+            or not all(type(size) is int and 0 <= size < 2**63 for size in sizes)
         ):
             raise ValueError(f"{file} is damaged or of another version: {meta}.")
         check_files(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from typing import Any
@@ -21,6 +20,10 @@ VERSION_1_READER = ("hidden_size", "dropout", "linear_skip", "num_classes", "sco
 
 def _default_reader() -> dict[str, Any]:
     return {"kind": "features"}
+
+
+# Of the settings that are numbers.
+LARGEST = 1e9
 
 
 @dataclass
@@ -112,7 +115,8 @@ class AdapterConfig:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+    # Not NaN, and no integer that is too large for a float.
+    return isinstance(value, Real) and -LARGEST <= value <= LARGEST  # type: ignore[operator]
 
 
 def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def encoder_settings(name: str, hub: dict[str, Any]) -> dict[str, Any]:
         place = {**hub, "subfolder": settings.get("subfolder", "")}
         check_counts(name, read_model_json(name, "config.json", place) or {})
         with named_errors(name):
-            AutoConfig.from_pretrained(name, **place)
+            # False instead of nothing, which would ask on the terminal.
+            AutoConfig.from_pretrained(name, **{"trust_remote_code": False, **place})
     except OSError as error:
         raise OSError(f"Can't load an encoder named {name!r}: {error}") from error
     except ValueError as error:
@@ -78,12 +79,19 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     hub = {key: options[key] for key in (*HUB_OPTIONS, "subfolder") if key in options}
     if read_model_json(name, "tokenizer_config.json", hub) is None:
         return None
+    trust = bool(options.pop("trust_remote_code", False))
     try:
-        return AutoTokenizer.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **options)
     except (OSError, ImportError):
         raise
     except Exception as error:  # tokenizers raises nothing more specific for a damaged file
         raise ValueError(f"The tokenizer of {name} can't be loaded: {error}") from error
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, (int, float)):
+        raise ValueError(
+            f"The tokenizer of {name} must have a number as model_max_length, got {limit!r:.80}."
+        )
+    return tokenizer
 
 
 def lower_case(tokenizer: Any) -> None:

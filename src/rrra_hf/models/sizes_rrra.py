@@ -93,7 +93,8 @@ def check_encoder_size(name: str, hub: dict[str, Any], **options: Any) -> None:
     """
     check_counts(name, read_model_json(name, "config.json", hub) or {})
     with named_errors(name):
-        config = AutoConfig.from_pretrained(name, **hub, **options)
+        # False instead of nothing, which would ask on the terminal.
+        config = AutoConfig.from_pretrained(name, **{"trust_remote_code": False, **hub, **options})
     encoder = without_memory(name, lambda: AutoModel.from_config(config, **options))
     check_size(name, hub, encoder.state_dict())
 
