@@ -287,7 +287,8 @@ def test_train_continues_an_interrupted_run_to_the_same_results(
 
         patch.setattr("rrra_hf.training.stages.cross_fit", fail)
         failed = rrra(*command)
-    assert failed == Outcome(1, "", "error: No space left on device\n")
+    named = f"{tmp_path / 'run'}: the disk is full; make room, and run the command again"
+    assert failed == Outcome(1, "", f"error: {named}: it continues from what is finished.\n")
     assert not (tmp_path / "run/results.json").exists()
     results = succeed(*command).json
     expected = trained.json

@@ -284,7 +284,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
     for checkpoint in tmp_path.glob("checkpoint-*"):
         if checkpoint.name != f"checkpoint-{save_steps}":
             shutil.rmtree(checkpoint)
-    (tmp_path / "refresh/.step-half").mkdir()
+    (tmp_path / "refresh/.step-3.0123abcd.tmp").mkdir()
     found = losses(
         resumed.train(
             tmp_path, resumed.refresh(tmp_path, **settings), resume=f"checkpoint-{save_steps}", **common
@@ -292,7 +292,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
     )
     assert found == expected
     assert_same_models(whole.model, resumed.model)
-    assert not (tmp_path / "refresh/.step-half").exists()
+    assert not (tmp_path / "refresh/.step-3.0123abcd.tmp").exists()
 
 
 def test_an_adapter_that_was_trained_on_since_its_refresh_is_kept(
