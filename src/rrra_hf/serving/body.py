@@ -14,6 +14,8 @@ from .problems import busy, problem
 # Bytes beyond the limit that are read and discarded. A client that is still sending when its connection is
 # closed may never read the answer.
 DISCARDED_BYTES = 16 * 2**20
+# Pause after each part that is discarded, so that reading it takes no time from others.
+DISCARD_SECONDS = 0.02
 # Requests whose bodies turn out to be larger take turns until their answer, so many don't fill the memory.
 SMALL_BYTES = 64 * 2**10
 LARGE_AT_ONCE = 16
@@ -69,9 +71,11 @@ class BodyLimit:
                 await self.app(scope, _replay(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> bytes:
-        limits, body = self.limits, Body(receive, self.limits.body_bytes)
+        limits = self.limits
+        declared = int(dict(scope["headers"]).get(b"content-length", 0))
+        body = Body(receive, limits.body_bytes, declared)
         try:
-            if int(dict(scope["headers"]).get(b"content-length", 0)) > limits.body_bytes + DISCARDED_BYTES:
+            if declared > limits.body_bytes + DISCARDED_BYTES:
                 raise TooLarge
             await asyncio.wait_for(body.read(SMALL_BYTES), limits.body_seconds)
             if body.more:
@@ -98,13 +102,14 @@ class Body:
 
     Args:
         receive: The `receive` of the request.
-        most: Bytes to keep. What is beyond is discarded.
+        most: Bytes to keep. A body with more is discarded.
+        declared: Length of the body by its head, 0 if it's unknown.
     """
 
-    def __init__(self, receive: Receive, most: int):
+    def __init__(self, receive: Receive, most: int, declared: int):
         self.more = True
         self._receive, self._most = receive, most
-        self._bytes, self._size = bytearray(), 0
+        self._bytes, self._size, self._declared = bytearray(), 0, declared
 
     async def read(self, enough: int) -> None:
         """Read until the end of the body, or until more bytes have arrived."""
@@ -114,8 +119,10 @@ class Body:
                 raise ClientDisconnect
             part = message.get("body", b"")
             self._size += len(part)
-            if self._size <= self._most:
+            if max(self._size, self._declared) <= self._most:
                 self._bytes += part
+            else:
+                await asyncio.sleep(DISCARD_SECONDS)
             self.more = message.get("more_body", False)
 
     def whole(self) -> bytes:
