@@ -294,7 +294,9 @@ class RetrieverAdapter(nn.Module):
         if (directory / CONFIG_NAME).exists():
             found = read_json(directory / CONFIG_NAME, dict).get("model_type")
             if found != MODEL_TYPE:
-                raise ValueError(f"{directory} holds a model of type {found!r:.80}; save the adapter elsewhere.")
+                raise ValueError(
+                    f"{directory} holds a model of type {found!r:.80}; save the adapter elsewhere."
+                )
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with write_aside(directory, keep_others=True) as new:
             new.mkdir()
