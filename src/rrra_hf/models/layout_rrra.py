@@ -14,7 +14,7 @@ from torch import Tensor
 from .adapter_rrra import RetrieverAdapter
 from .configuration_rrra import POOLING_MODES, RRRAConfig
 from .files_rrra import write_json
-from .hub_files_rrra import check_inside, read_model_json
+from .hub_files_rrra import check_inside, find_file, read_model_json
 
 MODULES_NAME = "modules.json"
 SETTINGS_NAME = "config_sentence_transformers.json"
@@ -29,6 +29,8 @@ LEGACY_POOLING_KEYS = {
     "cls": "pooling_mode_cls_token",
     "lasttoken": "pooling_mode_lasttoken",
 }
+TASKS = ("query", "document")
+IDENTITY = "torch.nn.modules.linear.Identity"
 DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
 # Attempts to read a file that another process may be writing.
 ATTEMPTS = 20
@@ -66,8 +68,8 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
         hub: Options of `cached_file`: `revision`, `token`, ...
 
     Returns:
-        `pooling`, `normalize`, `query_prompt`, `document_prompt`, `max_seq_length`, `do_lower_case`, and
-        `subfolder`, where the encoder itself is.
+        `pooling`, `normalize`, `maps`, `query_prompt`, `document_prompt`, `max_seq_length`, `do_lower_case`,
+        and `subfolder`, where the encoder itself is.
 
     Raises:
         ValueError: If the encoder does something that an `RRRAConfig` can't express.
@@ -76,10 +78,14 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     if modules is None:
         return {}
     names = [module["type"].rpartition(".")[2] for module in modules]
+    maps = {}
+    if names[-1:] == ["Router"]:
+        maps = read_maps(name_or_path, modules[-1]["path"], hub)
+        names.pop()
     if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ValueError(
             f"{name_or_path} has the modules {', '.join(names)}; "
-            "legal are Transformer, Pooling and, optionally, Normalize."
+            "legal are Transformer, Pooling and, optionally, Normalize and a Router of linear maps."
         )
     prefix = f"{modules[0]['path']}/" if modules[0]["path"] else ""
     transformer = read_model_json(name_or_path, prefix + TRANSFORMER_NAME, hub) or {}
@@ -92,6 +98,7 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     return {
         "pooling": read_pooling(name_or_path, modules[1]["path"], hub),
         "normalize": "Normalize" in names,
+        "maps": maps,
         **_read_prompts(prompts, name_or_path),
         "max_seq_length": length,
         "do_lower_case": transformer.get("do_lower_case", False),
@@ -117,6 +124,79 @@ def read_pooling(name_or_path: str, folder: str, hub: dict[str, Any]) -> str:
             f"legal are {', '.join(POOLING_MODES)}, with the prompt included."
         )
     return mode
+
+
+def read_maps(name_or_path: str, folder: str, hub: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a `Router`'s linear maps, by task: `"query"`, `"document"`.
+
+    Args:
+        name_or_path: Folder or Hub repository of the model.
+        folder: Folder of the router within it.
+        hub: Options of `cached_file`.
+
+    Raises:
+        ValueError: If a file is damaged, or a route is anything but a linear map and `Normalize`.
+    """
+    maps = {}
+    for task, parts in read_routes(name_or_path, folder, hub).items():
+        kinds = [part.rpartition("_")[2] for part in parts]
+        if task not in TASKS or kinds not in (["Dense", "Normalize"], ["Normalize"]):
+            raise ValueError(
+                f"{ROUTER_NAME} of {name_or_path} has the route {task!r} of {', '.join(kinds)}; "
+                f"legal are {' and '.join(TASKS)}, of Normalize or of Dense and Normalize."
+            )
+        if kinds[0] == "Dense":
+            maps[task] = _read_map(name_or_path, f"{folder}/{parts[0]}", hub)
+    return maps
+
+
+def _read_map(name_or_path: str, folder: str, hub: dict[str, Any]) -> Tensor:
+    config = read_model_json(name_or_path, f"{folder}/config.json", hub) or {}
+    wanted = {"bias": False, "activation_function": IDENTITY}
+    found = {name: config.get(name) for name in wanted}
+    if found != wanted or config.get("in_features") != config.get("out_features"):
+        raise ValueError(
+            f"{folder} of {name_or_path} is no linear map: it must have as many inputs as outputs, no bias "
+            f"and no activation, got {config!r:.200}."
+        )
+    path = find_file(name_or_path, f"{folder}/model.safetensors", hub)
+    if path is None:
+        raise ValueError(f"{name_or_path} has no {folder}/model.safetensors.")
+    try:
+        weight = load_file(path)["linear.weight"]
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if weight.shape != (config["out_features"], config["in_features"]):
+        raise ValueError(f"{path} is damaged: it has a weight {tuple(weight.shape)}.")
+    if not weight.isfinite().all():
+        raise ValueError(f"{path} is damaged: linear.weight must be finite.")
+    return weight
+
+
+def read_routes(name_or_path: str, folder: str, hub: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the names of the modules on each route of a `Router`.
+
+    Args:
+        name_or_path: Folder or Hub repository of the model.
+        folder: Folder of the router within it.
+        hub: Options of `cached_file`.
+
+    Raises:
+        ValueError: If the router's file is damaged, or a module is to be outside of its folder.
+    """
+    source = f"{folder}/{ROUTER_NAME}" if folder else ROUTER_NAME
+    structure = (read_model_json(name_or_path, source, hub) or {}).get("structure", {})
+    lists = isinstance(structure, dict) and all(
+        isinstance(names, list) and names for names in structure.values()
+    )
+    if not lists:
+        raise ValueError(
+            f"{source} of {name_or_path} must list the modules of each route, got {structure!r}."
+        )
+    for names in structure.values():
+        for module in names:
+            check_inside(module, f"{source} of {name_or_path}")
+    return structure
 
 
 def _read_prompts(settings: dict[str, Any], name_or_path: str) -> dict[str, str]:
@@ -198,7 +278,7 @@ def adapter_maps(adapter: RetrieverAdapter) -> dict[str, Tensor]:
 
 def _write_router(folder: Path, maps: dict[str, Tensor]) -> None:
     structure = {}
-    for task in ("query", "document"):
+    for task in TASKS:
         names = ["Dense", "Normalize"] if task in maps else ["Normalize"]
         structure[task] = [f"{task}_{index}_{name}" for index, name in enumerate(names)]
     for task, weight in maps.items():
@@ -209,7 +289,7 @@ def _write_router(folder: Path, maps: dict[str, Tensor]) -> None:
                 "in_features": weight.shape[1],
                 "out_features": weight.shape[0],
                 "bias": False,
-                "activation_function": "torch.nn.modules.linear.Identity",
+                "activation_function": IDENTITY,
             },
         )
         # safetensors refuses shared memory, and a SentenceTransformer may share the map.
@@ -240,11 +320,9 @@ def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
         differing.append("pooling")
     if ("Normalize" in paths) != config.normalize:
         differing.append("normalize")
-    router = _read_maps(folder / paths["Router"]) if "Router" in paths else {}
+    router = read_maps(str(folder), paths["Router"], {}) if "Router" in paths else {}
     maps = adapter_maps(adapter)
-    differing += [
-        f"{task}_map" for task in ("query", "document") if not _same_map(maps.get(task), router.get(task))
-    ]
+    differing += [f"{task}_map" for task in TASKS if not _same_map(maps.get(task), router.get(task))]
     if differing:
         raise ValueError(
             f"{folder}: {MODULES_NAME} and the model disagree about {', '.join(differing)}. To keep what the "
@@ -252,44 +330,6 @@ def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
             "sentence-transformers, copy the Dense's linear.weight to the adapter's map before you save; "
             "RRRAModel.to_sentence_transformer() makes a SentenceTransformer that shares its maps."
         )
-
-
-def _read_maps(router: Path) -> dict[str, Tensor]:
-    maps = {}
-    for task, names in read_routes(str(router), "", {}).items():
-        path = router / names[0] / "model.safetensors"
-        if names[0].endswith("Dense") and path.exists():
-            try:
-                maps[task] = load_file(path)["linear.weight"]
-            except (SafetensorError, KeyError) as error:
-                raise ValueError(f"{path} is damaged: {error}") from error
-    return maps
-
-
-def read_routes(name_or_path: str, folder: str, hub: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the names of the modules on each route of a `Router`.
-
-    Args:
-        name_or_path: Folder or Hub repository of the model.
-        folder: Folder of the router within it.
-        hub: Options of `cached_file`.
-
-    Raises:
-        ValueError: If the router's file is damaged, or a module is to be outside of its folder.
-    """
-    source = f"{folder}/{ROUTER_NAME}" if folder else ROUTER_NAME
-    structure = (read_model_json(name_or_path, source, hub) or {}).get("structure", {})
-    lists = isinstance(structure, dict) and all(
-        isinstance(names, list) and names for names in structure.values()
-    )
-    if not lists:
-        raise ValueError(
-            f"{source} of {name_or_path} must list the modules of each route, got {structure!r}."
-        )
-    for names in structure.values():
-        for module in names:
-            check_inside(module, f"{source} of {name_or_path}")
-    return structure
 
 
 def _same_map(ours: Tensor | None, theirs: Tensor | None) -> bool:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .adapter_rrra import RetrieverAdapter
-from .adapter_weights_rrra import OLD_NAMES
+from .adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from .adapter_weights_rrra import OLD_NAMES, WEIGHTS_NAME
 from .configuration_rrra import AdapterConfig, RRRAConfig
 from .download_rrra import checked_downloads
 from .encoder_rrra import NO_LIMIT, encoder_settings, load_encoder, load_tokenizer, lower_case, max_length
@@ -36,6 +36,7 @@ from .lora_rrra import (
     record_base,
     without_base,
 )
+from .plain_rrra import ADAPTER_FOLDER, BASE_MODEL, is_plain, open_adapter, set_maps, write_plain
 from .pooling_rrra import pool_tokens
 from .sentence_transformer_rrra import make_sentence_transformer
 from .sizes_rrra import check_size, without_memory
@@ -48,9 +49,13 @@ if TYPE_CHECKING:
     except ImportError:
         pass
 
-FORMS = ("full", "lora", "merged")
-# Weights and modules of an earlier model in the folder that a model is saved to.
+FORMS = ("full", "lora", "merged", "plain")
+# The code that folders carry.
+CODE = tuple(sorted(path.name for path in Path(__file__).parent.glob("*_rrra.py")))
+# Weights, modules and code of an earlier model in the folder that a model is saved to.
 OWNED = (
+    *CODE,
+    *(f"{ADAPTER_FOLDER}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)),
     "model.safetensors",
     f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors",
     "model.safetensors.index.json",
@@ -59,6 +64,10 @@ OWNED = (
     *(f"[0-9]_Router/*_Dense/{name}" for name in ("config.json", "model.safetensors")),
     "[0-9]_Router/*_Normalize",
 )
+# The loading info of transformers, of a complete model.
+NOTHING_AMISS: dict[str, Any] = {
+    kind: set() for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+}
 # Names of an adapter's weights in folders of format version 1, as transformers takes them.
 KEY_MAPPING = {rf"^adapter\.{old.removeprefix('^')}": f"adapter.{new}" for old, new in OLD_NAMES}
 
@@ -160,6 +169,7 @@ class RRRAModel(PreTrainedModel):
         settings = encoder_settings(name, hub)
         subfolder = settings.pop("subfolder", "")
         lower_cased = settings.pop("do_lower_case", False)
+        maps = settings.pop("maps", {})
         encoder = load_encoder(name, subfolder=subfolder, **options)
         tokenizer = load_tokenizer(name, subfolder=subfolder, **hub)
         if lower_cased and tokenizer is not None:
@@ -188,7 +198,9 @@ class RRRAModel(PreTrainedModel):
         )
         model = cls(config, encoder=encoder)
         if adapter is None:
-            model.adapter = RetrieverAdapter.pretrained(config.hidden_size).to(model.device)
+            model.adapter = RetrieverAdapter.pretrained(config.hidden_size)
+        set_maps(model.adapter, maps)
+        model.adapter.to(model.device)
         model.tokenizer = tokenizer
         return model.eval()
 
@@ -201,6 +213,8 @@ class RRRAModel(PreTrainedModel):
         **kwargs: Any,
     ) -> Any:
         """Load a model from a folder or Hub repository, completely or not at all.
+
+        It may be in any form of `save_pretrained`, or the folder of a `Retriever`.
 
         LoRA weights that were saved without their base model are loaded together with it. The base model is
         found by `config.base_model_name`; give `base_model_name=...` if it is elsewhere.
@@ -220,6 +234,9 @@ class RRRAModel(PreTrainedModel):
         name = os.fspath(pretrained_model_name_or_path)
         hub = {key: kwargs[key] for key in (*HUB_OPTIONS, "subfolder") if key in kwargs}
         if kwargs.get("config") is None:
+            if is_plain(name, hub):
+                model = cls._from_plain(name, hub, **kwargs)
+                return (model, dict(NOTHING_AMISS)) if output_loading_info else model
             check_model_type(name, hub)
         kwargs["ignore_mismatched_sizes"] = True  # check_loaded names them
         kwargs["key_mapping"] = {**KEY_MAPPING, **(kwargs.get("key_mapping") or {})}
@@ -250,6 +267,22 @@ class RRRAModel(PreTrainedModel):
             # sentence-transformers saves the length in the tokenizer only.
             model.config.max_seq_length = model.tokenizer.model_max_length
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _from_plain(cls, name: str, hub: dict[str, Any], **options: Any) -> RRRAModel:
+        """Load a model in the plain form."""
+        model = cls.from_encoder(name, **options)
+        maps = adapter_maps(model.adapter)
+        adapter = open_adapter(name, hub, model.config.hidden_size)
+        if maps and adapter.has_maps:
+            raise ValueError(f"{name} has linear maps twice: in its modules and in {ADAPTER_FOLDER}/.")
+        set_maps(adapter, maps)
+        model.adapter = adapter.to(model.device)
+        model.config.adapter = adapter.config.to_dict()
+        for setting in BASE_MODEL:
+            recorded = model.encoder.config.__dict__.pop(setting, None)
+            setattr(model.config, setting, recorded)
+        return model
 
     @classmethod
     def _check_size(
@@ -369,7 +402,11 @@ class RRRAModel(PreTrainedModel):
             form: `"full"`: all weights. `"lora"`: the weights of LoRA and adapter only. They are loaded
                 together with the base model, which must be loadable by `config.base_model_name`; its commit
                 and a fingerprint of its weights are recorded. `"merged"`: all weights, with LoRA added to the
-                encoder's, so that the folder doesn't need peft. The model itself doesn't change.
+                encoder's, so that the folder doesn't need peft. `"plain"`: the encoder as a model of its own,
+                with LoRA added, and the adapter in a folder beside it, so that everybody else sees an
+                ordinary encoder: `AutoModel` and `SentenceTransformer` open it without this package and
+                without its code. Linear maps are sentence-transformers' own modules, so `AutoModel` doesn't
+                apply them. The model itself doesn't change.
             kwargs: As in `PreTrainedModel.save_pretrained`: `max_shard_size`, `state_dict`, ...
 
         Raises:
@@ -380,10 +417,13 @@ class RRRAModel(PreTrainedModel):
         """
         if form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
-        if form != "full" and not self.config.lora:
+        if form in ("lora", "merged") and not self.config.lora:
             raise ValueError(f"form={form!r} needs a model with LoRA; this one has none.")
-        if form == "merged":
-            copy.deepcopy(self).merge_lora()._save(save_directory, is_main_process, **kwargs)
+        if form == "plain" and "state_dict" in kwargs:
+            raise ValueError("state_dict can't go with form='plain'.")
+        if form in ("merged", "plain"):
+            model = copy.deepcopy(self).merge_lora() if self.config.lora else self
+            model._save(save_directory, is_main_process, form == "plain", **kwargs)
         elif form == "lora":
             record_base(self.encoder, self.config)
             try:
@@ -394,7 +434,13 @@ class RRRAModel(PreTrainedModel):
         else:
             self._save(save_directory, is_main_process, **kwargs)
 
-    def _save(self, save_directory: str | os.PathLike[str], is_main_process: bool, **kwargs: Any) -> None:
+    def _save(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool,
+        plain: bool = False,
+        **kwargs: Any,
+    ) -> None:
         target = Path(save_directory)
         if target.is_file():
             raise NotADirectoryError(f"save_directory must be a folder, {target} is a file.")
@@ -409,18 +455,16 @@ class RRRAModel(PreTrainedModel):
         # one by now, and writes its other files afterwards.
         from_outside = "safe_serialization" in kwargs and (target / SETTINGS_NAME).exists()
         kwargs.pop("safe_serialization", None)
-        # Weights that were loaded under the names of format version 1 are not saved under them.
-        kwargs["save_original_format"] = False
         self.config.adapter = self.adapter.config.to_dict()
         if not (is_main_process and _is_first_process()):
             # Sharded weights are gathered from all processes.
             with tempfile.TemporaryDirectory() as unused:
-                super().save_pretrained(unused, is_main_process=False, **kwargs)
+                self._write(Path(unused), plain, is_main_process=False, **kwargs)
             return
         if from_outside:
             self._adopt_settings(target)
         with write_aside(target, owned=OWNED, keep_others=True) as new:
-            super().save_pretrained(new, **kwargs)
+            self._write(new, plain, **kwargs)
             if self.tokenizer is not None:
                 if self.config.max_seq_length is not None:
                     self.tokenizer.model_max_length = self.config.max_seq_length
@@ -428,6 +472,14 @@ class RRRAModel(PreTrainedModel):
             write_side_files(new, self.config, self.adapter)
             if from_outside:
                 (new / SETTINGS_NAME).unlink()
+
+    def _write(self, folder: Path, plain: bool, **kwargs: Any) -> None:
+        """Write configuration and weights."""
+        if plain:
+            write_plain(folder, self.encoder, self.config, self.adapter, **kwargs)
+        else:
+            # Weights that were loaded under the names of format version 1 are not saved under them.
+            super().save_pretrained(folder, save_original_format=False, **kwargs)
 
     def _adopt_settings(self, folder: Path) -> None:
         """Take over the settings of the `SentenceTransformer` that saves the model."""
@@ -453,7 +505,7 @@ class RRRAModel(PreTrainedModel):
 
         Args:
             repo_id: `namespace/name`; the repository is made if it doesn't exist.
-            form: `"full"`, `"lora"` or `"merged"`, see `save_pretrained`.
+            form: `"full"`, `"lora"`, `"merged"` or `"plain"`, see `save_pretrained`.
             private: Make a new repository private, and refuse one that is public.
             revision: Branch to commit to; it is made from `main` if it doesn't exist.
             create_pr: Open a pull request instead of committing.

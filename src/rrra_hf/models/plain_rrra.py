@@ -1,0 +1,110 @@
+"""The plain form of a model: its encoder as a model of its own, and the adapter in a folder beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from .adapter_weights_rrra import WEIGHTS_NAME
+from .configuration_rrra import RRRAConfig
+from .download_rrra import checked_downloads
+from .files_rrra import read_json, write_json
+from .hub_files_rrra import find_file, read_model_json
+
+ADAPTER_FOLDER = "adapter"
+# Settings that the encoder's own config.json has no names for.
+BASE_MODEL = ("base_model_name", "base_model_revision")
+
+
+def write_plain(
+    folder: Path, encoder: PreTrainedModel, config: RRRAConfig, adapter: RetrieverAdapter, **options: Any
+) -> None:
+    """Write an encoder as transformers does, and an adapter beside it.
+
+    The adapter is written without its linear maps, which sentence-transformers' own modules hold: see
+    `write_side_files`.
+
+    Args:
+        folder: The folder.
+        encoder: The encoder, without LoRA.
+        config: The model's configuration.
+        adapter: The model's adapter.
+        options: Arguments of `PreTrainedModel.save_pretrained`.
+    """
+    encoder.save_pretrained(folder, **options)
+    path = folder / CONFIG_NAME
+    base = {name: getattr(config, name) for name in BASE_MODEL if getattr(config, name)}
+    write_json(path, {**read_json(path, dict), **base})
+    without_maps(adapter).save_pretrained(folder / ADAPTER_FOLDER)
+
+
+def is_plain(name: str, hub: dict[str, Any]) -> bool:
+    """Return whether a folder or repository holds an encoder with an adapter beside it.
+
+    Args:
+        name: Folder or Hub repository.
+        hub: Options of `cached_file`: `revision`, `token`, ...
+    """
+    config = read_model_json(name, CONFIG_NAME, hub) or {}
+    return config.get("model_type") != RRRAConfig.model_type and _find_adapter(name, hub) is not None
+
+
+def open_adapter(name: str, hub: dict[str, Any], dim: int) -> RetrieverAdapter:
+    """Open the adapter beside an encoder.
+
+    Args:
+        name: Folder or Hub repository.
+        hub: Options of `cached_file`.
+        dim: Dimension of the embeddings.
+
+    Raises:
+        OSError: If a file is missing.
+        ValueError: If a file is damaged, or the adapter has another dimension.
+    """
+    config = _find_adapter(name, hub)
+    if config is None:
+        raise FileNotFoundError(f"{name} has no {ADAPTER_FOLDER}/{CONFIG_NAME}.")
+    with checked_downloads(config.parent, name):
+        find_file(name, f"{ADAPTER_FOLDER}/{WEIGHTS_NAME}", hub)
+    adapter = RetrieverAdapter.from_pretrained(config.parent)
+    if adapter.config.embedding_dim not in (None, dim):
+        raise ValueError(
+            f"The adapter of {name} must be of dimension {dim} as the encoder is, "
+            f"got {adapter.config.embedding_dim}."
+        )
+    adapter.config = replace(adapter.config, embedding_dim=dim)
+    return adapter
+
+
+def _find_adapter(name: str, hub: dict[str, Any]) -> Path | None:
+    return find_file(name, f"{ADAPTER_FOLDER}/{CONFIG_NAME}", hub)
+
+
+# -------------------------------------------------------------------- maps
+
+
+def without_maps(adapter: RetrieverAdapter) -> RetrieverAdapter:
+    """Return an adapter for embeddings that are mapped already, with the reader of another one."""
+    return RetrieverAdapter(replace(adapter.config, query_map=False, document_map=False), adapter.reader)
+
+
+@torch.no_grad()
+def set_maps(adapter: RetrieverAdapter, maps: Mapping[str, Tensor]) -> None:
+    """Give an adapter linear maps, in place.
+
+    Args:
+        adapter: The adapter.
+        maps: Weights `(dim, dim)` by task: `"query"`, `"document"`.
+    """
+    for task, weight in maps.items():
+        layer = nn.utils.skip_init(nn.Linear, *weight.shape, bias=False)
+        layer.weight.copy_(weight)
+        setattr(adapter, f"{task}_map", layer)
+        setattr(adapter.config, f"{task}_map", True)
