@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
-from ..models.adapter_rrra import CONFIG_NAME, WEIGHTS_NAME, RetrieverAdapter
+from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..models.download_rrra import check_downloads, named_connection_errors
 from ..models.hub_files_rrra import named_errors
 from ..models.modeling_rrra import OWNED as OWNED_BY_MODELS
@@ -23,7 +23,6 @@ from .modules import check_modules
 # Files of an earlier model and its index in the folder that a retriever is saved to.
 OWNED = [
     *OWNED_BY_MODELS,
-    *(f"{ADAPTER_FOLDER}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)),
     *(f"{INDEX_FOLDER}/{name}" for name in FILE_NAMES),
 ]
 

@@ -514,7 +514,8 @@ class Retriever:
 
         Args:
             directory: The folder; it is made if it doesn't exist. A model and an index in it are replaced.
-            form: `"full"`; for an `RRRAModel` also `"lora"` or `"merged"`, see its `save_pretrained`.
+            form: `"full"`; for an `RRRAModel` also `"lora"`, `"merged"` or `"plain"`, see its
+                `save_pretrained`. Other encoders are plain anyhow.
             with_index: Write the index, if there is one.
 
         Raises:
@@ -528,12 +529,19 @@ class Retriever:
         corpus = self._corpus if with_index else None
         if corpus is not None:
             self._check_index(corpus, form)
+        if form == "plain" and self._adapter is not None and self._adapter.has_maps:
+            raise ValueError(
+                "form='plain' needs linear maps inside of the model, and these are beside it; save the "
+                "retriever, open the folder with RRRAModel.from_pretrained, and save that."
+            )
         with write_aside(target, owned=OWNED, keep_others=True) as new:
             self.encoder.save_pretrained(str(new), create_model_card=False)
-            if form != "full":
+            if form != "full" and not (form == "plain" and inner_model(self.encoder) is None):
                 model = RRRAModel.from_sentence_transformer(self.encoder)
                 # As sentence-transformers calls it, which keeps the settings that it wrote.
                 model.save_pretrained(new, form=form, safe_serialization=True)
+                if form == "plain" and corpus is not None:
+                    corpus = replace(corpus, encoder=_fingerprint_of(new))
             if self._adapter is not None:
                 self._adapter.save_pretrained(new / ADAPTER_FOLDER)
             if corpus is not None:
@@ -544,9 +552,10 @@ class Retriever:
         return embeddings_fingerprint(self.encoder, self._adapter), memory_fingerprint(self.adapter)
 
     def _check_index(self, corpus: CorpusIndex, form: str) -> None:
-        if form == "merged":
+        model = inner_model(self.encoder)
+        if form in ("merged", "plain") and model is not None and model.config.lora:
             raise ValueError(
-                "with_index can't go with form='merged': merged weights make slightly different embeddings. "
+                f"with_index can't go with form={form!r}: merged weights make slightly different embeddings. "
                 "Save the merged model without an index, load it, and index the corpus with it."
             )
         then = f"{corpus.encoder} {corpus.memory}".strip()
@@ -591,10 +600,10 @@ class Retriever:
         if (folder / INDEX_FOLDER).is_dir():
             own = saved if model is None else model.adapter
             corpus = open_index(folder / INDEX_FOLDER, encoder, saved, own)
-        if adapter == PRETRAINED and model is None and saved is not None:
-            adapter = saved
-        elif adapter == PRETRAINED and corpus is not None and not corpus.adapter:
+        if adapter == PRETRAINED and corpus is not None and not corpus.adapter:
             adapter = None
+        elif adapter == PRETRAINED and model is None and saved is not None:
+            adapter = saved
         retriever = cls(encoder, adapter)
         if corpus is not None:
             retriever._adopt(corpus, folder / INDEX_FOLDER)
@@ -632,7 +641,7 @@ class Retriever:
 
         Args:
             repo_id: `namespace/name`; the repository is made if it doesn't exist.
-            form: `"full"`; for an `RRRAModel` also `"lora"` or `"merged"`, see its `save_pretrained`.
+            form: As in `save_pretrained`.
             with_index: Upload the index too. It holds the documents' texts: mind who may read them.
             private: Make a new repository private, and refuse one that is public.
             revision: Branch to commit to; it is made from `main` if it doesn't exist.
@@ -662,6 +671,11 @@ class Retriever:
                 token=token,
                 commit_message=commit_message,
             )
+
+
+def _fingerprint_of(folder: Path) -> str:
+    """Return the fingerprint of a plain model, in which an index finds the same embeddings."""
+    return embeddings_fingerprint(SentenceTransformer(str(folder), device="cpu"), None)
 
 
 def _check_queries(texts: list[str], names: Iterable[object]) -> None:
