@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ from .duplicates import copies_of_negatives, known_positives, queries_of_positiv
 from .in_batch import InBatch, gather_batch
 from .pool_pairs import PoolPairs
 from .weights import adapter_log_odds, check_weights, log_weights
+
+logger = logging.getLogger(__name__)
+
+HALF = {torch.float16, torch.bfloat16}
 
 CITATION = """
 @misc{rrra2025,
@@ -193,6 +198,13 @@ class RRRALoss(MultipleNegativesRankingLoss):
         self.pairs = None if pool is None else PoolPairs(pool, gamma)
         if self.weights == "adapter" or self.trains_adapter:
             self._check_adapter()
+        half = {weight.dtype for weight in model.parameters() if weight.requires_grad} & HALF
+        if half:
+            logger.warning(
+                "The weights to train are %s, which most updates are too small for: call model.float() "
+                "first, and train with bf16=True if memory is short.",
+                " and ".join(map(str, half)),
+            )
 
     def _check_adapter(self) -> None:
         if not self.adapter.reads_pairs:

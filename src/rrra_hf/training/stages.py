@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
@@ -50,11 +51,13 @@ class Stages:
         folder: Folder of the run.
         collection: A collection with the splits `train` and `dev`.
         arguments: Settings.
+        dtype: Data type of the result's encoder. It is trained in float32.
     """
 
     folder: RunFolder
     collection: Collection
     arguments: TrainArguments
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         self.training, self.development = self.collection.split("train"), self.collection.split("dev")
@@ -115,7 +118,7 @@ class Stages:
     def final(self) -> dict[str, Any]:
         """Fit an adapter on the better encoder, and save the two together."""
         stage = self._better_stage()
-        model = self._load(stage)
+        model = self._load(stage, self.dtype)
         encoder = model.to_sentence_transformer()
         fit_model(
             model,
@@ -178,8 +181,8 @@ class Stages:
             loss=loss,
         )
 
-    def _load(self, stage: int) -> RRRAModel:
-        model = RRRAModel.from_pretrained(self.folder.path / f"stage{stage}" / MODEL_NAME)
+    def _load(self, stage: int, dtype: torch.dtype = torch.float32) -> RRRAModel:
+        model = RRRAModel.from_pretrained(self.folder.path / f"stage{stage}" / MODEL_NAME, dtype=dtype)
         return model.to(get_device_name()).eval()
 
     def _train_encoder(

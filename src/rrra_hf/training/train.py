@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import Any
 
 from transformers import set_seed
 
@@ -17,12 +19,15 @@ from .stages import MODEL_NAME, Stages
 from .train_arguments import TrainArguments
 from .train_data import with_development
 
+logger = logging.getLogger(__name__)
+
 
 def train(
     collection: Collection,
     encoder: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
     arguments: TrainArguments | None = None,
+    **options: Any,
 ) -> RRRAModel:
     """Train a retriever in three stages, fit its adapter, and save it.
 
@@ -41,6 +46,9 @@ def train(
     If you call it in every process of an `accelerate launch` or `torchrun`, all processes train the encoder,
     each with its share of the batch. The main process does the rest while the others wait.
 
+    The encoder is trained in float32, whatever data type its weights have: in half precision, most updates
+    would be too small to change a weight. The result has the encoder's data type, or `dtype` if given.
+
     Args:
         collection: A collection with the split `train`. In every stage, the split `dev` gives the development
             queries; without it, a part of `train` is held out.
@@ -49,6 +57,7 @@ def train(
             the stages made, `results.json` their figures, and `embeddings/` the cache. All processes must see
             it under this name.
         arguments: Settings; `TrainArguments()` if not given.
+        options: Passed to `RRRAModel.from_encoder`: `revision`, `trust_remote_code`, `dtype`, ...
 
     Returns:
         The model in `output_dir/model`, in evaluation mode.
@@ -72,7 +81,7 @@ def train(
         progress_bars_on_terminals_only(processes),
         only_run(output_dir, processes),
     ):
-        return _run(collection, encoder, output_dir, arguments, processes)
+        return _run(collection, encoder, output_dir, arguments, processes, options)
 
 
 def _run(
@@ -81,13 +90,15 @@ def _run(
     output_dir: str | os.PathLike[str],
     arguments: TrainArguments,
     processes: Processes,
+    options: dict[str, Any],
 ) -> RRRAModel:
     if arguments.batch_size % processes.count:
         raise ValueError(
             f"batch_size must be a multiple of the {processes.count} processes, got {arguments.batch_size}."
         )
     parts = with_development(collection, arguments.development_fraction, arguments.seed)
-    start = _starting_model(encoder, arguments)
+    start = _starting_model(encoder, arguments, options)
+    dtype = start.encoder.dtype
     settings = {
         "arguments": arguments.to_dict(),
         "collection": collection_fingerprint(parts),
@@ -95,7 +106,9 @@ def _run(
         "processes": processes.count,
     }
     folder = RunFolder(output_dir, settings, processes)
-    stages = Stages(folder, parts, arguments)
+    logger.info("The encoder's weights are %s. They are trained in float32, and saved as they were.", dtype)
+    start.float()
+    stages = Stages(folder, parts, arguments, dtype)
     folder.run_stage("stage1", lambda: stages.stage1(start), together=True)
     folder.run_stage("stage2", stages.stage2)
     folder.run_stage("stage3", stages.stage3, together=True)
@@ -104,7 +117,9 @@ def _run(
     return RRRAModel.from_pretrained(folder.path / MODEL_NAME).eval()
 
 
-def _starting_model(encoder: str | os.PathLike[str], arguments: TrainArguments) -> RRRAModel:
+def _starting_model(
+    encoder: str | os.PathLike[str], arguments: TrainArguments, options: dict[str, Any]
+) -> RRRAModel:
     # LoRA starts from random weights.
     set_seed(arguments.seed)
     return RRRAModel.from_encoder(
@@ -112,4 +127,5 @@ def _starting_model(encoder: str | os.PathLike[str], arguments: TrainArguments) 
         lora=(arguments.lora or True) if arguments.mode == "lora" else None,
         adapter={"reader": {"kind": arguments.fit.kind}},
         max_seq_length=arguments.max_seq_length,
+        **options,
     )

@@ -41,7 +41,8 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
         lora=True if arguments.train == "lora" else None,
         max_seq_length=task.encoder.max_seq_length,
     )
-    encoder = model.to_sentence_transformer().to(task.encoder.device)
+    # Most updates are too small for weights in half precision.
+    encoder = model.float().to_sentence_transformer().to(task.encoder.device)
     dataset, callbacks = _training_set(trial, strategy)
     with tempfile.TemporaryDirectory() as checkpoints:
         train_contrastive(
