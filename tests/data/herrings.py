@@ -49,6 +49,16 @@ def content(collection: Collection) -> tuple[Any, ...]:
     )
 
 
+def labels(collection: Collection) -> dict[str, dict[str, int]]:
+    """Grades by the texts of queries and documents, whatever their ids."""
+    queries = dict(zip(collection.query_ids, collection.query_texts, strict=True))
+    documents = dict(zip(collection.document_ids, collection.document_texts, strict=True))
+    return {
+        queries[query_id]: {documents[document_id]: grade for document_id, grade in grades.items()}
+        for query_id, grades in collection.qrels.items()
+    }
+
+
 # -------------------------------------------------------------------- a corpus file and pairs
 
 
@@ -58,9 +68,10 @@ def write_table(path: Path, records: list[dict[str, str]]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(records), path)
         return path
-    delimiter = "\t" if path.suffix == ".tsv" else ","
     rows = [list(records[0]), *(list(record.values()) for record in records)]
-    path.write_text("".join(delimiter.join(f'"{field}"' for field in row) + "\n" for row in rows), "utf-8")
+    separator, quote = ("\t", "") if path.suffix == ".tsv" else (",", '"')
+    lines = (separator.join(quote + field + quote for field in row) + "\n" for row in rows)
+    path.write_text("".join(lines), "utf-8")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def test_beir_folder_is_read_whole(beir: Path) -> None:
     assert collection.document_texts == ["Herring A silver fish.", "A tall tree.", "Title alone"]
     assert collection.query_ids == ["q1", "q2", "q3"]
     assert collection.query_texts[2] == "never judged"
-    assert collection.qrels_by_split == {"test": {"q2": {"d2": 2}}, "train": {"q1": {"d1": 1}}}
-    assert collection.qrels == {"q1": {"d1": 1}, "q2": {"d2": 2}}
+    assert collection.qrels_by_split == {"test": {"q2": {"d2": 2}}, "train": {"q1": {"d1": 1, "d2": 0}}}
+    assert collection.qrels == {"q1": {"d1": 1, "d2": 0}, "q2": {"d2": 2}}
     assert collection.skipped == {}
 
 
@@ -49,11 +50,23 @@ def test_qrels_without_header_lose_no_line(beir: Path) -> None:
     assert load_collection(beir).qrels_by_split["train"] == {"q1": {"d1": 1}, "q3": {"d2": 1}}
 
 
-def test_grades_of_zero_or_less_are_not_relevant(beir: Path) -> None:
-    (beir / "qrels" / "train.tsv").write_text("q1\td1\t-1\nq1\td2\t0\nq3\td3\t3\n")
+def test_grades_of_zero_or_less_are_known_negatives(beir: Path, tmp_path: Path) -> None:
+    (beir / "qrels" / "train.tsv").write_text("q1\td1\t-1\nq1\td2\t0\nq3\td3\t3\nq3\td1\t0\n")
     collection = load_collection(beir)
-    assert collection.qrels_by_split["train"] == {"q3": {"d3": 3}}
-    assert collection.skipped == {}
+    assert collection.qrels_by_split["train"] == {"q1": {"d1": -1, "d2": 0}, "q3": {"d3": 3, "d1": 0}}
+    assert [rows.tolist() for rows in collection.negative_rows] == [[0, 1], [], [0]]
+    assert [rows.tolist() for rows in collection.positive_rows] == [[], [1], [2]]
+    collection.save(tmp_path / "saved")
+    assert content(load_collection(tmp_path / "saved")) == content(collection)
+
+
+def test_split_has_the_queries_with_a_relevant_document(beir: Path) -> None:
+    (beir / "qrels" / "train.tsv").write_text("q1\td1\t0\nq3\td3\t3\n")
+    part = load_collection(beir, "train")
+    assert (part.query_ids, part.qrels) == (["q3"], {"q3": {"d3": 3}})
+    (beir / "qrels" / "train.tsv").write_text("q1\td1\t0\n")
+    with pytest.raises(ValueError, match="split 'train' of tiny has no relevant document"):
+        load_collection(beir, "train")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +110,12 @@ def test_grades_of_zero_or_less_are_not_relevant(beir: Path) -> None:
         ("qrels/test.tsv", "q1\td1\thigh", "malformed line", "line 3: .*must be an integer, got 'high'"),
         ("qrels/test.tsv", "q1\td1\t0.5", "malformed line", "line 3: .*must be an integer, got '0.5'"),
         ("qrels/test.tsv", "q1\td1\tinf", "malformed line", "line 3: .*must be an integer, got 'inf'"),
+        ("qrels/test.tsv", "q1\td1\t1_0", "malformed line", "line 3: .*must be an integer, got '1_0'"),
+        ("qrels/test.tsv", "q2\td2\t0", "contradicting grades", "line 3: .*the grade 0 here and 2 before"),
+        ("corpus.jsonl", '{"_id": 1.0, "text": "x"}', "malformed line", "line 4: .*'_id' holds float 1.0"),
+        ("corpus.jsonl", '{"_id": NaN, "text": "x"}', "malformed line", "line 4: .*'_id' holds float nan"),
+        ("corpus.jsonl", '{"_id": true, "text": "x"}', "malformed line", "line 4: .*holds bool True"),
+        ("queries.jsonl", '{"_id": "q\\udc80", "text": "x"}', "undecodable bytes", "line 4: .*surrogate"),
     ],
 )
 def test_bad_line_is_named_or_skipped_and_counted(
@@ -112,6 +131,7 @@ def test_bad_line_is_named_or_skipped_and_counted(
     assert collection.skipped == {reason: 1}
     assert content(collection) == good
     assert reason in caplog.text
+    assert re.search(match, caplog.text)
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/train.tsv"])
@@ -188,10 +208,11 @@ def test_saved_collection_loads_the_same(beir: Path, tmp_path: Path) -> None:
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip())
+IDS = TEXT.filter(lambda text: not set(text) & set("\t\n"))
 
 
 @settings(max_examples=25, deadline=None)
-@given(ids=st.lists(TEXT, min_size=1, max_size=4, unique=True), text=TEXT, grade=st.integers(1, 9))
+@given(ids=st.lists(IDS, min_size=1, max_size=4, unique=True), text=TEXT, grade=st.integers(1, 9))
 def test_any_ids_and_texts_survive_saving(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], text: str, grade: int
 ) -> None:
@@ -204,6 +225,16 @@ def test_any_ids_and_texts_survive_saving(
     folder = tmp_path_factory.mktemp("any") / "saved"
     collection.save(folder)
     assert content(load_collection(folder)) == content(collection)
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\nb"])
+def test_ids_that_no_field_can_hold_are_refused(tmp_path: Path, name: str) -> None:
+    texts = {"id": [name], "text": ["x"]}
+    corpus = Dataset.from_dict({**texts, "title": [""]})
+    collection = Collection("any", corpus, Dataset.from_dict(texts), {"train": {name: {name: 1}}})
+    with pytest.raises(ValueError, match=r"no tabs and line breaks, got 'a\\[tn]b'"):
+        collection.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 def test_saving_over_something_is_refused(beir: Path) -> None:

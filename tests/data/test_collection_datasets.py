@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from herrings import DOCUMENTS, QUERIES, as_datasets, write_jsonl
+from herrings import DOCUMENTS, QUERIES, as_datasets, labels, write_jsonl
 from rrra_hf.data import load_collection
 from rrra_hf.data import loading as loading_module
 
@@ -16,7 +16,7 @@ from rrra_hf.data import loading as loading_module
 def test_datasets_are_read() -> None:
     collection = load_collection(as_datasets())
     assert collection.document_ids == ["d1", "d2", "d3"]
-    assert collection.qrels_by_split == {"train": {"q1": {"d1": 1}}}
+    assert collection.qrels_by_split == {"train": {"q1": {"d1": 1}, "q2": {"d2": 0}}}
 
 
 def test_qrels_datasets_by_split_are_read() -> None:
@@ -42,16 +42,16 @@ def test_mapping_without_a_part_is_refused() -> None:
 def test_dataset_of_pairs_makes_its_corpus(names: tuple[str, str]) -> None:
     query, document = names
     pairs = Dataset.from_dict(
-        {query: ["x", "y", "x"], document: ["A fish.", "A fish.", "A tree."], "negative": ["n"] * 3}
+        {query: ["x", "y", "x"], document: ["A fish.", "A fish.", "A tree."], "other": ["n"] * 3}
     )
     collection = load_collection(pairs)
     assert collection.document_texts == ["A fish.", "A tree."]
-    assert collection.qrels == {"q0": {"d0": 1, "d1": 1}, "q1": {"d0": 1}}
+    assert labels(collection) == {"x": {"A fish.": 1, "A tree.": 1}, "y": {"A fish.": 1}}
 
 
 def test_empty_text_in_a_dataset_of_pairs_is_named_or_skipped_once() -> None:
     pairs = Dataset.from_dict({"query": ["x", "y", "z"], "positive": ["A fish.", " ", None]})
-    with pytest.raises(ValueError, match=r"row 1: document 'd1' has no text"):
+    with pytest.raises(ValueError, match=r"row 1: document '36a9e7f1c95b82ff' has no text"):
         load_collection(pairs)
     assert load_collection(pairs, skip_bad=True).skipped == {"empty text": 2}
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from herrings import HERRING, write_jsonl, write_table
+from herrings import HERRING, labels, write_jsonl, write_table
 from rrra_hf.data import load_collection
 
 
@@ -26,7 +26,8 @@ def test_corpus_and_pairs_are_read_in_every_format(tmp_path: Path, suffix: str) 
     collection = load_collection(corpus, pairs=pairs)
     assert collection.document_texts == ["A fish.", "T A tree."]
     assert collection.query_texts == ["green, or silver", "wood"]
-    assert collection.qrels_by_split == {"train": {"q0": {"a": 1, "b": 1}}, "dev": {"q1": {"b": 1}}}
+    assert labels(collection.split("train")) == {"green, or silver": {"A fish.": 1, "T A tree.": 1}}
+    assert labels(collection.split("dev")) == {"wood": {"T A tree.": 1}}
 
 
 def test_columns_are_named_by_the_caller(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_columns_are_named_by_the_caller(tmp_path: Path) -> None:
     columns = {"id": "pid", "title": "name", "text": "body", "query": "question", "document_id": "passage"}
     collection = load_collection(corpus, pairs=pairs, columns=columns)
     assert collection.document_texts == ["T x"]
-    assert collection.qrels_by_split == {"train": {"q0": {"a": 1}}}
+    assert labels(collection.split("train")) == {"why": {"T x": 1}}
 
 
 def test_unknown_column_key_names_the_legal_ones(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_pairs_may_name_documents_by_their_text(tmp_path: Path) -> None:
         [{"query": "one", "document": "A fish."}, {"query": "two", "document": "T A tree."}],
     )
     collection = load_collection(corpus, pairs=pairs)
-    assert collection.qrels == {"q0": {"a": 1, "c": 1}, "q1": {"b": 1}}
+    assert [list(grades) for grades in collection.qrels.values()] == [["a", "c"], ["b"]]
 
 
 @pytest.mark.parametrize(

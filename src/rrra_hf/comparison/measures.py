@@ -86,7 +86,7 @@ for _name in (NDCG, "R@1", "R@10", "R@100"):
 def _exponential_ndcg(rankings: Rankings) -> np.ndarray:
     """A gain of 2^grade - 1. The gain of nDCG@10 is the grade itself, as in trec_eval."""
     exponential = {
-        query: {document: 2**grade - 1 for document, grade in grades.items()}
+        query: {document: 2 ** max(grade, 0) - 1 for document, grade in grades.items()}
         for query, grades in rankings.qrels.items()
     }
     return rankings.measured("nDCG@10", exponential)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .builder import CollectionBuilder
 from .collection import CORPUS_NAME, QRELS_HEADER, QRELS_NAME, QUERIES_NAME, SIBLINGS_NAME, Collection
-from .readers import Location, Problems, Record, brief, read_records, read_rows
+from .problems import Location, Problems, Record, brief
+from .readers import read_records, read_tsv_rows
 
 
 def read_beir(folder: Path, *, name: str | None = None, skip_bad: bool = False) -> Collection:
@@ -41,7 +42,7 @@ def read_beir(folder: Path, *, name: str | None = None, skip_bad: bool = False) 
 
 
 def _read_qrels(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
-    for location, row in read_rows(path, "\t", problems):
+    for location, row in read_tsv_rows(path, problems):
         if location.number == 1 and row[0].lower().replace("_", "-") in ("query-id", "qid", "query"):
             continue
         if len(row) == len(QRELS_HEADER):

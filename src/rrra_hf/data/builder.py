@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from .collection import Collection, Qrels, is_split_name
-from .readers import Location, Problems, Record, brief
+from .collection import Collection, Qrels, has_relevant, is_split_name
+from .problems import Location, Problems, Record, brief
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ COLUMNS = {
     "query": ("query", "anchor"),
     "document_id": ("document_id",),
     "document": ("document", "positive"),
+    "negative": ("negative",),
+    "label": ("label",),
     "query-id": ("query-id",),
     "corpus-id": ("corpus-id",),
     "score": ("score",),
@@ -67,9 +69,10 @@ class CollectionBuilder:
             message = f"no column {names}; there are {brief(list(record))}"
             self.problems.report(location, "missing column", message)
             return None
-        return self._text(location, column, record[column])
+        return self.text(location, column, record[column])
 
-    def _text(self, location: Location, column: str, value: Any) -> str | None:
+    def text(self, location: Location, column: str, value: Any) -> str | None:
+        """Return a value as text, or report that it isn't one and return None."""
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if value is None:
@@ -94,10 +97,14 @@ class CollectionBuilder:
             title = self.get(location, record, "title") if self.has_column(record, "title") else ""
             if document_id is None or text is None or title is None:
                 continue
-            if self._is_new(location, "document", document_id) and self._is_filled(
-                location, "document", document_id, title + text
-            ):
-                self.documents[document_id] = (title, text)
+            self.add_document(location, document_id, title, text)
+
+    def add_document(self, location: Location, document_id: str, title: str, text: str) -> None:
+        """Add one document. Title or text must not be empty."""
+        if self._is_filled(location, "document", document_id, title + text) and self._is_new(
+            location, "document", document_id
+        ):
+            self.documents[document_id] = (title, text)
 
     def add_queries(self, records: Iterable[tuple[Location, Record]]) -> None:
         """Add queries with columns id and text."""
@@ -105,8 +112,8 @@ class CollectionBuilder:
             query_id, text = self.get(location, record, "id"), self.get(location, record, "text")
             if query_id is None or text is None:
                 continue
-            if self._is_new(location, "query", query_id) and self._is_filled(
-                location, "query", query_id, text
+            if self._is_filled(location, "query", query_id, text) and self._is_new(
+                location, "query", query_id
             ):
                 self.queries[query_id] = text
 
@@ -139,12 +146,12 @@ class CollectionBuilder:
     def add_judgement(
         self, location: Location, split: str, query_id: str, document_id: str, grade: Any
     ) -> None:
-        """Add one judgement. Grades of 0 or less mean not relevant and are ignored."""
+        """Add one judgement. A grade of 0 or less means that the document is known not to be relevant."""
         value = _integer(grade)
         if value is None:
             message = f"the grade (score) of query {brief(query_id)} must be an integer, got {brief(grade)}"
             self.problems.report(location, "malformed line", message)
-        elif value > MAX_GRADE:
+        elif abs(value) > MAX_GRADE:
             message = f"the grade (score) of query {brief(query_id)} must be at most {MAX_GRADE}"
             self.problems.report(location, "malformed line", message)
         elif not is_split_name(split):
@@ -156,8 +163,15 @@ class CollectionBuilder:
         elif document_id not in self.documents:
             message = f"document {brief(document_id)} is not in the corpus"
             self.problems.report(location, "unknown document", message)
-        elif value > 0:
-            self.qrels_by_split.setdefault(split, {}).setdefault(query_id, {})[document_id] = value
+        else:
+            grades = self.qrels_by_split.setdefault(split, {}).setdefault(query_id, {})
+            before = grades.setdefault(document_id, value)
+            if before != value:
+                message = (
+                    f"query {brief(query_id)} and document {brief(document_id)} have the grade {value} here "
+                    f"and {before} before"
+                )
+                self.problems.report(location, "contradicting grades", message)
 
     def add_siblings(self, location: Location, content: bytes) -> None:
         """Add siblings from a JSON object that maps document ids to lists of document ids."""
@@ -189,7 +203,7 @@ class CollectionBuilder:
         for what, found in (
             ("documents", self.documents),
             ("queries", self.queries),
-            ("relevant documents (qrels)", self.qrels_by_split),
+            ("relevant documents (qrels)", any(map(has_relevant, self._all_grades()))),
         ):
             if not found:
                 because = f"; skipped: {skipped}" if skipped else ""
@@ -204,6 +218,9 @@ class CollectionBuilder:
             skipped=skipped,
         )
 
+    def _all_grades(self) -> Iterator[dict[str, int]]:
+        return (grades for qrels in self.qrels_by_split.values() for grades in qrels.values())
+
 
 def _dataset(**columns: Iterable[str]) -> Dataset:
     features = Features({name: Value("string") for name in columns})
@@ -216,6 +233,9 @@ def _is_list_of_texts(value: object) -> bool:
 
 def _integer(grade: Any) -> int | None:
     """Return the grade as an integer, also for `"2"`, `2.0` and `"2.0"`, or None if it isn't one."""
+    # For Python, `True` and "1_0" are numbers.
+    if isinstance(grade, bool) or (isinstance(grade, str) and "_" in grade):
+        return None
     try:
         value = float(grade)
     except (OverflowError, TypeError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable
@@ -17,7 +16,10 @@ from datasets import Dataset
 from ..models.files_rrra import write_aside
 
 Qrels = dict[str, dict[str, int]]
-"""Relevance judgements: a grade, a positive integer, per query id and document id."""
+"""Relevance judgements: a grade, an integer, per query id and document id.
+
+A document with a grade above 0 is relevant. One with a grade of 0 or less was judged, and isn't.
+"""
 
 CORPUS_NAME = "corpus.jsonl"
 QUERIES_NAME = "queries.jsonl"
@@ -101,24 +103,37 @@ class Collection:
     @cached_property
     def positive_rows(self) -> list[np.ndarray]:
         """Row numbers of the relevant documents per query; empty for queries without labels."""
+        return self._judged_rows(relevant=True)
+
+    @cached_property
+    def negative_rows(self) -> list[np.ndarray]:
+        """Row numbers per query of the documents that were judged and aren't relevant."""
+        return self._judged_rows(relevant=False)
+
+    def _judged_rows(self, relevant: bool) -> list[np.ndarray]:
         row_of = {document_id: row for row, document_id in enumerate(self.document_ids)}
+        judged = (self.qrels.get(query_id, {}) for query_id in self.query_ids)
         return [
-            np.array([row_of[name] for name, grade in self.qrels.get(query_id, {}).items() if grade > 0], int)
-            for query_id in self.query_ids
+            np.array([row_of[name] for name, grade in grades.items() if (grade > 0) is relevant], int)
+            for grades in judged
         ]
 
     def split(self, name: str) -> Collection:
-        """Return one split: the whole corpus, and the queries with judgements in the split.
+        """Return one split: the whole corpus, and the queries with a relevant document in the split.
 
         Args:
             name: Name of the split.
 
         Raises:
-            ValueError: If the split doesn't exist.
+            ValueError: If the split doesn't exist, or has no relevant document.
         """
         if name not in self.qrels_by_split:
-            raise ValueError(f"{self.name} has no split {name!r}; there are {self.splits}.")
-        qrels = self.qrels_by_split[name]
+            there = f"there are {self.splits}" if self.splits else "it has no labels"
+            raise ValueError(f"{self.name} has no split {name!r}; {there}.")
+        judged = self.qrels_by_split[name]
+        qrels = {query_id: grades for query_id, grades in judged.items() if has_relevant(grades)}
+        if judged and not qrels:
+            raise ValueError(f"The split {name!r} of {self.name} has no relevant document.")
         rows = [row for row, query_id in enumerate(self.query_ids) if query_id in qrels]
         return replace(self, queries=self.queries.select(rows), qrels_by_split={name: qrels})
 
@@ -133,7 +148,8 @@ class Collection:
 
         Raises:
             FileExistsError: If the folder isn't empty.
-            ValueError: If the name of a split can't name a file.
+            ValueError: If the name of a split can't name a file, or an id of a judgement has a tab or a line
+                break, which no field of a TSV file can hold.
         """
         directory = Path(directory)
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -141,6 +157,9 @@ class Collection:
         unfit = [name for name in self.splits if not is_split_name(name)]
         if unfit:
             raise ValueError(f"splits must have names that can name files, got {unfit[0]!r:.80}.")
+        for name in (name for judged in self.qrels.items() for name in (judged[0], *judged[1])):
+            if set(name) & set("\t\n"):
+                raise ValueError(f"ids of judgements must have no tabs and line breaks, got {name!r:.80}.")
         with write_aside(directory) as temporary:
             temporary.mkdir()
             self._write(temporary)
@@ -158,9 +177,17 @@ class Collection:
             (directory / SIBLINGS_NAME).write_text(text + "\n", encoding="utf-8")
 
 
+def has_relevant(grades: dict[str, int]) -> bool:
+    """Whether one of the judgements of a query has a grade above 0."""
+    return any(grade > 0 for grade in grades.values())
+
+
 def is_split_name(name: str) -> bool:
     """Whether the judgements of a split of this name can be written to a file in the folder of judgements."""
-    size = len(name.encode(errors="replace"))
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
     return 0 < size <= MAX_SPLIT_BYTES and not set(name) & set("/\\\0") and name not in (".", "..")
 
 
@@ -170,15 +197,7 @@ def _write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def _write_qrels(path: Path, qrels: Qrels) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        # The csv reader ends a line at "\r", but the writer doesn't quote it by default.
-        has_return = any("\r" in text for query_id, grades in qrels.items() for text in (query_id, *grades))
-        writer = csv.writer(
-            file,
-            delimiter="\t",
-            lineterminator="\n",
-            quoting=csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL,
-        )
-        writer.writerow(QRELS_HEADER)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("\t".join(QRELS_HEADER) + "\n")
         for query_id, grades in qrels.items():
-            writer.writerows((query_id, document_id, grade) for document_id, grade in grades.items())
+            file.writelines(f"{query_id}\t{document_id}\t{grade}\n" for document_id, grade in grades.items())

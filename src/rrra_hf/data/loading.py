@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from datasets import Dataset, DatasetDict, load_dataset
 from .beir import read_beir
 from .builder import CollectionBuilder
 from .collection import CORPUS_NAME, QRELS_NAME, QUERIES_NAME, Collection
+from .pairs import DEFAULT_SPLIT, add_pairs
+from .problems import Problems
 from .python_docs import python_docs
-from .readers import FORMATS, Location, Problems, Record, brief, read_dataset, read_records
+from .readers import FORMATS, read_dataset, read_records
 
 logger = logging.getLogger(__name__)
 
 PYTHON_DOCS = "python-docs"
-DEFAULT_SPLIT = "train"
 
 
 def load_collection(
@@ -65,7 +66,7 @@ def load_collection(
     Example:
         >>> pairs = Dataset.from_dict({"anchor": ["what is a herring"], "positive": ["A fish."]})
         >>> load_collection(pairs).qrels
-        {'q0': {'d0': 1}}
+        {'6b94eb9fdf8671c9': {'94c96f6ab861a9f1': 1}}
     """
     collection = _load(source, pairs, columns, skip_bad, cache_dir)
     return collection if split is None else collection.split(split)
@@ -82,7 +83,9 @@ def _load(
     if pairs is not None and Path(str(source)).suffix not in FORMATS and not Path(str(source)).is_file():
         raise ValueError(f"pairs needs a corpus file ({', '.join(FORMATS)}) as source, got {source!r:.80}.")
     if isinstance(source, Dataset):
-        return _from_pairs_alone(source, CollectionBuilder("dataset", problems, columns))
+        builder = CollectionBuilder("dataset", problems, columns)
+        add_pairs(read_dataset(builder.name, source), builder, alone=True)
+        return builder.build()
     if isinstance(source, Mapping):
         return _from_datasets(source, CollectionBuilder("datasets", problems, columns))
     if not isinstance(source, (str, os.PathLike)):
@@ -111,63 +114,7 @@ def _from_files(corpus: Path, pairs: str | os.PathLike[str] | None, builder: Col
         raise ValueError(
             f"{corpus} has documents only; pairs must be a file with queries and their documents."
         )
-    _add_pairs(read_records(Path(pairs), builder.problems), builder)
-    return builder.build()
-
-
-def _add_pairs(records: Iterable[tuple[Location, Record]], builder: CollectionBuilder) -> None:
-    """Add a query per distinct query text, with its documents by id or text."""
-    ids_by_text: dict[str, list[str]] = {}
-    for document_id, (title, text) in builder.documents.items():
-        for key in {text, f"{title} {text}".strip()}:
-            ids_by_text.setdefault(key, []).append(document_id)
-    query_ids: dict[str, str] = {}
-    for location, record in records:
-        query = builder.get(location, record, "query")
-        document_ids = _paired_documents(location, record, ids_by_text, builder)
-        if query is None or not document_ids:
-            continue
-        if not query.strip():
-            builder.problems.report(location, "empty text", "the query has no text")
-            continue
-        query_id = query_ids.setdefault(query, f"q{len(query_ids)}")
-        builder.queries[query_id] = query
-        split = builder.get(location, record, "split") if builder.has_column(record, "split") else None
-        for document_id in document_ids:
-            builder.add_judgement(location, split or DEFAULT_SPLIT, query_id, document_id, 1)
-
-
-def _paired_documents(
-    location: Location, record: Record, ids_by_text: dict[str, list[str]], builder: CollectionBuilder
-) -> list[str]:
-    if builder.has_column(record, "document"):
-        text = builder.get(location, record, "document")
-        if text is not None and text not in ids_by_text:
-            message = f"no document of the corpus has the text {brief(text)}"
-            builder.problems.report(location, "unknown document", message)
-        return ids_by_text.get(text or "", [])
-    document_id = builder.get(location, record, "document_id")
-    if document_id is not None and document_id not in builder.documents:
-        message = f"document {brief(document_id)} is not in the corpus"
-        builder.problems.report(location, "unknown document", message)
-    return [document_id] if document_id in builder.documents else []
-
-
-def _from_pairs_alone(dataset: Dataset, builder: CollectionBuilder) -> Collection:
-    records = []
-    document_ids: dict[str, str] = {}
-    id_column, text_column = builder.columns["id"][0], builder.columns["text"][0]
-    for location, record in read_dataset(builder.name, dataset):
-        text = builder.get(location, record, "document")
-        if text is None:
-            continue
-        if text not in document_ids:
-            document_id = document_ids[text] = f"d{len(document_ids)}"
-            builder.add_documents([(location, {id_column: document_id, text_column: text})])
-        if document_ids[text] not in builder.documents:
-            continue
-        records.append((location, record))
-    _add_pairs(records, builder)
+    add_pairs(read_records(Path(pairs), builder.problems), builder)
     return builder.build()
 
 

@@ -1,79 +1,31 @@
-"""Read records and their locations from JSONL, CSV, TSV and Parquet files and from datasets."""
+"""Read records and their locations from files, one reader per format, and from datasets."""
 
 from __future__ import annotations
 
 import csv
 import json
 import logging
-import reprlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import pyarrow as pa
 from datasets import Dataset
 
 from .parquet_files import read_batches
+from .problems import Location, Problems, Record, brief
+from .text_files import COMPRESSIONS, is_decodable, open_text, read_lines
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
-
 BATCH_SIZE = 1000
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
-_REPR.maxlist = 20
-
-
-class Location(NamedTuple):
-    """Location of a record, such as `corpus.jsonl, line 3`."""
-
-    source: str
-    number: int
-    unit: str = "line"
-
-    def __str__(self) -> str:
-        return f"{self.source}, {self.unit} {self.number}"
-
-
-class Problems:
-    """Handles bad records: raises an error with their location, or counts them.
-
-    Args:
-        skip_bad: Count bad records instead of raising.
-
-    Example:
-        >>> problems = Problems(skip_bad=True)
-        >>> problems.report(Location("corpus.jsonl", 3), "empty text", "document 'd1' has no text")
-        >>> problems.skipped
-        Counter({'empty text': 1})
-    """
-
-    def __init__(self, skip_bad: bool = False):
-        self.skip_bad = skip_bad
-        self.skipped: Counter[str] = Counter()
-
-    def report(self, location: Location, reason: str, message: str) -> None:
-        """Raise a `ValueError` with location and message, or count the reason."""
-        if not self.skip_bad:
-            raise ValueError(f"{location}: {message}.")
-        logger.debug("%s: %s; skipped.", location, message)
-        self.skipped[reason] += 1
-
-
-def brief(value: object) -> str:
-    """Return how a value looks in Python, on one short line however long and deep it is.
-
-    Example:
-        >>> brief([[[[[[[["deep"]]]]]]]])
-        '[[[[[[[...]]]]]]]'
-    """
-    return _REPR.repr(value)
 
 
 def read_records(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
     """Yield each record of a JSONL, CSV, TSV or Parquet file with its location.
+
+    All but Parquet may be compressed, with the suffix `.gz` or `.zst` after that of the format.
 
     Raises:
         FileNotFoundError: If the file doesn't exist.
@@ -81,9 +33,22 @@ def read_records(path: Path, problems: Problems) -> Iterator[tuple[Location, Rec
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    if path.suffix not in _READERS:
+    if format_of(path) is None:
         raise ValueError(f"{path} has an unknown format; supported are {', '.join(FORMATS)}.")
-    return _READERS[path.suffix](path, problems)
+    return _READERS[format_of(path) or ""](path, problems)
+
+
+def format_of(path: Path) -> str | None:
+    """Return the suffix that tells the format of a file, without that of its compression.
+
+    Example:
+        >>> format_of(Path("corpus.jsonl.gz")), format_of(Path("scifact"))
+        ('.jsonl', None)
+    """
+    suffix = Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+    if suffix == ".parquet" and path.suffix in COMPRESSIONS:
+        return None
+    return suffix if suffix in _READERS else None
 
 
 def read_dataset(name: str, dataset: Dataset) -> Iterator[tuple[Location, Record]]:
@@ -95,12 +60,32 @@ def read_dataset(name: str, dataset: Dataset) -> Iterator[tuple[Location, Record
             number += 1
 
 
-def read_rows(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Location, list[str]]]:
-    """Yield the fields of each row of a delimited file. Empty lines are skipped."""
+def read_tsv_rows(path: Path, problems: Problems) -> Iterator[tuple[Location, list[str]]]:
+    """Yield the fields of each line of a TSV file. Empty lines are skipped.
+
+    A quote is a character like any other: in the files of TREC, BEIR and MS MARCO, texts begin with quotes
+    that nothing closes.
+    """
+    quoted = 0
+    for location, line in read_lines(path, problems):
+        row = line.removesuffix("\n").removesuffix("\r").split("\t")
+        quoted += any(len(field) > 1 and field[0] == field[-1] == '"' for field in row)
+        if row != [""]:
+            yield location, row
+    if quoted:
+        logger.warning(
+            "%s: fields in %s lines begin and end with a quote, which is read as part of the text. If the "
+            "quotes only mark the fields, save the file as CSV.",
+            path,
+            f"{quoted:,}",
+        )
+
+
+def _read_csv_rows(path: Path, problems: Problems) -> Iterator[tuple[Location, list[str]]]:
     # The default limit of 131,072 characters per field is too low for some documents.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+    with open_text(path, newline="") as file:
+        reader = csv.reader(file, strict=True)
         while True:
             location = Location(str(path), reader.line_num + 1)
             try:
@@ -108,15 +93,22 @@ def read_rows(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[
             except StopIteration:
                 return
             except csv.Error as error:
-                problems.report(location, "malformed line", f"not a row of delimited fields ({error})")
+                last = reader.line_num
+                message = f"not a row of delimited fields ({error}); it ends in line {last}"
+                lines = max(1, last - location.number + 1)
+                problems.report(location, "malformed line", message, lines)
                 continue
-            if row and _decodable(location, "".join(row), problems):
+            if row and is_decodable(location, "".join(row), problems):
                 yield location, row
 
 
-def _read_csv(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
-    rows = read_rows(path, "\t" if path.suffix == ".tsv" else ",", problems)
-    _, header = next(rows, (None, []))
+def _with_header(
+    rows: Iterator[tuple[Location, list[str]]], problems: Problems
+) -> Iterator[tuple[Location, Record]]:
+    place, header = next(rows, (None, []))
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise ValueError(f"{place}: the header has columns {brief(twice)} more than once.")
     for location, row in rows:
         if len(row) == len(header):
             yield location, dict(zip(header, row, strict=True))
@@ -125,46 +117,58 @@ def _read_csv(path: Path, problems: Problems) -> Iterator[tuple[Location, Record
             problems.report(location, "malformed line", message)
 
 
+def _read_csv(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    return _with_header(_read_csv_rows(path, problems), problems)
+
+
+def _read_tsv(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    return _with_header(read_tsv_rows(path, problems), problems)
+
+
 def _read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            location = Location(str(path), number)
-            if line.isspace() or not _decodable(location, line, problems):
-                continue
-            try:
-                record = json.loads(line)
-            # Python refuses integers of thousands of digits, and lists in lists a thousand levels deep.
-            except (ValueError, RecursionError) as error:
-                problems.report(location, "malformed line", f"not JSON ({error}): {brief(line.strip())}")
-                continue
-            if isinstance(record, dict):
-                yield location, record
-            else:
-                problems.report(location, "malformed line", f"not a JSON object: {brief(line.strip())}")
+    for location, line in read_lines(path, problems):
+        if line.isspace():
+            continue
+        try:
+            record = json.loads(line)
+        # Python refuses integers of thousands of digits, and lists in lists a thousand levels deep.
+        except (ValueError, RecursionError) as error:
+            problems.report(location, "malformed line", f"not JSON ({error}): {brief(line.strip())}")
+            continue
+        if isinstance(record, dict):
+            yield location, record
+        else:
+            problems.report(location, "malformed line", f"not a JSON object: {brief(line.strip())}")
 
 
 def _read_parquet(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
-    number = 0
-    for batch in read_batches(path, BATCH_SIZE):
-        for row in range(batch.num_rows):
+    source, number = str(path), 0
+    for batch in read_batches(path, BATCH_SIZE, check_texts=False):
+        for record in _decoded(batch):
             number += 1
-            location = Location(str(path), number, "row")
-            try:
-                yield location, batch.slice(row, 1).to_pylist()[0]
-            except UnicodeDecodeError as error:
-                problems.report(location, "undecodable bytes", f"not UTF-8 ({error})")
+            location = Location(source, number, "row")
+            if isinstance(record, UnicodeDecodeError):
+                problems.report(location, "undecodable bytes", f"not UTF-8 ({record})")
+            else:
+                yield location, record
 
 
-def _decodable(location: Location, text: str, problems: Problems) -> bool:
-    """Report text with bytes that are not UTF-8, which `surrogateescape` decodes as surrogates."""
+def _decoded(batch: pa.RecordBatch) -> Iterator[Record | UnicodeDecodeError]:
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        byte = f"byte 0x{ord(text[error.start]) & 0xFF:02x} at character {error.start + 1}"
-        problems.report(location, "undecodable bytes", f"not UTF-8 ({byte})")
-        return False
-    return True
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for row in range(batch.num_rows):
+            try:
+                yield batch.slice(row, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield error
 
 
-_READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
+Reader = Callable[[Path, Problems], Iterator[tuple[Location, Record]]]
+_READERS: dict[str, Reader] = {
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+}
 FORMATS = tuple(_READERS)

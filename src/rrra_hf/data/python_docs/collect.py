@@ -13,7 +13,7 @@ from pathlib import Path
 from ..beir import read_beir
 from ..builder import CollectionBuilder
 from ..collection import Collection
-from ..readers import Location, Problems
+from ..problems import Location, Problems
 from .documents import Document, merge_documents, read_documents, text_digest
 from .packages import Package, find_packages, version_of
 from .selection import select_documents

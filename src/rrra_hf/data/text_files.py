@@ -1,0 +1,119 @@
+"""Text files, compressed or not, decoded so that bytes which are not UTF-8 are told with their line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import zstandard
+
+from .parquet_files import allowed_bytes
+from .problems import Location, Problems
+
+COMPRESSIONS = (".gz", ".zst")
+# A kilobyte of Zstandard may hold 30 megabytes.
+ZSTD_BYTES = 2**13
+
+
+def open_text(path: Path, newline: str = "\n") -> TextIO:
+    """Open a text file; one that ends in `.gz` or `.zst` is decompressed while it is read.
+
+    Bytes that are not UTF-8 become surrogates, see `is_decodable`.
+
+    Args:
+        path: The file.
+        newline: As for `open`.
+
+    Raises:
+        ValueError: While it is read, if a compressed file is damaged, or holds more than its size allows.
+    """
+    options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": newline}
+    if path.suffix not in COMPRESSIONS:
+        return path.open(**options)
+    return io.TextIOWrapper(io.BufferedReader(_Decompressed(path), 2**16), **options)
+
+
+def read_lines(path: Path, problems: Problems) -> Iterator[tuple[Location, str]]:
+    """Yield each line of a file, with its end, and its location. Lines that are not UTF-8 are reported."""
+    source = str(path)
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            location = Location(source, number)
+            if is_decodable(location, line, problems):
+                yield location, line
+
+
+def is_decodable(location: Location, text: str, problems: Problems) -> bool:
+    """Whether text has only bytes that are UTF-8. Others, which `open_text` decodes as surrogates, are reported."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = f"byte 0x{ord(text[error.start]) & 0xFF:02x} at character {error.start + 1}"
+        problems.report(location, "undecodable bytes", f"not UTF-8 ({byte})")
+        return False
+    return True
+
+
+class _Decompressed(io.RawIOBase):
+    """The contents of a compressed file, as long as they are in proportion to its size."""
+
+    def __init__(self, path: Path):
+        self._path, self._left, self._ready = path, allowed_bytes(path), b""
+        self._file = path.open("rb")
+        self._chunks = _gzip_chunks(self._file) if path.suffix == ".gz" else _zstd_chunks(self._file)
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+        while not self._ready:
+            chunk = self._next()
+            if chunk is None:
+                return 0
+            self._ready, self._left = chunk, self._left - len(chunk)
+            if self._left < 0:
+                allowed = allowed_bytes(self._path)
+                raise ValueError(
+                    f"{self._path} is not meant to be read: it holds more than {allowed:,} bytes."
+                )
+        part, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+    def _next(self) -> bytes | None:
+        try:
+            return next(self._chunks, None)
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+            raise ValueError(f"{self._path} is damaged: {error}") from error
+
+
+def _gzip_chunks(file: BinaryIO) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=file) as unzipped:
+        yield from iter(partial(unzipped.read, 2**16), b"")
+
+
+def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
+    # The library's own stream ends without an error where the file was cut off.
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    started = False
+    for chunk in iter(partial(file.read, ZSTD_BYTES), b""):
+        rest = chunk
+        while rest:
+            if frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            started = True
+            yield frame.decompress(rest)
+            rest = frame.unused_data
+    if started and not frame.eof:
+        raise EOFError("it ends within a frame")
