@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoConfig, AutoModel, BertModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel
 
 from alike import assert_alike
 from model_folders import PROMPTS, TEXTS, embed, encode, make
@@ -130,6 +130,10 @@ def test_the_files_are_those_of_sentence_transformers(encoder: Path, tmp_path: P
     assert configs[0].pop("use_cache") is not configs[1].pop("use_cache")
     assert configs[0] == {**configs[1], "base_model_name": "encoder"}
     assert (ours / "tokenizer.json").read_text() == (theirs / "tokenizer.json").read_text()
+    # transformers 4 has no TokenizersBackend.
+    tokenizer = json.loads((ours / "tokenizer_config.json").read_text())
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert type(AutoTokenizer.from_pretrained(ours)) is type(AutoTokenizer.from_pretrained(theirs))
     # The names that text-embeddings-inference reads, and those of any release of sentence-transformers.
     modules = json.loads((ours / "modules.json").read_text())
     assert [module["type"] for module in modules] == [

@@ -36,7 +36,15 @@ from .lora_rrra import (
     record_base,
     without_base,
 )
-from .plain_rrra import ADAPTER_FOLDER, BASE_MODEL, is_plain, open_adapter, set_maps, write_plain
+from .plain_rrra import (
+    ADAPTER_FOLDER,
+    BASE_MODEL,
+    is_plain,
+    open_adapter,
+    rename_tokenizer,
+    set_maps,
+    write_plain,
+)
 from .pooling_rrra import pool_tokens
 from .sentence_transformer_rrra import make_sentence_transformer
 from .sizes_rrra import check_size, without_memory
@@ -469,6 +477,8 @@ class RRRAModel(PreTrainedModel):
                 if self.config.max_seq_length is not None:
                     self.tokenizer.model_max_length = self.config.max_seq_length
                 self.tokenizer.save_pretrained(new)
+                if plain:
+                    rename_tokenizer(new)
             write_side_files(new, self.config, self.adapter)
             if from_outside:
                 (new / SETTINGS_NAME).unlink()

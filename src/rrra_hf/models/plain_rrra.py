@@ -45,6 +45,14 @@ def write_plain(
     without_maps(adapter).save_pretrained(folder / ADAPTER_FOLDER)
 
 
+def rename_tokenizer(folder: Path) -> None:
+    """Give a tokenizer of no particular class the name that transformers 4 knows too."""
+    path = folder / "tokenizer_config.json"
+    config = read_json(path, dict)
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        write_json(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
+
+
 def is_plain(name: str, hub: dict[str, Any]) -> bool:
     """Return whether a folder or repository holds an encoder with an adapter beside it.
 
