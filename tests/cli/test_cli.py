@@ -427,7 +427,8 @@ def test_process_prints_json_alone_and_no_progress_bar(indexed: Outcome, place: 
 def test_process_fails_with_status_1_and_no_traceback(tmp_path: Path) -> None:
     done = process("search", tmp_path / "nosuch", "sort")
     assert (done.statuses, done.out) == ([1], "")
-    assert done.err == f"error: {tmp_path / 'nosuch'} has no index; make one with `rrra index`.\n"
+    place = tmp_path / "nosuch"
+    assert done.err == f"error: There is no folder {place}, and no model on the Hub has such a name.\n"
 
 
 # -------------------------------------------------------------------- the demo

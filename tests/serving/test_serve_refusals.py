@@ -220,10 +220,14 @@ def test_limits_must_be_positive() -> None:
 def test_service_without_an_index_does_not_start(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no index yet"):
         create_app(Retriever.from_pretrained(tiny_bert, device="cpu"))
-    for path in (tmp_path / "nosuch", tiny_bert):
+    nowhere = tmp_path / "nosuch"
+    for path, problem in (
+        (nowhere, f"There is no folder {nowhere}"),
+        (tiny_bert, f"{tiny_bert} has no index; make one with `rrra index`"),
+    ):
         failed = rrra("serve", path)
         assert (failed.status, failed.out) == (1, "")
-        assert f"{path} has no index; make one with `rrra index`" in failed.message
+        assert problem in failed.message
 
 
 def test_port_that_is_taken_is_an_error(folder: Path) -> None:

@@ -14,20 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from .common import (
-    DEFAULT_MODEL,
-    BatchSize,
-    CacheDir,
-    EncoderName,
-    Json,
-    MaxLength,
-    Seed,
-    bad_arguments,
-    console,
-    load_collection,
-    packaged,
-    print_json,
-)
+from .common import BatchSize, CacheDir, Json, Seed, bad_arguments, console, load_collection, print_json
+from .opening import DEFAULT_MODEL, EncoderName, MaxLength, packaged
 from .output import writes
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from .common import DEFAULT_MODEL, EncoderName, Json, Seed, console, errors, packaged, print_json
+from .common import Json, Seed, console, errors, print_json
+from .opening import DEFAULT_MODEL, EncoderName, packaged
 from .output import writes
 from .search import hits_table
 

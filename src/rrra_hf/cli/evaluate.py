@@ -13,16 +13,15 @@ from .common import (
     CollectionName,
     Columns,
     Json,
-    MaxLength,
     Pairs,
     SkipBad,
     UseAdapter,
     bad_arguments,
     load_collection,
-    load_model,
     print_json,
     print_quality,
 )
+from .opening import MaxLength, Opening, load_retriever, opens_models
 
 TITLES = {
     "all": "queries",
@@ -31,6 +30,7 @@ TITLES = {
 }
 
 
+@opens_models
 def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
@@ -46,6 +46,7 @@ def evaluate(
     column: Columns = None,
     skip_bad: SkipBad = False,
     max_length: MaxLength = None,
+    opening: Opening = Opening(),
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     json: Json = False,
@@ -58,7 +59,6 @@ def evaluate(
     Example: `rrra evaluate models/scifact data/scifact`
     """
     from ..evaluation import DEFAULT_MEASURES, parse_measure
-    from ..retrieval import Retriever
     from ..retrieval import evaluate as evaluate_retriever
     from ..retrieval.evaluate import group_quality
 
@@ -67,7 +67,7 @@ def evaluate(
             parse_measure(name)
     loaded = load_collection(collection, pairs, column, skip_bad)
     part = loaded.split(split)
-    retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)
+    retriever = load_retriever(model, adapter, max_length, opening)
     retriever.index(loaded, cache_dir=cache_dir, batch_size=batch_size)
     result = evaluate_retriever(
         retriever, part, measure or DEFAULT_MEASURES, depth=depth, batch_size=batch_size

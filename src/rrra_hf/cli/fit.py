@@ -9,26 +9,24 @@ from typing import Annotated
 import typer
 
 from .common import (
-    DEFAULT_MODEL,
     BatchSize,
     CacheDir,
     CollectionName,
     Columns,
     Json,
-    MaxLength,
-    ModelName,
     Pairs,
     Seed,
     SkipBad,
     bad_arguments,
     load_collection,
-    load_model,
     print_json,
 )
+from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, opens_models
 from .output import ENCODED, writes
 
 
 @writes(marker="modules.json", what="a model's", resumes=ENCODED)
+@opens_models
 def fit(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
@@ -55,6 +53,7 @@ def fit(
     column: Columns = None,
     skip_bad: SkipBad = False,
     max_length: MaxLength = None,
+    opening: Opening = Opening(),
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     seed: Seed = 0,
@@ -73,7 +72,7 @@ def fit(
             preset, seed=seed, **{name: value for name, value in changes.items() if value is not None}
         )
     loaded = load_collection(collection, pairs, column, skip_bad)
-    fitted = load_model(model, max_length)
+    fitted = load_model(model, max_length, opening)
     start = time.perf_counter()
     fit_model(
         fitted,

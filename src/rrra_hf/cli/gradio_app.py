@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from .common import Json, UseAdapter, console, print_json
+from .opening import Opening, RetrieverName, load_indexed, opens_models
 
 
+@opens_models
 def app(
-    retriever: Annotated[
-        str,
-        typer.Argument(metavar="RETRIEVER", help="Retriever with an index: folder or Hub name."),
-    ],
+    retriever: RetrieverName,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port, by default the first free one from 7860.")
@@ -28,6 +27,7 @@ def app(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
     adapter: UseAdapter = True,
+    opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
     """Open a web page that compares search with and without the adapter. Stop it with Ctrl-C.
@@ -35,13 +35,9 @@ def app(
     Example: `rrra app demo/retriever --port 7860`
     """
     from ..app import THEME, create_demo
-    from ..retrieval import Retriever
 
-    loaded = Retriever.from_pretrained(retriever, adapter="pretrained" if adapter else None, device=device)
-    try:
-        documents = loaded.documents.num_rows
-    except ValueError as error:
-        raise ValueError(f"{retriever} has no index; make one with `rrra index`.") from error
+    loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None, device=device)
+    documents = loaded.documents.num_rows
     demo = create_demo(loaded, title=title or retriever, examples=example or ())
     _, url, public_url = demo.launch(
         server_name=host,

@@ -13,19 +13,19 @@ from .common import (
     CollectionName,
     Columns,
     Json,
-    MaxLength,
     Pairs,
     SkipBad,
     UseAdapter,
     bad_arguments,
     load_collection,
-    load_model,
     print_json,
 )
+from .opening import MaxLength, Opening, load_retriever, opens_models
 from .output import ENCODED, writes
 
 
 @writes(marker="modules.json", what="a model's", resumes=ENCODED)
+@opens_models
 def index(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
@@ -44,6 +44,7 @@ def index(
     ] = "auto",
     adapter: UseAdapter = True,
     max_length: MaxLength = None,
+    opening: Opening = Opening(),
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     json: Json = False,
@@ -54,13 +55,12 @@ def index(
     """
     from ..indexes.choose import check_kind
     from ..indexes.stop_lists import check_language
-    from ..retrieval import Retriever
 
     with bad_arguments():
         check_kind(kind)
         check_language(language)
     corpus = load_collection(collection, pairs, column, skip_bad)
-    retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)
+    retriever = load_retriever(model, adapter, max_length, opening)
     retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind, language=language)
     retriever.save_pretrained(out)
     summary = {"retriever": str(out), "documents": len(corpus.document_ids)}

@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import (
-    DEFAULT_MODEL,
     DEPTH,
     BatchSize,
     CacheDir,
     CollectionName,
     Columns,
     Json,
-    MaxLength,
-    ModelName,
     Pairs,
     Seed,
     SkipBad,
     UseAdapter,
     load_collection,
-    load_model,
     print_json,
 )
+from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, opens_models
 from .output import ENCODED, writes
 
 if TYPE_CHECKING:
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
 
 
 @writes(marker="pool.json", what="a candidate pool", resumes=ENCODED)
+@opens_models
 def mine(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the candidate pool.")],
@@ -49,6 +47,7 @@ def mine(
     column: Columns = None,
     skip_bad: SkipBad = False,
     max_length: MaxLength = None,
+    opening: Opening = Opening(),
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     seed: Seed = 0,
@@ -56,7 +55,8 @@ def mine(
 ) -> None:
     """Mine hard negatives for each query, with the probability that each is a false negative.
 
-    Candidates are found by embeddings and by words. The adapter that comes trained gives the probabilities.
+    Candidates are found by embeddings and by words. The adapter that comes trained gives the probabilities,
+    also for a model with an adapter of its own, which may have been fitted on these labels.
 
     Example: `rrra mine data/scifact --out pools/scifact`
     """
@@ -65,7 +65,7 @@ def mine(
     if cross_fit and not adapter:
         raise typer.BadParameter("--cross-fit calibrates the adapter; it can't go with --no-adapter.")
     part = load_collection(collection, pairs, column, skip_bad).split(split)
-    encoder = load_model(model, max_length).to_sentence_transformer()
+    encoder = load_model(model, max_length, opening).to_sentence_transformer()
     if cross_fit:
         pool = _cross_fitted(part, encoder, depth, seed, cache_dir, batch_size)
     else:

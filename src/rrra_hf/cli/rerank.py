@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, MaxLength, UseAdapter, load_model, print_json
+from .common import Json, UseAdapter, print_json
+from .opening import MaxLength, Opening, load_retriever, opens_models
 
 
+@opens_models
 def rerank(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
@@ -25,21 +27,20 @@ def rerank(
     ] = None,
     adapter: UseAdapter = True,
     max_length: MaxLength = None,
+    opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
     """Rank documents for a query.
 
     Example: `grep -ri statin notes/ | rrra rerank models/scifact "do statins lower blood pressure"`
     """
-    from ..retrieval import Retriever
-
     try:
         texts = [line.strip() for line in documents if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"FILE must be UTF-8: {error}.") from error
     if not texts:
         raise typer.BadParameter("there are no documents to rank; give one per line.")
-    retriever = Retriever(load_model(model, max_length), adapter="pretrained" if adapter else None)
+    retriever = load_retriever(model, adapter, max_length, opening)
     ranked = retriever.rank(query, texts, top_k, return_documents=True)
     if json:
         print_json(ranked)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from .common import DEPTH, Json, bad_arguments, console, print_json
+from .opening import Opening, RetrieverName, load_indexed, opens_models
 
 if TYPE_CHECKING:
     from ..retrieval import Hit, Retriever
 
 
+@opens_models
 def search(
-    retriever: Annotated[
-        Path, typer.Argument(metavar="RETRIEVER", help="Folder written by `rrra index` or `rrra demo`.")
-    ],
+    retriever: RetrieverName,
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="One or several queries.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of documents per query.")] = 10,
     depth: Annotated[int, typer.Option(min=1, help="Number of documents to rerank per query.")] = DEPTH,
@@ -29,17 +28,14 @@ def search(
             "adapter that reads words reranks."
         ),
     ] = None,
+    opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
     """Search an index, and rerank.
 
     Example: `rrra search retrievers/scifact "do statins lower blood pressure"`
     """
-    from ..retrieval import Retriever
-
-    if not (retriever / "index").is_dir():
-        raise FileNotFoundError(f"{retriever} has no index; make one with `rrra index`.")
-    loaded = Retriever.from_pretrained(retriever)
+    loaded = load_indexed(retriever, opening)
     with bad_arguments():
         loaded.is_hybrid(mode, rerank)
     results = loaded.search(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .common import Json, UseAdapter, console, print_json
+from .opening import Opening, RetrieverName, load_indexed, opens_models
 
 
+@opens_models
 def serve(
-    retriever: Annotated[
-        Path, typer.Argument(metavar="RETRIEVER", help="Folder written by `rrra index` or `rrra demo`.")
-    ],
+    retriever: RetrieverName,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
     allow_host: Annotated[
@@ -43,6 +42,7 @@ def serve(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
     adapter: UseAdapter = True,
+    opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
     """Serve a retriever over HTTP.
@@ -52,7 +52,6 @@ def serve(
 
     Example: `rrra serve retrievers/scifact --port 8000`
     """
-    from ..retrieval import Retriever
     from ..serving import LOOPBACK, Limits, create_app, listen, run
 
     numbers = dict(_number(text) for text in limit or [])
@@ -66,9 +65,7 @@ def serve(
         raise typer.BadParameter(f"--limit {error}") from error
     if api_key is not None and not api_key.strip():
         raise typer.BadParameter("--api-key must not be empty.")
-    if not (retriever / "index").is_dir():
-        raise FileNotFoundError(f"{retriever} has no index; make one with `rrra index`.")
-    loaded = Retriever.from_pretrained(retriever, adapter="pretrained" if adapter else None, device=device)
+    loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None, device=device)
     app = create_app(loaded, limits, [*LOOPBACK, *_own_name(host), *(allow_host or ())], api_key)
     with listen(host, port) as listener:
         address, taken = listener.getsockname()[:2]

@@ -8,21 +8,18 @@ from typing import Annotated
 import typer
 
 from .common import (
-    DEFAULT_MODEL,
     CollectionName,
     Columns,
-    EncoderName,
     Json,
-    MaxLength,
     Pairs,
     Seed,
     SkipBad,
     bad_arguments,
     load_collection,
-    packaged,
     print_json,
     print_quality,
 )
+from .opening import DEFAULT_MODEL, EncoderName, MaxLength, Opening, opens_models, packaged
 from .output import faults_named
 
 OPTIONS = {
@@ -33,6 +30,7 @@ OPTIONS = {
 }
 
 
+@opens_models
 def train(
     collection: CollectionName,
     out: Annotated[
@@ -94,6 +92,7 @@ def train(
     column: Columns = None,
     skip_bad: SkipBad = False,
     max_length: MaxLength = None,
+    opening: Opening = Opening(),
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -134,7 +133,7 @@ def train(
         )
     loaded = load_collection(collection, pairs, column, skip_bad)
     with faults_named(out, "it continues from what is finished"):
-        run(loaded, packaged(model), out, arguments)
+        run(loaded, packaged(model), out, arguments, **opening.of_transformers())
     if not PartialState().is_main_process:
         return
     results = read_json(out / "results.json")

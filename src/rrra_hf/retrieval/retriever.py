@@ -129,6 +129,11 @@ class Retriever:
         return self.corpus_index.document(corpus_id)
 
     @property
+    def has_index(self) -> bool:
+        """Whether there are documents to search."""
+        return self._corpus is not None
+
+    @property
     def corpus_index(self) -> CorpusIndex:
         """The index, with the documents and the fingerprints of model and corpus."""
         if self._corpus is None:
