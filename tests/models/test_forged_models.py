@@ -238,13 +238,23 @@ def test_settings_of_an_adapter_are_checked(world: Path, folder: str, setting: s
 
 
 MODEL_SETTINGS = [
-    *(("pooling", value) for value in (7, None, ["mean"], "max")),
+    *(("pooling", value) for value in (7, None, [], ["mean", 7], "new")),
     *(("normalize", value) for value in ("yes", None, 7)),
     *(("text_config", value) for value in (7, "bert", [], {"model_type": "none"}, {"model_type": 7})),
     *(("lora", value) for value in (7, "all", [], {"r": "a"}, {"unknown": 1})),
     *(("adapter", value) for value in (7, "a", [1])),
     *((name, value) for name in ("query_prompt", "document_prompt") for value in (7, None, ["a"], {})),
-    *(("max_seq_length", value) for value in (0, -1, "9", [], 2.5)),
+    *((name, value) for name in ("max_seq_length", "truncate_dim") for value in (0, -1, "9", [], 2.5)),
+    *(("prompts", value) for value in (7, ["a"], {"a": 7}, {"a": None})),
+    *((name, value) for name in ("default_prompt_name", "similarity_fn_name") for value in (7, "x", ["a"])),
+    *(
+        ("after_pooling", value)
+        for value in (7, {}, [7], [{}], [{"type": "Other"}], [{"type": ["Dense"]}], [{"type": "Dense"}])
+    ),
+    *(
+        ("after_pooling", [{"type": "LayerNorm", "dimension": value}])
+        for value in (0, -1, 31, 10**12, 2.5, "32", None, True)
+    ),
 ]
 
 

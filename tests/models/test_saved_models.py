@@ -168,7 +168,7 @@ def test_save_refuses_what_it_cannot_do(tiny_bert: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="call push_to_hub"):
         model.save_pretrained(tmp_path / "x", push_to_hub=True)
     model.adapter = RRRAModel(RRRAConfig(text_config={"model_type": "bert", "hidden_size": 24})).adapter
-    with pytest.raises(ValueError, match=r"adapter must be of dimension 32 as the encoder is, got 24"):
+    with pytest.raises(ValueError, match=r"adapter embedding_dim must be the encoder's, 32, got 24"):
         model.save_pretrained(tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

@@ -19,20 +19,26 @@ if TYPE_CHECKING:
     from ..data import Collection
 
 LENGTH = 16
-# Settings that change on saving and loading, or that don't affect embeddings.
+# Settings that change on saving and loading, that don't affect embeddings, or that are among the settings or
+# modules of sentence-transformers already.
 IGNORED_SETTINGS = {
     "_name_or_path",
     "adapter",
+    "after_pooling",
     "architectures",
     "auto_map",
     "base_model_name",
     "base_model_revision",
     "base_weights",
+    "default_prompt_name",
     "document_prompt",
     "dtype",
     "max_seq_length",
+    "prompts",
     "query_prompt",
+    "similarity_fn_name",
     "transformers_version",
+    "truncate_dim",
     "use_cache",
 }
 

@@ -51,7 +51,7 @@ def fit_model(
     """
     arguments = arguments or FitArguments()
     training = collection.split("train")
-    model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.hidden_size)).eval()
+    model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.embedding_dim)).eval()
     encoder = model.to_sentence_transformer()
     embeddings = embed_collection(training, encoder, cache_dir=cache_dir, batch_size=batch_size)
 

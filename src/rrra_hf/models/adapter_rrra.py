@@ -115,6 +115,20 @@ class RetrieverAdapter(nn.Module):
         return self.query_map is not None or self.document_map is not None
 
     @torch.no_grad()
+    def set_dim(self, embedding_dim: int) -> None:
+        """Let the adapter read embeddings of another dimension, unless it was fitted to those of one.
+
+        Raises:
+            ValueError: If it was: it has linear maps, remembers queries, or has a network of that dimension.
+        """
+        reader = self.config.reader
+        if self.has_maps or reader["kind"] != "features" or reader.get("queries"):
+            raise ValueError(
+                f"The adapter was fitted to embeddings of dimension {self.config.embedding_dim}, "
+                f"and can't read embeddings of dimension {embedding_dim}."
+            )
+        self.config = replace(self.config, embedding_dim=embedding_dim)
+
     def map_queries(self, queries: Array) -> Array:
         """Return the query embeddings to search with, normalised: `(n, dim)` to `(n, dim)`."""
         return self._map(queries, self.query_map, "queries")

@@ -9,8 +9,11 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-POOLING_MODES = ("mean", "cls", "lasttoken")
+from .after_pooling_rrra import check_after_pooling
+from .pooling_rrra import pooling_modes
 
+# Adapters and indexes compare cosines.
+SIMILARITIES = ("cosine", "dot")
 
 # Version of a saved adapter's settings. Version 1 had the reader's settings side by side with the others;
 # version 2 had another reader of the kind "features".
@@ -137,12 +140,20 @@ class RRRAConfig(PreTrainedConfig):
 
     Args:
         text_config: Configuration of the encoder, of any text model that `AutoModel` knows.
-        pooling: How token vectors become one vector: `"mean"`, `"cls"` or `"lasttoken"`.
-        normalize: Divide embeddings by their length.
+        pooling: How token vectors become one vector, see `pool_tokens`: `"mean"`, `"cls"`, `"lasttoken"`,
+            `"max"`, `"mean_sqrt_len_tokens"`, `"weightedmean"`, or a list of several.
+        after_pooling: Modules between pooling and the embedding, see `check_after_pooling`.
+        normalize: Divide embeddings by their length, after these modules.
+        truncate_dim: Keep only the first so many dimensions of embeddings; None for all.
         lora: Arguments of `peft.LoraConfig`; None for an encoder without LoRA.
         adapter: Values of `AdapterConfig`; `embedding_dim` may be left out.
         query_prompt: Text put before each query.
         document_prompt: Text put before each document.
+        prompts: Other prompts by name, kept for `SentenceTransformer.encode(..., prompt_name=...)`.
+        default_prompt_name: Name of the prompt that `SentenceTransformer.encode` puts before texts if it is
+            told none. `encode_query` and `encode_document` don't use it, so neither queries nor documents
+            get it.
+        similarity_fn_name: `"cosine"`, or `"dot"` if embeddings are of length 1, so that it is the same.
         max_seq_length: Texts are cut to so many tokens; None for the tokenizer's own limit.
         base_model_name: Name of the encoder the model was made from.
         base_model_revision: Commit of it, if it came from the Hub.
@@ -161,12 +172,17 @@ class RRRAConfig(PreTrainedConfig):
     sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}  # noqa: RUF012
 
     text_config: dict | PreTrainedConfig | None = None
-    pooling: str = "mean"
+    pooling: str | list = "mean"
+    after_pooling: list | None = None
     normalize: bool = True
+    truncate_dim: int | None = None
     lora: dict | None = None
     adapter: dict | None = None
     query_prompt: str = ""
     document_prompt: str = ""
+    prompts: dict | None = None
+    default_prompt_name: str | None = None
+    similarity_fn_name: str = "cosine"
     max_seq_length: int | None = None
     base_model_name: str | None = None
     base_model_revision: str | None = None
@@ -178,30 +194,97 @@ class RRRAConfig(PreTrainedConfig):
                 f"text_config must be a dictionary or a PreTrainedConfig, got {self.text_config!r}."
             )
         super().__post_init__(**kwargs)
-        if self.pooling not in POOLING_MODES:
-            raise ValueError(f"pooling must be one of {', '.join(POOLING_MODES)}, got {self.pooling!r}.")
         if not isinstance(self.normalize, bool):
             raise ValueError(f"normalize must be true or false, got {self.normalize!r}.")
-        for name in ("query_prompt", "document_prompt"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be a text, got {getattr(self, name)!r}.")
-        length = self.max_seq_length
-        if length is not None and (not isinstance(length, int) or length < 1):
-            raise ValueError(f"max_seq_length must be at least 1 or None, got {length!r}.")
+        for name in ("max_seq_length", "truncate_dim"):
+            size = getattr(self, name)
+            if size is not None and (type(size) is not int or size < 1):
+                raise ValueError(f"{name} must be at least 1 or None, got {size!r}.")
+        self._check_prompts()
+        self.check_similarity()
         if self.lora is not None and not isinstance(self.lora, dict):
             raise ValueError(
                 f"lora must be a dictionary of peft.LoraConfig's arguments or None, got {self.lora!r}."
             )
-        adapter = AdapterConfig.from_dict({"embedding_dim": self.hidden_size, **(self.adapter or {})})
-        if adapter.embedding_dim != self.hidden_size:
+        self.set_adapter(
+            AdapterConfig.from_dict({"embedding_dim": self.embedding_dim, **(self.adapter or {})})
+        )
+
+    def set_adapter(self, adapter: AdapterConfig) -> None:
+        """Take an adapter's configuration over.
+
+        Raises:
+            ValueError: If the adapter reads embeddings of another dimension, or maps truncated ones.
+        """
+        if adapter.embedding_dim != self.embedding_dim:
             raise ValueError(
-                f"adapter embedding_dim must be the encoder's hidden size {self.hidden_size}, "
+                f"adapter embedding_dim must be the encoder's, {self.embedding_dim}, "
                 f"got {adapter.embedding_dim}."
+            )
+        if self.truncate_dim is not None and (adapter.query_map or adapter.document_map):
+            raise ValueError(
+                f"truncate_dim must be None with linear maps, got {self.truncate_dim}: sentence-transformers "
+                "truncates what a map returns, not what it gets."
             )
         self.adapter = adapter.to_dict()
 
+    def _check_prompts(self) -> None:
+        for name in ("query_prompt", "document_prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a text, got {getattr(self, name)!r}.")
+        texts = isinstance(self.prompts, dict) and all(
+            isinstance(text, str) for pair in self.prompts.items() for text in pair
+        )
+        if self.prompts is not None and not texts:
+            raise ValueError(f"prompts must be texts by name or None, got {self.prompts!r:.80}.")
+        if self.default_prompt_name is not None and self.default_prompt_name not in list(self.all_prompts):
+            raise ValueError(
+                f"default_prompt_name must be one of {', '.join(self.all_prompts)}, "
+                f"got {self.default_prompt_name!r:.80}."
+            )
+
+    def check_similarity(self) -> None:
+        """Refuse a similarity that isn't the cosine.
+
+        Raises:
+            ValueError: If it isn't.
+        """
+        if self.similarity_fn_name not in list(SIMILARITIES):
+            raise ValueError(
+                f"similarity_fn_name must be one of {', '.join(SIMILARITIES)}, "
+                f"got {self.similarity_fn_name!r:.80}."
+            )
+        if self.similarity_fn_name == "dot" and not (self.normalize and self.truncate_dim is None):
+            raise ValueError(
+                "similarity_fn_name must be 'cosine' where embeddings are not of length 1, got 'dot': "
+                "adapters and indexes compare cosines. To use this encoder with cosines, give normalize=True "
+                "and have no truncate_dim."
+            )
+
     @property
     def hidden_size(self) -> int:
-        """Dimension of the embeddings."""
+        """Dimension of the vectors of tokens."""
         assert isinstance(self.text_config, PreTrainedConfig)
         return self.text_config.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Number of layers of the encoder."""
+        assert isinstance(self.text_config, PreTrainedConfig)
+        return self.text_config.num_hidden_layers
+
+    @property
+    def embedding_dim(self) -> int:
+        """Dimension of the embeddings.
+
+        Raises:
+            ValueError: If pooling or the modules after it are not legal.
+        """
+        pooled = self.hidden_size * len(pooling_modes(self.pooling))
+        dim = check_after_pooling(self.after_pooling, pooled)
+        return dim if self.truncate_dim is None else min(dim, self.truncate_dim)
+
+    @property
+    def all_prompts(self) -> dict[str, str]:
+        """All prompts by name, also those of queries and documents."""
+        return {"query": self.query_prompt, "document": self.document_prompt, **(self.prompts or {})}

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .adapter_rrra import RetrieverAdapter
-from .configuration_rrra import POOLING_MODES, RRRAConfig
+from .configuration_rrra import RRRAConfig
+from .dense_files_rrra import module_kind, read_after_pooling, read_weights, write_module
 from .files_rrra import write_json
 from .hub_files_rrra import check_inside, find_file, read_model_json
+from .pooling_rrra import POOLING_MODES, pooling_modes
 
 MODULES_NAME = "modules.json"
 SETTINGS_NAME = "config_sentence_transformers.json"
@@ -24,11 +26,16 @@ POOLING_FOLDER = "1_Pooling"
 
 # Names that every release of sentence-transformers knows, and other software that reads its folders.
 MODULE_PREFIX = "sentence_transformers.models."
+# In the order in which sentence-transformers concatenates the vectors of several.
 LEGACY_POOLING_KEYS = {
-    "mean": "pooling_mode_mean_tokens",
     "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
+AFTER_POOLING = ("Dense", "LayerNorm", "Normalize")
 TASKS = ("query", "document")
 IDENTITY = "torch.nn.modules.linear.Identity"
 DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
@@ -68,8 +75,9 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
         hub: Options of `cached_file`: `revision`, `token`, ...
 
     Returns:
-        `pooling`, `normalize`, `maps`, `query_prompt`, `document_prompt`, `max_seq_length`, `do_lower_case`,
-        and `subfolder`, where the encoder itself is.
+        `pooling`, `after_pooling`, `normalize`, `maps`, what `read_prompts` returns, `max_seq_length`,
+        `do_lower_case`, `subfolder`, where the encoder itself is, and `folders`, those of the modules after
+        pooling.
 
     Raises:
         ValueError: If the encoder does something that an `RRRAConfig` can't express.
@@ -77,16 +85,14 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     modules = read_modules(name_or_path, hub)
     if modules is None:
         return {}
-    names = [module["type"].rpartition(".")[2] for module in modules]
+    names = [module_kind(module) for module in modules]
     maps = {}
     if names[-1:] == ["Router"]:
-        maps = read_maps(name_or_path, modules[-1]["path"], hub)
+        maps = read_maps(name_or_path, modules.pop()["path"], hub)
         names.pop()
-    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ValueError(
-            f"{name_or_path} has the modules {', '.join(names)}; "
-            "legal are Transformer, Pooling and, optionally, Normalize and a Router of linear maps."
-        )
+    check_kinds(name_or_path, names)
+    normalize = names[-1] == "Normalize"
+    after = modules[2:-1] if normalize else modules[2:]
     prefix = f"{modules[0]['path']}/" if modules[0]["path"] else ""
     transformer = read_model_json(name_or_path, prefix + TRANSFORMER_NAME, hub) or {}
     length = transformer.get("max_seq_length")
@@ -97,33 +103,65 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     prompts = read_model_json(name_or_path, SETTINGS_NAME, hub) or {}
     return {
         "pooling": read_pooling(name_or_path, modules[1]["path"], hub),
-        "normalize": "Normalize" in names,
+        "after_pooling": read_after_pooling(name_or_path, after, hub) or None,
+        "normalize": normalize,
         "maps": maps,
-        **_read_prompts(prompts, name_or_path),
+        **read_prompts(prompts, name_or_path),
         "max_seq_length": length,
         "do_lower_case": transformer.get("do_lower_case", False),
         "subfolder": modules[0]["path"],
+        "folders": [module["path"] for module in after],
     }
 
 
-def read_pooling(name_or_path: str, folder: str, hub: dict[str, Any]) -> str:
-    """Return the pooling mode of a `Pooling` module's folder, in the format of any release.
+def check_kinds(name_or_path: str, names: list[str]) -> None:
+    """Refuse modules that an `RRRAConfig` can't express.
+
+    Args:
+        name_or_path: Folder or Hub repository, for the message.
+        names: Their classes, without a router of linear maps.
 
     Raises:
-        ValueError: If it isn't one of `POOLING_MODES`.
+        ValueError: If there is another than Transformer, Pooling, Dense, LayerNorm and Normalize, or they are
+            in another order.
     """
-    config = read_model_json(name_or_path, f"{folder}/config.json".lstrip("/"), hub) or {}
-    mode = config.get("pooling_mode")
-    if mode is None:
-        modes = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
-        known = {key: mode for mode, key in LEGACY_POOLING_KEYS.items()}
-        mode = known.get(modes[0], modes[0]) if len(modes) == 1 else modes or "mean"
-    if mode not in POOLING_MODES or not config.get("include_prompt", True):
+    if names[:2] != ["Transformer", "Pooling"] or not set(names[2:]) <= set(AFTER_POOLING):
         raise ValueError(
-            f"{name_or_path} pools with {mode!r} (include_prompt={config.get('include_prompt', True)}); "
+            f"{name_or_path} has the modules {', '.join(names)}; legal are Transformer, Pooling, any number "
+            f"of {', '.join(AFTER_POOLING)} and, at the end, a Router of linear maps. Retriever takes any "
+            "other SentenceTransformer as it is."
+        )
+
+
+def read_pooling(name_or_path: str, folder: str, hub: dict[str, Any]) -> str | list[str]:
+    """Return the pooling of a `Pooling` module's folder, in the format of any release.
+
+    Raises:
+        ValueError: If there is no such folder, or it isn't a pooling of `POOLING_MODES`.
+    """
+    source = f"{folder}/config.json".lstrip("/")
+    config = read_model_json(name_or_path, source, hub)
+    if config is None:
+        raise ValueError(f"{name_or_path} has no {source}, though {MODULES_NAME} names it.")
+    modes = config.get("pooling_mode")
+    if modes is None:
+        known = {key: mode for mode, key in LEGACY_POOLING_KEYS.items()}
+        keys = [
+            *known,
+            *sorted(key for key in config if key.startswith("pooling_mode_") and key not in known),
+        ]
+        modes = [known.get(key, key) for key in keys if config.get(key)] or "mean"
+    modes = list(modes) if isinstance(modes, list) else [modes]
+    if (
+        not modes
+        or any(mode not in POOLING_MODES for mode in modes)
+        or not config.get("include_prompt", True)
+    ):
+        raise ValueError(
+            f"{name_or_path} pools with {modes!r} (include_prompt={config.get('include_prompt', True)}); "
             f"legal are {', '.join(POOLING_MODES)}, with the prompt included."
         )
-    return mode
+    return modes[0] if len(modes) == 1 else modes
 
 
 def read_maps(name_or_path: str, folder: str, hub: dict[str, Any]) -> dict[str, Tensor]:
@@ -199,26 +237,40 @@ def read_routes(name_or_path: str, folder: str, hub: dict[str, Any]) -> dict[str
     return structure
 
 
-def _read_prompts(settings: dict[str, Any], name_or_path: str) -> dict[str, str]:
+def read_prompts(settings: dict[str, Any], name_or_path: str) -> dict[str, Any]:
+    """Return the settings of an `RRRAConfig` among those of a `SentenceTransformer`.
+
+    Args:
+        settings: Contents of `config_sentence_transformers.json`.
+        name_or_path: Folder or Hub repository, for messages.
+
+    Returns:
+        `query_prompt`, `document_prompt`, the prompt of the first of the names `document`, `passage` and
+        `corpus`, `prompts`, `default_prompt_name`, `similarity_fn_name` and `truncate_dim`.
+
+    Raises:
+        ValueError: If there are no texts by name.
+    """
     prompts = settings.get("prompts") or {}
-    named = settings.get("default_prompt_name")
-    if not isinstance(prompts, dict) or not isinstance(named, str | None):
-        raise ValueError(f"{SETTINGS_NAME} of {name_or_path} must have prompts by name, got {prompts!r}.")
-    default = prompts.get(named) or ""
-    document = next((prompts[name] for name in DOCUMENT_PROMPT_NAMES if prompts.get(name)), default)
-    found = {"query_prompt": prompts.get("query") or default, "document_prompt": document}
-    for name, prompt in found.items():
-        if not isinstance(prompt, str):
-            raise ValueError(
-                f"{SETTINGS_NAME} of {name_or_path} must have texts as prompts: {name} is {prompt!r}."
-            )
-    return found
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+        raise ValueError(
+            f"{SETTINGS_NAME} of {name_or_path} must have texts as prompts by name, got {prompts!r:.200}."
+        )
+    return {
+        "query_prompt": prompts.get("query", ""),
+        "document_prompt": next((prompts[name] for name in DOCUMENT_PROMPT_NAMES if name in prompts), ""),
+        "prompts": {name: text for name, text in prompts.items() if name not in TASKS} or None,
+        "default_prompt_name": settings.get("default_prompt_name"),
+        "similarity_fn_name": settings.get("similarity_fn_name") or "cosine",
+        "truncate_dim": settings.get("truncate_dim"),
+    }
 
 
-def adopt_prompts(config: RRRAConfig, folder: Path) -> None:
-    """Set a model's prompts to those that sentence-transformers wrote into a folder."""
-    for name, prompt in _read_prompts(_read_settings_file(folder), str(folder)).items():
-        setattr(config, name, prompt)
+def adopt_settings(config: RRRAConfig, folder: Path) -> None:
+    """Set a model's prompts and so on to those that sentence-transformers wrote into a folder."""
+    for name, value in read_prompts(_read_settings_file(folder), str(folder)).items():
+        setattr(config, name, value)
+    config.check_similarity()
 
 
 def _read_settings_file(folder: Path) -> dict[str, Any]:
@@ -235,19 +287,28 @@ def _read_settings_file(folder: Path) -> dict[str, Any]:
 # -------------------------------------------------------------------- writing
 
 
-def write_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter) -> None:
+def write_side_files(
+    folder: Path, config: RRRAConfig, adapter: RetrieverAdapter, after_pooling: nn.Sequential
+) -> None:
     """Write the files with which `SentenceTransformer(folder)` makes the same embeddings as the model.
 
     Linear maps become a `Router` with a route for queries and one for documents.
     """
     modules = [("", "Transformer"), (POOLING_FOLDER, "Pooling")]
+    for settings, layer in zip(config.after_pooling or [], after_pooling, strict=True):
+        modules.append((f"{len(modules)}_{settings['type']}", settings["type"]))
+        write_module(folder / modules[-1][0], settings, layer)
     if config.normalize:
-        modules.append(("2_Normalize", "Normalize"))
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
     maps = adapter_maps(adapter)
     if maps:
         modules.append((f"{len(modules)}_Router", "Router"))
         _write_router(folder / modules[-1][0], maps)
-    pooling = {key: mode == config.pooling for mode, key in LEGACY_POOLING_KEYS.items()}
+    modes = pooling_modes(config.pooling)
+    pooling: dict[str, Any] = {key: mode in modes for mode, key in LEGACY_POOLING_KEYS.items()}
+    if len(modes) > 1:
+        # In the order that the model concatenates them in.
+        pooling = {"pooling_mode": list(modes)}
     write_json(
         folder / POOLING_FOLDER / "config.json", {"word_embedding_dimension": config.hidden_size, **pooling}
     )
@@ -256,9 +317,10 @@ def write_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter
         folder / SETTINGS_NAME,
         {
             "model_type": "SentenceTransformer",
-            "prompts": {"query": config.query_prompt, "document": config.document_prompt},
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
+            "prompts": config.all_prompts,
+            "default_prompt_name": config.default_prompt_name,
+            "similarity_fn_name": config.similarity_fn_name,
+            **({} if config.truncate_dim is None else {"truncate_dim": config.truncate_dim}),
         },
     )
     write_json(
@@ -302,37 +364,81 @@ def _write_router(folder: Path, maps: dict[str, Tensor]) -> None:
 # -------------------------------------------------------------------- checking
 
 
-def check_side_files(folder: Path, config: RRRAConfig, adapter: RetrieverAdapter) -> None:
-    """Refuse a folder whose sentence-transformers files make other embeddings than the model in it.
+def read_appended(name: str, hub: dict[str, Any], config: RRRAConfig) -> dict[str, Any] | None:
+    """Return what the sentence-transformers files of a model say, if they have more modules than it has.
 
-    A `SentenceTransformer` loaded from the folder has a copy of the linear maps. If the copy is trained and
-    saved, it differs from the adapter's.
+    So they do when modules were appended to a `SentenceTransformer` around the model, and it was saved.
+
+    Args:
+        name: Folder or Hub repository of the model.
+        hub: Options of `cached_file`.
+        config: The model's configuration.
 
     Raises:
-        ValueError: If pooling, normalisation or maps differ; the message says how to go on.
+        ValueError: If a module is not one that an `RRRAConfig` can express.
     """
-    modules = read_modules(str(folder), {})
-    if modules is None:
+    settings = read_settings(name, hub)
+    theirs = _after_pooling(settings) if settings else []
+    ours = _after_pooling({"after_pooling": config.after_pooling, "normalize": config.normalize})
+    return settings if len(theirs) > len(ours) and theirs[: len(ours)] == ours else None
+
+
+def _after_pooling(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*(settings["after_pooling"] or []), *([{"type": "Normalize"}] if settings["normalize"] else [])]
+
+
+def check_side_files(
+    name: str,
+    hub: dict[str, Any],
+    config: RRRAConfig,
+    adapter: RetrieverAdapter,
+    after_pooling: nn.Sequential,
+) -> None:
+    """Refuse a model whose sentence-transformers files make other embeddings than it does.
+
+    A `SentenceTransformer` loaded from the folder has a copy of the linear maps and of the modules after
+    pooling. If the copy is trained and saved, it differs from the model's.
+
+    Args:
+        name: Folder or Hub repository of the model.
+        hub: Options of `cached_file`.
+        config: The model's configuration.
+        adapter: Its adapter.
+        after_pooling: Its modules after pooling.
+
+    Raises:
+        ValueError: If modules, pooling, normalisation or maps differ; the message says how to go on.
+    """
+    settings = read_settings(name, hub)
+    if not settings:
         return
-    paths = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
-    differing = []
-    if "Pooling" in paths and read_pooling(str(folder), paths["Pooling"], {}) != config.pooling:
-        differing.append("pooling")
-    if ("Normalize" in paths) != config.normalize:
-        differing.append("normalize")
-    router = read_maps(str(folder), paths["Router"], {}) if "Router" in paths else {}
-    maps = adapter_maps(adapter)
+    differing = [
+        key for key in ("pooling", "after_pooling", "normalize") if settings[key] != getattr(config, key)
+    ]
+    if "after_pooling" not in differing and not _same_modules(after_pooling, name, settings["folders"], hub):
+        differing.append("the weights of after_pooling")
+    maps, router = adapter_maps(adapter), settings["maps"]
     differing += [f"{task}_map" for task in TASKS if not _same_map(maps.get(task), router.get(task))]
     if differing:
         raise ValueError(
-            f"{folder}: {MODULES_NAME} and the model disagree about {', '.join(differing)}. To keep what the "
-            f"model says, delete {MODULES_NAME}, load again and save. To keep a map that was trained in "
-            "sentence-transformers, copy the Dense's linear.weight to the adapter's map before you save; "
-            "RRRAModel.to_sentence_transformer() makes a SentenceTransformer that shares its maps."
+            f"{name}: {MODULES_NAME} and the model disagree about {', '.join(differing)}. To keep what the "
+            f"model says, delete {MODULES_NAME}, load again and save. To keep what was trained in "
+            "sentence-transformers, copy a Dense's linear.weight to the adapter's map, or the weights of a "
+            "module to model.after_pooling, before you save; RRRAModel.to_sentence_transformer() makes a "
+            "SentenceTransformer that shares both."
         )
+
+
+def _same_modules(ours: nn.Sequential, name: str, folders: list[str], hub: dict[str, Any]) -> bool:
+    for layer, folder in zip(ours, folders, strict=True):
+        weights = layer.state_dict()
+        theirs = read_weights(name, folder, hub) if weights else {}
+        if theirs.keys() != weights.keys() or not all(_same_map(weights[key], theirs[key]) for key in theirs):
+            return False
+    return True
 
 
 def _same_map(ours: Tensor | None, theirs: Tensor | None) -> bool:
     if ours is None or theirs is None:
         return ours is theirs
-    return torch.equal(ours.detach().cpu().to(theirs.dtype), theirs)
+    return ours.shape == theirs.shape and torch.equal(ours.detach().cpu().to(theirs.dtype), theirs)

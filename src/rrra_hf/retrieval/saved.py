@@ -101,7 +101,7 @@ def _open(folder: Path) -> tuple[SentenceTransformer, RetrieverAdapter]:
         raise ValueError(f"folder must hold a model with its encoder and an adapter, {folder} doesn't.")
     model = RRRAModel.from_pretrained(folder).eval()
     adapter = model.adapter
-    model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.hidden_size)).eval()
+    model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.embedding_dim)).eval()
     return model.to_sentence_transformer(), adapter
 
 
