@@ -26,6 +26,7 @@ class Form(str, Enum):
     FULL = "full"
     LORA = "lora"
     MERGED = "merged"
+    PLAIN = "plain"
 
 
 def push(
@@ -40,7 +41,8 @@ def push(
         Form,
         typer.Option(
             help="full: the weights as they are. lora: LoRA and adapter only; the base model is named. "
-            "merged: LoRA added to the encoder's weights, so that peft isn't needed."
+            "merged: LoRA added to the encoder's weights, so that peft isn't needed. plain: an ordinary "
+            "encoder with the adapter beside it, which opens without this package and without code."
         ),
     ] = Form.FULL,
     base_model: Annotated[
@@ -104,9 +106,13 @@ def push(
 
 @contextmanager
 def _in_form(folder: Path, form: Form, base_model: str | None, with_index: bool) -> Iterator[Path]:
-    """Yield the folder, or a temporary one with the same model in another form and the other files."""
+    """Yield the folder, or a temporary one with the same model in another form and the other files.
+
+    The plain form of a model with code is used in another way, so that it gets another card.
+    """
     from ..hub import repository_files
-    from ..models.modeling_rrra import RRRAModel
+    from ..hub.layout import CARD_NAME
+    from ..models.modeling_rrra import CODE, RRRAModel
     from ..retrieval import Retriever
 
     files = repository_files(folder, with_index)
@@ -120,8 +126,10 @@ def _in_form(folder: Path, form: Form, base_model: str | None, with_index: bool)
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary)
         retriever.save_pretrained(copy, form=form.value, with_index=with_index)
+        has_code = any(file.name in CODE for file in files)
+        other = {*CODE, CARD_NAME} if form is Form.PLAIN and has_code else set()
         for file in files:
-            if not (copy / file.name).exists() and ".safetensors" not in file.name:
+            if not (copy / file.name).exists() and file.name not in other and ".safetensors" not in file.name:
                 (copy / file.name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / file.name, copy / file.name)
         yield copy

@@ -35,6 +35,8 @@ RESULTS_SUFFIXES = {".yaml"}
 MODULE_PATH = re.compile(r"\w[\w .-]*(/\w[\w .-]*)*")
 # Weights in one file or in shards, as transformers names them.
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+# The code that a model carries, also that of an earlier version.
+CODE = re.compile(r"\w+_rrra\.py")
 # A module's folder as sentence-transformers names it.
 MODULE_FOLDER = re.compile(r"\d{1,2}_[A-Z]\w*")
 
@@ -158,7 +160,7 @@ def size_text(size: int) -> str:
 def stale_files(remote: Iterable[str], new: Iterable[str]) -> list[str]:
     """Return the files of a repository that don't belong to the model that replaces its model.
 
-    These are weights in another number of shards, and the files of an adapter, an index and of modules.
+    These are weights in another number of shards, code, and the files of an adapter, an index and of modules.
     Together with the new files they would make neither the old model nor the new one. Other files in these
     folders are not among them.
 
@@ -175,7 +177,7 @@ def stale_files(remote: Iterable[str], new: Iterable[str]) -> list[str]:
 
 def _is_of_model(name: PurePosixPath) -> bool:
     if len(name.parts) == 1:
-        return WEIGHTS.fullmatch(name.name) is not None
+        return any(pattern.fullmatch(name.name) for pattern in (WEIGHTS, CODE))
     top = name.parts[0]
     is_part = top in (ADAPTER_FOLDER, INDEX_FOLDER) or MODULE_FOLDER.fullmatch(top)
     return bool(is_part) and _belongs(name)

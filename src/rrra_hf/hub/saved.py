@@ -15,6 +15,7 @@ KINDS = {"rrra": "model", "rrra_adapter": "adapter"}
 # A config.json leaves out settings that have their default.
 MODEL_DEFAULTS = {"pooling": "mean", "normalize": True}
 ADAPTER_DEFAULTS = {"tau": 0.05, "lambda_": 0.0}
+BASE_MODEL = ("base_model_name", "base_model_revision")
 RESIDUAL_DEFAULTS = {"kind": "residual", "hidden_size": 384, "scoring": "log_odds"}
 
 
@@ -25,7 +26,8 @@ class SavedFolder:
     Args:
         path: The folder.
         kind: `"model"`, `"adapter"`, or `"retriever"` if its encoder isn't an `RRRAModel`.
-        config: Configuration of the `RRRAModel`, empty for other kinds.
+        config: Configuration of the `RRRAModel`; of a retriever only the names of the model that its encoder
+            was made from, in the plain form of an `RRRAModel`.
         adapter: Configuration of the adapter, None if there is no adapter.
         documents: Number of documents in its index, None if there is no index.
     """
@@ -120,7 +122,8 @@ def read_saved(path: Path) -> SavedFolder:
     beside = _read_if_there(path / ADAPTER_FOLDER / CONFIG_NAME)
     kind = KINDS.get(config.get("model_type", ""))
     if kind is None and (beside or meta):
-        kind, config, adapter = "retriever", {}, beside
+        kind, adapter = "retriever", beside
+        config = {name: config[name] for name in BASE_MODEL if name in config}
     elif kind == "adapter":
         config, adapter = {}, config
     elif kind == "model":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from .adapter_rrra import CONFIG_NAME, MODEL_TYPE, RetrieverAdapter
 from .adapter_weights_rrra import WEIGHTS_NAME
 from .configuration_rrra import RRRAConfig
 from .download_rrra import checked_downloads
@@ -53,35 +53,39 @@ def rename_tokenizer(folder: Path) -> None:
         write_json(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
-def is_plain(name: str, hub: dict[str, Any]) -> bool:
-    """Return whether a folder or repository holds an encoder with an adapter beside it.
+def adapter_beside(name: str, hub: dict[str, Any]) -> Path | None:
+    """Return the folder of the adapter beside an encoder, None if there is none, or no encoder.
 
     Args:
         name: Folder or Hub repository.
         hub: Options of `cached_file`: `revision`, `token`, ...
+
+    Raises:
+        ValueError: If the configuration is damaged.
     """
     config = read_model_json(name, CONFIG_NAME, hub) or {}
-    return config.get("model_type") != RRRAConfig.model_type and _find_adapter(name, hub) is not None
+    if config.get("model_type") in (RRRAConfig.model_type, MODEL_TYPE):
+        return None
+    found = find_file(name, f"{ADAPTER_FOLDER}/{CONFIG_NAME}", hub)
+    return None if found is None else found.parent
 
 
-def open_adapter(name: str, hub: dict[str, Any], dim: int) -> RetrieverAdapter:
+def open_adapter(name: str, folder: Path, hub: dict[str, Any], dim: int) -> RetrieverAdapter:
     """Open the adapter beside an encoder.
 
     Args:
         name: Folder or Hub repository.
+        folder: What `adapter_beside` returns.
         hub: Options of `cached_file`.
         dim: Dimension of the embeddings.
 
     Raises:
-        OSError: If a file is missing.
+        OSError: If there are no weights.
         ValueError: If a file is damaged, or the adapter has another dimension.
     """
-    config = _find_adapter(name, hub)
-    if config is None:
-        raise FileNotFoundError(f"{name} has no {ADAPTER_FOLDER}/{CONFIG_NAME}.")
-    with checked_downloads(config.parent, name):
+    with checked_downloads(folder, name):
         find_file(name, f"{ADAPTER_FOLDER}/{WEIGHTS_NAME}", hub)
-    adapter = RetrieverAdapter.from_pretrained(config.parent)
+    adapter = RetrieverAdapter.from_pretrained(folder)
     if adapter.config.embedding_dim not in (None, dim):
         raise ValueError(
             f"The adapter of {name} must be of dimension {dim} as the encoder is, "
@@ -89,10 +93,6 @@ def open_adapter(name: str, hub: dict[str, Any], dim: int) -> RetrieverAdapter:
         )
     adapter.config = replace(adapter.config, embedding_dim=dim)
     return adapter
-
-
-def _find_adapter(name: str, hub: dict[str, Any]) -> Path | None:
-    return find_file(name, f"{ADAPTER_FOLDER}/{CONFIG_NAME}", hub)
 
 
 # -------------------------------------------------------------------- maps
