@@ -18,12 +18,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from .adapter_weights_rrra import OLD_NAMES, WEIGHTS_NAME
+from .after_pooling_rrra import make_after_pooling
 from .configuration_rrra import AdapterConfig, RRRAConfig
+from .dense_files_rrra import load_after_pooling
 from .download_rrra import checked_downloads
 from .encoder_rrra import NO_LIMIT, encoder_settings, load_encoder, load_tokenizer, lower_case, max_length
 from .files_rrra import write_aside
 from .hub_files_rrra import HUB_OPTIONS, commit_of, damaged_file, folder_of, named_errors
-from .layout_rrra import SETTINGS_NAME, adapter_maps, adopt_prompts, check_side_files, write_side_files
+from .layout_rrra import (
+    SETTINGS_NAME,
+    adapter_maps,
+    adopt_settings,
+    check_side_files,
+    read_appended,
+    write_side_files,
+)
 from .loaded_rrra import check_loaded, check_model_type
 from .lora_rrra import (
     base_name,
@@ -46,7 +55,7 @@ from .plain_rrra import (
     write_plain,
 )
 from .pooling_rrra import pool_tokens
-from .sentence_transformer_rrra import make_sentence_transformer
+from .sentence_transformer_rrra import check_modules, make_sentence_transformer
 from .sizes_rrra import check_size, without_memory
 
 if TYPE_CHECKING:
@@ -67,7 +76,13 @@ OWNED = (
     "model.safetensors",
     f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors",
     "model.safetensors.index.json",
-    "[0-9]_Normalize",
+    *(
+        f"[0-9]*_{kind}/{name}"
+        for kind in ("Dense", "LayerNorm")
+        for name in ("config.json", "model.safetensors")
+    ),
+    "[0-9]*_Normalize",
+    "[0-9]*_Normalize/config.json",
     "[0-9]_Router/router_config.json",
     *(f"[0-9]_Router/*_Dense/{name}" for name in ("config.json", "model.safetensors")),
     "[0-9]_Router/*_Normalize",
@@ -93,6 +108,7 @@ class RRRAModel(PreTrainedModel):
 
     Attributes:
         encoder: Any text model of transformers.
+        after_pooling: The modules between pooling and the embedding that came with the encoder.
         adapter: The `RetrieverAdapter`. You may replace it by another of the same dimension.
         tokenizer: The encoder's tokenizer, None if it is unknown.
 
@@ -117,6 +133,7 @@ class RRRAModel(PreTrainedModel):
         super().__init__(config)
         self.encoder = AutoModel.from_config(config.text_config) if encoder is None else encoder
         config.text_config = self.encoder.config
+        self.after_pooling = make_after_pooling(config.after_pooling)
         self._encoder_inputs = frozenset(inspect.signature(self.encoder.forward).parameters)
         self.tokenizer: Any = None
         self.post_init()
@@ -133,6 +150,7 @@ class RRRAModel(PreTrainedModel):
         """Make LoRA and adapter trainable if the configuration has LoRA, all weights otherwise."""
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(not self.config.lora or "lora_" in name)
+        self.after_pooling.requires_grad_(not self.config.lora)
         self.adapter.requires_grad_(True)
 
     # ---------------------------------------------------------------- making and loading
@@ -177,6 +195,7 @@ class RRRAModel(PreTrainedModel):
         settings = encoder_settings(name, hub)
         subfolder = settings.pop("subfolder", "")
         lower_cased = settings.pop("do_lower_case", False)
+        folders = settings.pop("folders", [])
         maps = settings.pop("maps", {})
         encoder = load_encoder(name, subfolder=subfolder, **options)
         tokenizer = load_tokenizer(name, subfolder=subfolder, **hub)
@@ -204,9 +223,12 @@ class RRRAModel(PreTrainedModel):
             base_model_revision=commit_of(name, {**hub, "subfolder": subfolder}),
             **settings,
         )
+        # Before the model: it checks the sizes that the configuration declares.
+        layers = load_after_pooling(name, config.after_pooling or [], folders, hub)
         model = cls(config, encoder=encoder)
+        model._set_after_pooling(layers)
         if adapter is None:
-            model.adapter = RetrieverAdapter.pretrained(config.hidden_size)
+            model.adapter = RetrieverAdapter.pretrained(config.embedding_dim)
         set_maps(model.adapter, maps)
         model.adapter.to(model.device)
         model.tokenizer = tokenizer
@@ -267,8 +289,8 @@ class RRRAModel(PreTrainedModel):
             model.adapter.check_weights()
         except ValueError as error:
             raise ValueError(f"The adapter weights of {name} are damaged: {error}") from error
-        if Path(name).is_dir():
-            check_side_files(Path(name), model.config, model.adapter)
+        model._adopt_appended(name, hub)
+        check_side_files(name, hub, model.config, model.adapter, model.after_pooling)
         # transformers makes every parameter trainable.
         model.set_trainable()
         model.tokenizer = load_tokenizer(name, trust_remote_code=kwargs.get("trust_remote_code"), **hub)
@@ -277,13 +299,32 @@ class RRRAModel(PreTrainedModel):
             model.config.max_seq_length = model.tokenizer.model_max_length
         return (model, info) if output_loading_info else model
 
+    def _adopt_appended(self, name: str, hub: dict[str, Any]) -> None:
+        """Take over the modules that sentence-transformers wrote behind those of the model, if there are."""
+        settings = read_appended(name, hub, self.config)
+        if settings is not None:
+            self.config.after_pooling, self.config.normalize = (
+                settings["after_pooling"],
+                settings["normalize"],
+            )
+            self._set_after_pooling(
+                load_after_pooling(name, self.config.after_pooling or [], settings["folders"], hub)
+            )
+            if self.config.embedding_dim != self.adapter.config.embedding_dim:
+                self.adapter.set_dim(self.config.embedding_dim)
+            self.config.set_adapter(self.adapter.config)
+
+    def _set_after_pooling(self, layers: nn.Sequential) -> None:
+        self.after_pooling = layers.to(self.device, next(self.encoder.parameters()).dtype)
+        self.set_trainable()
+
     @classmethod
     def _from_plain(cls, name: str, beside: Path, hub: dict[str, Any], **options: Any) -> RRRAModel:
         """Load an encoder and the adapter in the folder beside it."""
         with checked_downloads(beside.parent, name):
             model = cls.from_encoder(name, **options)
         maps = adapter_maps(model.adapter)
-        adapter = open_adapter(name, beside, hub, model.config.hidden_size)
+        adapter = open_adapter(name, beside, hub, model.config.embedding_dim)
         if maps and adapter.has_maps:
             raise ValueError(f"{name} has linear maps twice: in its modules and in {ADAPTER_FOLDER}/.")
         set_maps(adapter, maps)
@@ -357,8 +398,10 @@ class RRRAModel(PreTrainedModel):
         hidden = output[0]
         if self.training and torch.is_grad_enabled():
             # A loss may use the adapter outside of forward, where DistributedDataParallel doesn't see it: it
-            # would crash, or not average the gradients. This makes forward depend on the adapter.
-            trainable = [p.sum() for p in self.adapter.parameters() if p.requires_grad]
+            # would crash, or not average the gradients. This makes forward depend on the adapter. A
+            # SentenceTransformer may have copies of the modules after pooling.
+            heads = (*self.adapter.parameters(), *self.after_pooling.parameters())
+            trainable = [p.sum() for p in heads if p.requires_grad]
             hidden = hidden + 0.0 * sum(trainable)
         if attention_mask is None:
             attention_mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
@@ -370,9 +413,11 @@ class RRRAModel(PreTrainedModel):
         )
 
     def _embed(self, hidden: Tensor, attention_mask: Tensor, task: str) -> Tensor:
-        pooled = pool_tokens(hidden, attention_mask, self.config.pooling)
+        pooled = self.after_pooling(pool_tokens(hidden, attention_mask, self.config.pooling))
         if self.config.normalize:
             pooled = F.normalize(pooled, dim=-1)
+        if self.config.truncate_dim is not None:
+            pooled = pooled[:, : self.config.truncate_dim]
         maps = adapter_maps(self.adapter)
         if task in maps:
             pooled = F.linear(pooled.to(maps[task].dtype), maps[task])
@@ -456,23 +501,21 @@ class RRRAModel(PreTrainedModel):
             raise NotADirectoryError(f"save_directory must be a folder, {target} is a file.")
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save_pretrained doesn't upload; call push_to_hub.")
-        if self.adapter.config.embedding_dim != self.config.hidden_size:
-            raise ValueError(
-                f"The adapter must be of dimension {self.config.hidden_size} as the encoder is, "
-                f"got {self.adapter.config.embedding_dim}."
-            )
         # Only sentence-transformers gives this argument. It has written the settings of the model around this
         # one by now, and writes its other files afterwards.
         from_outside = "safe_serialization" in kwargs and (target / SETTINGS_NAME).exists()
         kwargs.pop("safe_serialization", None)
-        self.config.adapter = self.adapter.config.to_dict()
-        if not (is_main_process and _is_first_process()):
+        first = is_main_process and _is_first_process()
+        if from_outside and first:
+            self._adopt_settings(target)
+            if self.config.embedding_dim != self.adapter.config.embedding_dim:
+                self.adapter.set_dim(self.config.embedding_dim)
+        self.config.set_adapter(self.adapter.config)
+        if not first:
             # Sharded weights are gathered from all processes.
             with tempfile.TemporaryDirectory() as unused:
                 self._write(Path(unused), plain, is_main_process=False, **kwargs)
             return
-        if from_outside:
-            self._adopt_settings(target)
         with write_aside(target, owned=OWNED, keep_others=True) as new:
             self._write(new, plain, **kwargs)
             if self.tokenizer is not None:
@@ -481,7 +524,7 @@ class RRRAModel(PreTrainedModel):
                 self.tokenizer.save_pretrained(new)
                 if plain:
                     rename_tokenizer(new)
-            write_side_files(new, self.config, self.adapter)
+            write_side_files(new, self.config, self.adapter, self.after_pooling)
             if from_outside:
                 (new / SETTINGS_NAME).unlink()
 
@@ -495,7 +538,7 @@ class RRRAModel(PreTrainedModel):
 
     def _adopt_settings(self, folder: Path) -> None:
         """Take over the settings of the `SentenceTransformer` that saves the model."""
-        adopt_prompts(self.config, folder)
+        adopt_settings(self.config, folder)
         if self.tokenizer is not None and self.tokenizer.model_max_length < NO_LIMIT:
             self.config.max_seq_length = self.tokenizer.model_max_length
 
@@ -561,14 +604,14 @@ class RRRAModel(PreTrainedModel):
         """
         if self.tokenizer is None:
             raise ValueError("A SentenceTransformer needs a tokenizer: set model.tokenizer first.")
-        return make_sentence_transformer(self, self.config, self.adapter, self.tokenizer)
+        return make_sentence_transformer(self, self.config, self.adapter, self.after_pooling, self.tokenizer)
 
     @staticmethod
     def from_sentence_transformer(model: SentenceTransformer) -> RRRAModel:
         """Return the model inside a `SentenceTransformer`.
 
         Raises:
-            ValueError: If that is of another class.
+            ValueError: If that is of another class, or modules were added to it that the model lacks.
         """
         inner = getattr(model[0], "model", None)
         if not isinstance(inner, RRRAModel):
@@ -576,6 +619,7 @@ class RRRAModel(PreTrainedModel):
                 f"model must hold an RRRAModel, got {type(inner).__name__}; "
                 "make one with RRRAModel.from_encoder."
             )
+        check_modules(model, inner.config)
         return inner
 
 
