@@ -42,12 +42,12 @@ def test_it_opens_with_every_loader(hub: HubServer, lora_model: RRRAModel, plain
 
 def test_one_form_replaces_the_other_in_one_commit(hub: HubServer, plain_model: RRRAModel) -> None:
     plain_model.push_to_hub(MODEL)
-    assert CODE < set(hub.files(MODEL))
+    assert set(hub.files(MODEL)) > CODE
     plain_model.push_to_hub(MODEL, form="plain")
     assert not CODE & set(hub.files(MODEL))
     assert "adapter/config.json" in hub.files(MODEL)
     plain_model.push_to_hub(MODEL)
-    assert CODE < set(hub.files(MODEL))
+    assert set(hub.files(MODEL)) > CODE
     assert not [name for name in hub.files(MODEL) if name.startswith("adapter/")]
     assert len(hub.commits(MODEL)) == 3
 

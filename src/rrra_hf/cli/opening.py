@@ -99,13 +99,14 @@ def load_model(name: str, max_length: int | None, opening: Opening) -> RRRAModel
     from ..models.configuration_rrra import RRRAConfig
     from ..models.hub_files_rrra import read_model_json
     from ..models.modeling_rrra import RRRAModel
+    from ..models.plain_rrra import adapter_beside
 
     _check_name(name)
     asked, name = name, packaged(name)
     kind = (read_model_json(name, "config.json", opening.hub()) or {}).get("model_type")
     if kind == MODEL_TYPE:
         raise ValueError(f"{name} holds an adapter alone; give a model or a retriever, with its encoder.")
-    if kind == RRRAConfig.model_type:
+    if kind == RRRAConfig.model_type or adapter_beside(name, opening.hub()):
         model = RRRAModel.from_pretrained(name, **opening.of_transformers())
         _check_length(name, max_length, model.config.max_seq_length)
     else:

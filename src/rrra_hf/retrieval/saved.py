@@ -23,6 +23,7 @@ from ..indexes import WordIndex
 from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..models.configuration_rrra import AdapterConfig, RRRAConfig
 from ..models.files_rrra import read_json, write_json
+from ..models.layout_rrra import read_modules
 from ..models.modeling_rrra import RRRAModel
 from .evaluate import group_quality, rank_embeddings, ranking_qualities
 from .indexing import reads_word_pieces
@@ -94,15 +95,21 @@ def evaluate_saved(
 
 def _open(folder: Path) -> tuple[SentenceTransformer, RetrieverAdapter]:
     """Return the encoder of a folder, without the adapter's maps, and the adapter."""
-    if (folder / ADAPTER_FOLDER / CONFIG_NAME).exists():
+    beside = (folder / ADAPTER_FOLDER / CONFIG_NAME).exists()
+    if beside and not _has_router(folder):
         return open_encoder(str(folder), {}), RetrieverAdapter.from_pretrained(folder / ADAPTER_FOLDER)
     config = read_json(folder / CONFIG_NAME, dict) if (folder / CONFIG_NAME).exists() else {}
-    if config.get("model_type") != RRRAConfig.model_type:
+    if not beside and config.get("model_type") != RRRAConfig.model_type:
         raise ValueError(f"folder must hold a model with its encoder and an adapter, {folder} doesn't.")
     model = RRRAModel.from_pretrained(folder).eval()
     adapter = model.adapter
     model.adapter = RetrieverAdapter(AdapterConfig(embedding_dim=model.config.embedding_dim)).eval()
     return model.to_sentence_transformer(), adapter
+
+
+def _has_router(folder: Path) -> bool:
+    """Whether an encoder has modules that differ for queries and documents, such as the adapter's maps."""
+    return any(module["type"].endswith(".Router") for module in read_modules(str(folder), {}) or ())
 
 
 def _detection(part: Collection, found: Reranked | None) -> dict[str, Any]:
