@@ -104,7 +104,7 @@ def test_pairs_labelled_zero_are_known_negatives() -> None:
 @pytest.mark.parametrize("label", [0.7, True, "yes", None])
 def test_labels_of_pairs_are_grades(label: Any) -> None:
     pairs = Dataset.from_list([{"query": "x", "positive": "A fish.", "label": label}])
-    with pytest.raises(ValueError, match="row 0: the grade .* must be an integer"):
+    with pytest.raises(ValueError, match=r"row 0: the grade .* must be an integer"):
         load_collection(pairs)
 
 
@@ -131,7 +131,7 @@ def test_text_that_is_both_positive_and_negative_is_named() -> None:
         {"anchor": "x", "positive": "A fish.", "negative": "A tree."},
         {"anchor": "x", "positive": "A tree.", "negative": "A bush."},
     ]
-    with pytest.raises(ValueError, match="row 1: .* have the grade 1 here and 0 before"):
+    with pytest.raises(ValueError, match=r"row 1: .* have the grade 1 here and 0 before"):
         load_collection(Dataset.from_list(triplets))
     skipped = load_collection(Dataset.from_list(triplets), skip_bad=True)
     assert skipped.skipped == {"contradicting grades": 1}

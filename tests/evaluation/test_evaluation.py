@@ -52,9 +52,10 @@ def test_array_ndcg_agrees_with_the_library(seed, depth, k):
     relevant = rng.random((4, depth)) < 0.3
     missed = rng.integers(1, 4, size=4)
     ours = ndcg_per_query(relevant, relevant.sum(1) + missed, k)
-    results = {str(i): hits(*map(str, range(depth))) for i in range(4)}
+    results = {f"q{i}": hits(*map(str, range(depth))) for i in range(4)}
     qrels = {
-        str(i): {str(d): 1 for d in np.flatnonzero(relevant[i])} | {f"missed{j}": 1 for j in range(missed[i])}
+        f"q{i}": {str(d): 1 for d in np.flatnonzero(relevant[i])}
+        | {f"missed{j}": 1 for j in range(missed[i])}
         for i in range(4)
     }
     theirs = ranking_quality(results, qrels, [f"nDCG@{k}"]).per_query[f"nDCG@{k}"]
@@ -77,3 +78,25 @@ def test_calibration_error_of_known_probabilities():
         0
     )
     assert expected_calibration_error(np.full(10, 0.9), np.zeros(10), bins=5) == pytest.approx(0.9)
+
+
+def test_a_query_that_finds_itself_is_measured_as_in_beir(caplog):
+    found, qrels = {"a": hits("a", "b"), "q": hits("c")}, {"a": {"b": 1}, "q": {"c": 1}}
+    with caplog.at_level("INFO"):
+        assert ranking_quality(found, qrels, ["R@1"]).per_query["R@1"].tolist() == [1.0, 1.0]
+    assert "1 of 2 queries found a document with their own id" in caplog.text
+    kept = ranking_quality(found, qrels, ["R@1"], exclude_self=False)
+    assert kept.per_query["R@1"].tolist() == [0.0, 1.0]
+
+
+def test_a_document_with_the_id_of_its_query_counts_if_it_is_relevant():
+    assert ranking_quality({"a": hits("a")}, {"a": {"a": 1}}, ["R@1"]).mean["R@1"] == 1.0
+
+
+def test_negative_grades_are_not_relevant():
+    found = {"q": hits("x", "a")}
+    for measure in ("nDCG@10", "MRR@10", "R@1"):
+        graded, plain = (
+            ranking_quality(found, {"q": grades}, [measure]).mean for grades in ({"a": 2, "x": -2}, {"a": 2})
+        )
+        assert graded == plain

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection, texts_fingerprint
 from ..embeddings.fingerprint import array_fingerprint
-from ..evaluation import reorder
+from ..evaluation import membership, reorder
 from ..indexes import Index, WordIndex, search_flat
 from ..models.adapter_rrra import RetrieverAdapter, check_given
 from .hybrid import DEPTH, cosines_of, merge_ranks, take_from
@@ -27,6 +29,8 @@ from .unfinished import UnfinishedPool
 if TYPE_CHECKING:
     from ..data import Collection
 
+logger = logging.getLogger(__name__)
+
 
 def mine(
     collection: Collection,
@@ -35,6 +39,7 @@ def mine(
     *,
     split: str = "train",
     adapter: RetrieverAdapter | Literal["pretrained"] | None = "pretrained",
+    exclude_self: bool = True,
     cache_dir: str | os.PathLike[str] | None = None,
     batch_size: int = 64,
     show_progress_bar: bool | None = None,
@@ -43,9 +48,9 @@ def mine(
     """Mine the best documents for each query of a split, by an encoder and by words.
 
     Labelled positives, and documents with the same text as a positive, are left out. Each candidate gets the
-    probability that it is relevant although it has no label. That of the adapter that comes trained knows
-    nothing of the collection's labels, except one labelled document for each query. `cross_fit` gives those
-    of adapters that were fitted on other queries.
+    probability that it is relevant although it has no label; 0 if it was judged and isn't relevant. That of
+    the adapter that comes trained knows nothing else of the collection's labels, except one labelled document
+    for each query. `cross_fit` gives those of adapters that were fitted on other queries.
 
     Args:
         collection: The collection.
@@ -53,6 +58,7 @@ def mine(
         depth: Number of candidates per query.
         split: Split with the queries and positives.
         adapter: Gives the probabilities; None for none. One without linear maps.
+        exclude_self: Leave out documents that are the query, see `mine_collection`.
         cache_dir: Cache folder for embeddings, see `encode`.
         batch_size: Encoder batch size.
         show_progress_bar: Show a progress bar. None shows one on a terminal only.
@@ -75,13 +81,20 @@ def mine(
     )
     words = WordIndex.of(part.document_texts, show_progress_bar=show_progress_bar)
     pool = mine_collection(
-        part, embeddings, depth, words=words, folder=folder, show_progress_bar=show_progress_bar
+        part,
+        embeddings,
+        depth,
+        words=words,
+        exclude_self=exclude_self,
+        folder=folder,
+        show_progress_bar=show_progress_bar,
     )
     if adapter is None:
         return pool
     if adapter == "pretrained":
         adapter = RetrieverAdapter.pretrained()
     pool = with_probability(pool, adapter, embeddings, words.count(part.query_texts), words)
+    pool = with_known_negatives(pool, part.negative_rows)
     if folder is not None:
         pool.save(folder)
     return pool
@@ -93,6 +106,7 @@ def mine_collection(
     depth: int = DEPTH,
     *,
     words: WordIndex | None = None,
+    exclude_self: bool = True,
     **options: Any,
 ) -> CandidatePool:
     """Mine candidates for all queries of an encoded collection.
@@ -102,6 +116,8 @@ def mine_collection(
         embeddings: Embeddings of the collection.
         depth: Number of candidates per query.
         words: The documents' words, to find candidates by them too.
+        exclude_self: Leave out documents that are the query: those with its id, and those with its text
+            but for case and spaces. Collections of duplicate questions and of citations have them.
         **options: Further arguments of `mine_embeddings`, such as `folder`, `index` or `max_memory`.
 
     Returns:
@@ -112,6 +128,9 @@ def mine_collection(
     """
     if words is not None:
         options |= {"query_words": words.count(collection.query_texts), "document_words": words}
+    excluded = _rows_of_same_text(collection.document_texts, collection.positive_rows)
+    if exclude_self:
+        excluded = [np.union1d(*rows) for rows in zip(excluded, _own_rows(collection), strict=True)]
     return mine_embeddings(
         embeddings.queries,
         embeddings.documents,
@@ -119,10 +138,28 @@ def mine_collection(
         depth=depth,
         query_ids=collection.query_ids,
         document_ids=collection.document_ids,
-        excluded=_rows_of_same_text(collection.document_texts, collection.positive_rows),
+        excluded=excluded,
         fingerprint=embeddings.fingerprint,
         **options,
     )
+
+
+def with_known_negatives(pool: CandidatePool, negatives: Sequence[np.ndarray]) -> CandidatePool:
+    """Return a pool with probability 0 for candidates that were judged and aren't relevant.
+
+    Args:
+        pool: A pool with probabilities.
+        negatives: Row numbers of these documents per query, as `Collection.negative_rows`.
+
+    Example:
+        >>> pool = mine_embeddings(np.eye(3)[:1], np.eye(3), positives=[[0]], depth=2)
+        >>> pool = replace(pool, probability=np.array([[0.5, 0.25]]))
+        >>> with_known_negatives(pool, [np.array([2])]).probability.tolist()
+        [[0.5, 0.0]]
+    """
+    probability = np.array(pool.probability)
+    probability[membership(pool.candidates, negatives)] = 0
+    return replace(pool, probability=probability)
 
 
 def mine_embeddings(
@@ -265,16 +302,25 @@ def _search(
     index: Index | WordIndex, queries: Any, removed: list[np.ndarray], depth: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and scores of the candidates that an index finds, `(n, depth)`."""
-    # Search deep enough that `depth` candidates remain after removal.
-    found_scores, found = index.search(queries, depth + max(len(rows) for rows in removed))
-    candidates = np.full((len(found), depth), -1, dtype=np.int32)
-    scores = np.full((len(found), depth), -np.inf, dtype=np.float32)
-    for query, rows in enumerate(removed):
-        # Approximate indexes pad their results with -1.
-        kept = np.flatnonzero((found[query] >= 0) & np.isin(found[query], rows, invert=True))[:depth]
-        candidates[query, : len(kept)] = found[query, kept]
-        scores[query, : len(kept)] = found_scores[query, kept]
+    candidates = np.full((len(removed), depth), -1, dtype=np.int32)
+    scores = np.full((len(removed), depth), -np.inf, dtype=np.float32)
+    for group in _similar_sizes(removed, depth):
+        # Search deep enough that `depth` candidates remain after removal.
+        found_scores, found = index.search(queries[group], depth + max(len(removed[row]) for row in group))
+        for query, rows, values in zip(group, found, found_scores, strict=True):
+            # Approximate indexes pad their results with -1.
+            kept = np.flatnonzero((rows >= 0) & np.isin(rows, removed[query], invert=True))[:depth]
+            candidates[query, : len(kept)] = rows[kept]
+            scores[query, : len(kept)] = values[kept]
     return candidates, scores
+
+
+def _similar_sizes(removed: list[np.ndarray], depth: int) -> list[list[int]]:
+    """Group queries, so that one with thousands of positives doesn't make all searches as deep."""
+    groups = defaultdict(list)
+    for query, rows in enumerate(removed):
+        groups[max(len(rows), depth).bit_length()].append(query)
+    return list(groups.values())
 
 
 def _rows_fingerprint(row_lists: list[np.ndarray]) -> str:
@@ -294,7 +340,33 @@ def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np
     rows_of = defaultdict(list)
     for row, text in enumerate(texts):
         rows_of[text].append(row)
-    return [np.array([same for row in rows for same in rows_of[texts[row]]]) for rows in positives]
+    distinct = [{texts[row] for row in rows} for rows in positives]
+    return [np.array([row for text in found for row in rows_of[text]], dtype=np.int64) for found in distinct]
+
+
+def _own_rows(collection: Collection) -> list[np.ndarray]:
+    """Return the rows of the documents that are the query itself, per query."""
+    rows_by_id = {name: [row] for row, name in enumerate(collection.document_ids)}
+    rows_of = defaultdict(list)
+    for row, text in enumerate(collection.document_texts):
+        rows_of[_normal(text)].append(row)
+    queries = zip(collection.query_ids, collection.query_texts, strict=True)
+    own = [
+        np.array(rows_of.get(_normal(text), []) + rows_by_id.get(name, []), dtype=np.int64)
+        for name, text in queries
+    ]
+    count = sum(len(rows) > 0 for rows in own)
+    if count:
+        logger.info(
+            "%s: %d of %d queries are documents themselves, by id or text. These are not mined for them; "
+            "exclude_self=False keeps them.",
+            *(collection.name, count, len(own)),
+        )
+    return own
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _check_depth(depth: int) -> None:

@@ -119,7 +119,9 @@ class Collection:
         ]
 
     def split(self, name: str) -> Collection:
-        """Return one split: the whole corpus, and the queries with a relevant document in the split.
+        """Return one split: the whole corpus, and the queries with judgements in the split.
+
+        Queries whose judged documents are all not relevant are left out.
 
         Args:
             name: Name of the split.
@@ -131,7 +133,7 @@ class Collection:
             there = f"there are {self.splits}" if self.splits else "it has no labels"
             raise ValueError(f"{self.name} has no split {name!r}; {there}.")
         judged = self.qrels_by_split[name]
-        qrels = {query_id: grades for query_id, grades in judged.items() if has_relevant(grades)}
+        qrels = {name: grades for name, grades in judged.items() if not grades or has_relevant(grades)}
         if judged and not qrels:
             raise ValueError(f"The split {name!r} of {self.name} has no relevant document.")
         rows = [row for row, query_id in enumerate(self.query_ids) if query_id in qrels]

@@ -32,10 +32,10 @@ def open_text(path: Path, newline: str = "\n") -> TextIO:
     Raises:
         ValueError: While it is read, if a compressed file is damaged, or holds more than its size allows.
     """
-    options = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": newline}
-    if path.suffix not in COMPRESSIONS:
-        return path.open(**options)
-    return io.TextIOWrapper(io.BufferedReader(_Decompressed(path), 2**16), **options)
+    raw = _Decompressed(path) if path.suffix in COMPRESSIONS else path.open("rb", buffering=0)
+    return io.TextIOWrapper(
+        io.BufferedReader(raw, 2**16), encoding="utf-8-sig", errors="surrogateescape", newline=newline
+    )
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[Location, str]]:
@@ -49,7 +49,7 @@ def read_lines(path: Path, problems: Problems) -> Iterator[tuple[Location, str]]
 
 
 def is_decodable(location: Location, text: str, problems: Problems) -> bool:
-    """Whether text has only bytes that are UTF-8. Others, which `open_text` decodes as surrogates, are reported."""
+    """Whether a text has no surrogates, as which `open_text` decodes what isn't UTF-8. They are reported."""
     if text.isascii():
         return True
     try:
@@ -76,7 +76,7 @@ class _Decompressed(io.RawIOBase):
         self._file.close()
         super().close()
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         while not self._ready:
             chunk = self._next()
             if chunk is None:

@@ -6,11 +6,14 @@ uses the names that papers use (`nDCG@10`) and, unlike `ranx`, compiles nothing 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ir_measures
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_MEASURES = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100")
 
@@ -37,6 +40,8 @@ def ranking_quality(
     results: Mapping[str, Sequence[Mapping[str, object]]],
     qrels: Mapping[str, Mapping[str, int]],
     measures: Iterable[str] = DEFAULT_MEASURES,
+    *,
+    exclude_self: bool = True,
 ) -> RankingQuality:
     """Evaluate rankings against relevance judgements.
 
@@ -46,8 +51,12 @@ def ranking_quality(
     Args:
         results: Hits per query id, best first, as returned by `Retriever.search`:
             `{"corpus_id": ..., "score": ...}`. The order of the hits is evaluated, not their scores.
-        qrels: Relevant documents and their grades per query id. Queries without results count as 0.
+        qrels: Judged documents and their grades per query id, above 0 if relevant. Queries without results
+            count as 0.
         measures: Names such as `"nDCG@10"`, `"MRR@10"`, `"R@100"`.
+        exclude_self: Leave out a hit with the id of its query, unless it is labelled relevant. In
+            collections of duplicate questions and of citations, queries are documents too, and BEIR measures
+            them so.
 
     Returns:
         The measures per query, with their `.mean`.
@@ -71,12 +80,30 @@ def ranking_quality(
         query_id: {str(hit["corpus_id"]): -float(rank) for rank, hit in enumerate(results.get(query_id, ()))}
         for query_id in query_ids
     }
+    if exclude_self:
+        _remove_own(run, qrels)
     row = {query_id: i for i, query_id in enumerate(query_ids)}
     by_measure = {measure: np.zeros(len(query_ids)) for measure in parsed.values()}
-    judged = {query_id: dict(qrels[query_id]) for query_id in query_ids}
+    # Measures that sum grades would subtract those below 0.
+    judged = {
+        query_id: {name: max(grade, 0) for name, grade in qrels[query_id].items()} for query_id in query_ids
+    }
     for value in ir_measures.iter_calc(list(by_measure), judged, run):
         by_measure[value.measure][row[value.query_id]] = value.value
     return RankingQuality(query_ids, {name: by_measure[measure] for name, measure in parsed.items()})
+
+
+def _remove_own(run: dict[str, dict[str, float]], qrels: Mapping[str, Mapping[str, int]]) -> None:
+    """Remove from each query's hits the document with its id, unless it is relevant."""
+    own = [name for name, hits in run.items() if name in hits and qrels[name].get(name, 0) <= 0]
+    for name in own:
+        del run[name][name]
+    if own:
+        logger.info(
+            "%d of %d queries found a document with their own id, which is left out as BEIR does; "
+            "exclude_self=False counts it.",
+            *(len(own), len(run)),
+        )
 
 
 def named_rankings(
