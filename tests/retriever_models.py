@@ -41,4 +41,5 @@ def make_retriever(tiny_bert: Path) -> Retriever:
 def make_reader_of_words(dim: int) -> RetrieverAdapter:
     """Return an adapter of format version 2, which can't read embeddings alone."""
     sizes = {"names": ["words"], "queries": 1, "documents": 1, "pairs": 1, "vocabulary": 4}
-    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, reader={"kind": "features_v2", **sizes})).eval()
+    reader = {"kind": "features_v2", **sizes}
+    return RetrieverAdapter(AdapterConfig(embedding_dim=dim, reader=reader, lambda_=0.5)).eval()

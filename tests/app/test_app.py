@@ -88,7 +88,7 @@ def test_without_an_adapter_there_is_one_ranking_and_a_note(plain: Retriever) ->
 def test_linear_maps_are_named_as_they_change_both_rankings(tiny_bert: Path) -> None:
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
     for maps in ({}, {"query_map": True}, {"document_map": True}):
-        mapping = Retriever(encoder, make_adapter(**maps)).index(CORPUS)
+        mapping = Retriever(encoder, make_adapter(lambda_=0.5, **maps)).index(CORPUS)
         assert ("with the adapter's maps" in comparison_html(compare(mapping, QUERY))) == bool(maps)
 
 

@@ -241,7 +241,7 @@ def test_an_encoder_without_tokenizer_cannot_serve_an_adapter_that_reads_word_pi
     encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])], device="cpu")
     sizes = {"kind": "features_v2", "queries": 1, "documents": 1, "pairs": 1}
     reads_words = AdapterConfig(
-        embedding_dim=4, reader={**sizes, "names": ["mapped", "words"], "vocabulary": 4}
+        embedding_dim=4, lambda_=0.5, reader={**sizes, "names": ["mapped", "words"], "vocabulary": 4}
     )
     with pytest.raises(ValueError, match="the encoder has no tokenizer of transformers"):
         Retriever(encoder, RetrieverAdapter(reads_words)).index(["copy a file"])

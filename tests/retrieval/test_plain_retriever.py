@@ -85,7 +85,7 @@ def test_an_ordinary_encoder_is_plain_already(tiny_bert: Path, tmp_path: Path) -
     retriever = Retriever(encoder, make_adapter(lambda_=0.5)).index(CORPUS)
     retriever.save_pretrained(tmp_path / "plain", form="plain")
     assert_alike(open_again(tmp_path / "plain").search(QUERIES), retriever.search(QUERIES))
-    mapped = Retriever(encoder, make_adapter(query_map=True))
+    mapped = Retriever(encoder, make_adapter(lambda_=0.5, query_map=True))
     with pytest.raises(ValueError, match=r"form='plain' needs linear maps inside of the model"):
         mapped.save_pretrained(tmp_path / "mapped", form="plain")
     # The way that the message names

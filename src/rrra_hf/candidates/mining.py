@@ -68,13 +68,15 @@ def mine(
         The pool, with the queries in the order of `collection.split(split).query_ids`, and with fingerprints.
 
     Raises:
-        ValueError: If the split doesn't exist, a query has no positive, `adapter` is something else, or the
-            encoder returns NaN.
+        ValueError: If the split doesn't exist, a query has no positive, `adapter` is something else or was
+            never fitted, or the encoder returns NaN.
     """
     part = collection.split(split)
     # Check before the slow part.
     _check_depth(depth)
     check_given(adapter)
+    if isinstance(adapter, RetrieverAdapter) and not adapter.has_learnt:
+        raise ValueError("adapter must be one that was fitted, 'pretrained' or None; this one knows nothing.")
     _check_every_query_has_positives(part.positive_rows, part.query_ids)
     embeddings = embed_collection(
         part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar

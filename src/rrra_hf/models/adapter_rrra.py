@@ -107,6 +107,11 @@ class RetrieverAdapter(nn.Module):
         """Whether the reader can read one query and one document by themselves, see `forward`."""
         return self.reader.reads_pairs
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether it was fitted or comes trained. Otherwise it changes no ranking and knows no probability."""
+        return bool(self.config.fit) or self.config.lambda_ > 0
+
     # ---------------------------------------------------------------- maps
 
     @property

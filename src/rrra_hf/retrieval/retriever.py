@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +45,12 @@ from .searching import MODES, EncodedQueries
 PRETRAINED: Final = "pretrained"
 # Embeddings handled at a time. They may be memory-mapped, and each query brings a matrix of candidates.
 BLOCK_SIZE = 4096
+NOT_LEARNT = (
+    "The adapter was never fitted, and knows nothing: fit it (fit_model, `rrra fit`), or take "
+    "RetrieverAdapter.pretrained()."
+)
+
+logger = logging.getLogger(__name__)
 
 
 class Retriever:
@@ -88,6 +95,8 @@ class Retriever:
         self._reranks = adapter is not None
         self._adapter = self._beside(adapter)
         self._corpus: CorpusIndex | None = None
+        if self._reranks and self.adapter is None:
+            logger.warning("%s Nothing is reranked.", NOT_LEARNT)
 
     def _beside(self, adapter: RetrieverAdapter | str | None) -> RetrieverAdapter | None:
         """Return the adapter to use beside the encoder, None if the encoder's own is used or none at all."""
@@ -105,11 +114,10 @@ class Retriever:
 
     @property
     def adapter(self) -> RetrieverAdapter | None:
-        """The adapter, None if nothing is reranked."""
+        """The adapter, None if nothing is reranked, or the adapter was never fitted."""
         model = inner_model(self.encoder)
-        if model is None:
-            return self._adapter
-        return model.adapter if self._reranks else None
+        adapter = self._adapter if model is None else model.adapter
+        return adapter if self._reranks and adapter is not None and adapter.has_learnt else None
 
     @property
     def documents(self) -> pa.Table:
@@ -191,7 +199,7 @@ class Retriever:
             documents,
             texts_fingerprint(texts),
             *self._fingerprints(),
-            adapter=self.adapter is not None,
+            adapter=self._reranks,
         )
         return self
 
@@ -428,7 +436,8 @@ class Retriever:
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
         if probabilities and self.adapter is None:
-            raise ValueError("probabilities need an adapter; the retriever has none.")
+            why = NOT_LEARNT if self._reranks else "The retriever has none."
+            raise ValueError(f"probabilities need an adapter. {why}")
         _ = self.corpus_index  # raises if there is none
 
     def rank(
@@ -625,7 +634,7 @@ class Retriever:
             check_document_features(corpus.features, self.adapter, corpus.index.dim, directory)
             if self.adapter.reads_words:
                 corpus.features = replace(corpus.features, words=corpus.words)
-        corpus.memory, corpus.adapter = memory, self.adapter is not None
+        corpus.memory, corpus.adapter = memory, self._reranks
         self._corpus = corpus
 
     def push_to_hub(

@@ -62,9 +62,12 @@ def evaluate_saved(
         split.
 
     Raises:
-        ValueError: If there is no such split, or the folder holds no encoder with an adapter.
+        ValueError: If there is no such split, or the folder holds no encoder with an adapter that was
+            fitted.
     """
     encoder, adapter = _open(Path(folder))
+    if not adapter.has_learnt:
+        raise ValueError(f"folder must hold an adapter that was fitted, that of {folder} never was.")
     part = collection.split(split)
     embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
     words: Words | None = None
