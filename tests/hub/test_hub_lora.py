@@ -76,7 +76,7 @@ def test_lora_weights_alone_need_lora_and_the_base_they_were_trained_on(
 ) -> None:
     with pytest.raises(ValueError, match="form='lora' needs a model with LoRA"):
         plain_model.push_to_hub(MODEL, form="lora")
-    with pytest.raises(ValueError, match="form must be one of full, lora, merged, got 'half'"):
+    with pytest.raises(ValueError, match="form must be one of full, lora, merged, plain, got 'half'"):
         plain_model.push_to_hub(MODEL, form="half")
     from_folder = RRRAModel.from_encoder(tiny_bert, lora=LORA)
     with pytest.raises(OSError, match=r"form='lora' needs the base model; set config\.base_model_name"):

@@ -40,11 +40,15 @@ def assert_same(folder: Path, place: Path, **settings: Any) -> RRRAModel:
     """Compare an encoder with the model made from it, in memory and saved."""
     original = SentenceTransformer(str(folder), device="cpu")
     model = RRRAModel.from_encoder(folder, **settings)
+    plain = place.with_name(f"{place.name}-plain")
     model.save_pretrained(place)
+    model.save_pretrained(plain, form="plain")
     opened = RRRAModel.from_pretrained(place)
     for other in (
         opened.to_sentence_transformer(),
+        RRRAModel.from_pretrained(plain).to_sentence_transformer(),
         SentenceTransformer(str(place), device="cpu"),
+        SentenceTransformer(str(plain), device="cpu"),
     ):
         for method in METHODS:
             assert_alike(encode_by(other, method), encode_by(original, method))
