@@ -22,7 +22,7 @@ import json, sys
 import torch
 from transformers import AutoModel
 from sentence_transformers import SentenceTransformer
-repositories, texts = json.loads(sys.argv[1])
+repositories, plain, texts = json.loads(sys.argv[1])
 
 def embed(model):
     batch = model.tokenizer(texts, padding=True, return_tensors="pt")
@@ -46,6 +46,14 @@ for repository in repositories:
         raise SystemExit("loaded without trust")
 found = [opened(*repository, trust_remote_code=True) for repository in repositories.items()]
 assert "rrra_hf" not in sys.modules
+"""
+
+
+PLAIN = """
+model = AutoModel.from_pretrained("me/plain", revision=plain, trust_remote_code=False)
+assert type(model).__module__ == "transformers.models.bert.modeling_bert", type(model)
+assert "rrra_hf" not in sys.modules
+found.append([SentenceTransformer("me/plain", device="cpu", revision=plain).encode(texts).tolist()])
 """
 
 
@@ -91,14 +99,18 @@ def test_a_repository_opens_in_a_fresh_environment(
     without: tuple[str],
     forms: list[str],
 ) -> None:
-    """With flag and without the package, or as long as it isn't imported; then with it and without flag."""
+    """With flag and without the package, or as long as it isn't imported; then with it and without flag.
+
+    The plain form opens without either.
+    """
     revisions = {f"me/{form}": lora_model.push_to_hub(f"me/{form}", form=form).oid for form in forms}
-    for repository in revisions:
+    plain = lora_model.push_to_hub("me/plain", form="plain").oid
+    for repository in (*revisions, "me/plain"):
         plain_model.push_to_hub(repository, commit_message="another model, later")
     python = make_environment(tmp_path / "env", *without)
-    code = OPEN + REFUSED + ("" if without else WITH_PACKAGE) + "print(json.dumps(found))"
+    code = OPEN + REFUSED + PLAIN + ("" if without else WITH_PACKAGE) + "print(json.dumps(found))"
     process = subprocess.run(
-        [python, "-c", code, json.dumps([revisions, TEXTS])],
+        [python, "-c", code, json.dumps([revisions, plain, TEXTS])],
         env={
             "PATH": os.environ["PATH"],
             "HF_ENDPOINT": hub.url,
@@ -115,8 +127,7 @@ def test_a_repository_opens_in_a_fresh_environment(
     assert process.returncode == 0, process.stderr[-3000:]
     expected = embed(lora_model).numpy()
     found_by_form = json.loads(process.stdout)
-    assert len(found_by_form) == len(forms)
+    assert [len(embeddings) for embeddings in found_by_form] == [2 if without else 5 for _ in forms] + [1]
     for embeddings in found_by_form:
-        assert len(embeddings) == (2 if without else 5)
         for found in embeddings:
             np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
