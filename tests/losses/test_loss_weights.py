@@ -61,7 +61,7 @@ def make_pool(**changes: Any) -> CandidatePool:
             "candidates": np.array(
                 [[1, 2, 4, 5], *([3 * i + 1, 3 * i + 2, -1, -1] for i in range(1, BATCH))]
             ),
-            "scores": np.zeros((BATCH, 4)),
+            "scores": np.array([[0.0] * 4, *([[0.0, 0.0, -np.inf, -np.inf]] * (BATCH - 1))]),
             "probability": np.array(
                 [[0.1, 0.5, 0.9, 1.0], *([0.2 * i, 0.3 * i, np.nan, np.nan] for i in range(1, BATCH))]
             ),

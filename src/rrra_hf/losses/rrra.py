@@ -198,7 +198,9 @@ class RRRALoss(MultipleNegativesRankingLoss):
         self.pairs = None if pool is None else PoolPairs(pool, gamma)
         if self.weights == "adapter" or self.trains_adapter:
             self._check_adapter()
-        half = {weight.dtype for weight in model.parameters() if weight.requires_grad} & HALF
+        # As its parent, the loss can do without a model if it is given embeddings.
+        trained = [] if model is None else [weight for weight in model.parameters() if weight.requires_grad]
+        half = {weight.dtype for weight in trained} & HALF
         if half:
             logger.warning(
                 "The weights to train are %s, which most updates are too small for: call model.float() "
