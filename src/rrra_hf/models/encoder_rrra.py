@@ -6,8 +6,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
+from .backbone_rrra import auto_class
 from .configuration_rrra import RRRAConfig
 from .hub_files_rrra import HUB_OPTIONS, damaged_file, named_errors, read_model_json
 from .layout_rrra import read_settings
@@ -18,8 +19,13 @@ from .sizes_rrra import check_counts, check_encoder_size
 NO_LIMIT = 10**6
 
 
-def encoder_settings(name: str, hub: dict[str, Any]) -> dict[str, Any]:
+def encoder_settings(name: str, hub: dict[str, Any], trust: bool = False) -> dict[str, Any]:
     """Return what the sentence-transformers files of an encoder say, see `read_settings`.
+
+    Args:
+        name: Folder or Hub repository.
+        hub: Options of `cached_file`.
+        trust: Whether code that comes with the encoder may run.
 
     Raises:
         OSError: If there is no such encoder.
@@ -33,7 +39,7 @@ def encoder_settings(name: str, hub: dict[str, Any]) -> dict[str, Any]:
         check_counts(name, read_model_json(name, "config.json", place) or {})
         with named_errors(name):
             # False instead of nothing, which would ask on the terminal.
-            AutoConfig.from_pretrained(name, **{"trust_remote_code": False, **place})
+            AutoConfig.from_pretrained(name, trust_remote_code=trust, **place)
     except OSError as error:
         raise OSError(f"Can't load an encoder named {name!r}: {error}") from error
     except ValueError as error:
@@ -57,7 +63,8 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
     check_encoder_size(name, hub, **trusted)
     try:
         with named_errors(name):
-            encoder, info = AutoModel.from_pretrained(name, output_loading_info=True, **options)
+            config = AutoConfig.from_pretrained(name, **{"trust_remote_code": False, **hub, **trusted})
+            encoder, info = auto_class(config).from_pretrained(name, output_loading_info=True, **options)
     except SafetensorError as error:
         raise ValueError(f"{damaged_file(name, hub)} is damaged: {error}") from error
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)

@@ -21,6 +21,24 @@ from .pooling_rrra import POOLING_MODES, pooling_modes
 MODULES_NAME = "modules.json"
 SETTINGS_NAME = "config_sentence_transformers.json"
 TRANSFORMER_NAME = "sentence_bert_config.json"
+# As early releases named it, by the kind of encoder.
+TRANSFORMER_NAMES = (
+    TRANSFORMER_NAME,
+    *(
+        f"sentence_{kind}_config.json"
+        for kind in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+    ),
+)
+TEXT_MODALITY = {"method": "forward", "method_output_name": "last_hidden_state"}
+TRANSFORMER_DEFAULTS = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+# How sentence-transformers computes is not what it computes: `unpad_inputs`.
+TRANSFORMER_SETTINGS = {
+    "max_seq_length",
+    "do_lower_case",
+    "modality_config",
+    "unpad_inputs",
+    *TRANSFORMER_DEFAULTS,
+}
 ROUTER_NAME = "router_config.json"
 POOLING_FOLDER = "1_Pooling"
 
@@ -94,12 +112,7 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
     normalize = names[-1] == "Normalize"
     after = modules[2:-1] if normalize else modules[2:]
     prefix = f"{modules[0]['path']}/" if modules[0]["path"] else ""
-    transformer = read_model_json(name_or_path, prefix + TRANSFORMER_NAME, hub) or {}
-    length = transformer.get("max_seq_length")
-    if length is not None and (not isinstance(length, int) or length < 1):
-        raise ValueError(
-            f"{TRANSFORMER_NAME} of {name_or_path}: max_seq_length must be at least 1, got {length!r}."
-        )
+    transformer = read_transformer(name_or_path, prefix, hub)
     prompts = read_model_json(name_or_path, SETTINGS_NAME, hub) or {}
     return {
         "pooling": read_pooling(name_or_path, modules[1]["path"], hub),
@@ -107,11 +120,41 @@ def read_settings(name_or_path: str, hub: dict[str, Any]) -> dict[str, Any]:
         "normalize": normalize,
         "maps": maps,
         **read_prompts(prompts, name_or_path),
-        "max_seq_length": length,
-        "do_lower_case": transformer.get("do_lower_case", False),
+        **transformer,
         "subfolder": modules[0]["path"],
         "folders": [module["path"] for module in after],
     }
+
+
+def read_transformer(name_or_path: str, prefix: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """Return `max_seq_length` and `do_lower_case` of a `Transformer` module.
+
+    Args:
+        name_or_path: Folder or Hub repository.
+        prefix: Folder of the module, with a slash behind it, or nothing.
+        hub: Options of `cached_file`.
+
+    Raises:
+        ValueError: If they are not legal, or the module does more than embed tokens of texts.
+    """
+    contents = (read_model_json(name_or_path, prefix + name, hub) for name in TRANSFORMER_NAMES)
+    found: dict[str, Any] = next((content for content in contents if content is not None), {})
+    length, lower_case = found.get("max_seq_length"), found.get("do_lower_case", False)
+    if length is not None and (type(length) is not int or length < 1):
+        raise ValueError(
+            f"{TRANSFORMER_NAME} of {name_or_path}: max_seq_length must be at least 1, got {length!r}."
+        )
+    modalities = found.get("modality_config")
+    texts = modalities.get("text", TEXT_MODALITY) if isinstance(modalities, dict) else modalities
+    unknown = {name: found[name] for name in found.keys() - TRANSFORMER_SETTINGS if found[name]}
+    expected = {name: found.get(name, value) == value for name, value in TRANSFORMER_DEFAULTS.items()}
+    if unknown or texts not in (None, TEXT_MODALITY) or not all(expected.values()):
+        odd = unknown or found
+        raise ValueError(
+            f"{TRANSFORMER_NAME} of {name_or_path} has settings that are not supported, {odd!r:.200}; legal "
+            f"are max_seq_length, do_lower_case, and the last hidden state of a text's tokens."
+        )
+    return {"max_seq_length": length, "do_lower_case": bool(lower_case)}
 
 
 def check_kinds(name_or_path: str, names: list[str]) -> None:

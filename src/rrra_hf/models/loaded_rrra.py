@@ -31,13 +31,14 @@ def check_model_type(name: str, hub: dict[str, Any]) -> None:
         )
 
 
-def check_loaded(name: str, info: dict[str, Any], lora: bool) -> None:
+def check_loaded(name: str, info: dict[str, Any], lora: bool, anew: bool = False) -> None:
     """Refuse a checkpoint that doesn't hold exactly the weights of its config.
 
     Args:
         name: Folder or repository.
         info: The loading info of transformers.
         lora: Whether the config says LoRA.
+        anew: Whether weights of another shape may be made anew.
 
     Raises:
         ValueError: If weights are missing, unexpected or of another shape.
@@ -45,7 +46,7 @@ def check_loaded(name: str, info: dict[str, Any], lora: bool) -> None:
     # An unused pooler may be missing: no embedding depends on it.
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("encoder.pooler."))
     unexpected = sorted(info["unexpected_keys"])
-    mismatched = sorted(key for key, *_ in info["mismatched_keys"])
+    mismatched = [] if anew else sorted(key for key, *_ in info["mismatched_keys"])
     found = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
     problems = [f"{len(keys)} {what} ({some(keys)})" for what, keys in found.items() if keys]
     if problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -13,12 +14,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from .adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from .adapter_weights_rrra import OLD_NAMES, WEIGHTS_NAME
 from .after_pooling_rrra import make_after_pooling
+from .backbone_rrra import auto_class, guess_pooling, is_own_code
 from .configuration_rrra import AdapterConfig, RRRAConfig
 from .dense_files_rrra import load_after_pooling
 from .download_rrra import checked_downloads
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         pass
+
+logger = logging.getLogger(__name__)
 
 FORMS = ("full", "lora", "merged", "plain")
 # The code that folders carry.
@@ -131,7 +135,10 @@ class RRRAModel(PreTrainedModel):
 
     def __init__(self, config: RRRAConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config)
-        self.encoder = AutoModel.from_config(config.text_config) if encoder is None else encoder
+        assert isinstance(config.text_config, PreTrainedConfig)
+        if encoder is None:
+            encoder = auto_class(config.text_config).from_config(config.text_config)
+        self.encoder: PreTrainedModel = encoder
         config.text_config = self.encoder.config
         self.after_pooling = make_after_pooling(config.after_pooling)
         self._encoder_inputs = frozenset(inspect.signature(self.encoder.forward).parameters)
@@ -162,7 +169,7 @@ class RRRAModel(PreTrainedModel):
         *,
         lora: bool | dict[str, Any] | None = None,
         adapter: dict[str, Any] | None = None,
-        pooling: str | None = None,
+        pooling: str | list[str] | None = None,
         normalize: bool | None = None,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
@@ -177,7 +184,9 @@ class RRRAModel(PreTrainedModel):
             name_or_path: Folder or Hub repository of the encoder.
             lora: True for LoRA on all linear layers, or arguments of `peft.LoraConfig`.
             adapter: Values of `AdapterConfig` for an adapter that isn't fitted, instead of the trained one.
-            pooling: `"mean"`, `"cls"` or `"lasttoken"`.
+            pooling: A pooling of `RRRAConfig`. If the encoder has no sentence-transformers files, it is
+                guessed as sentence-transformers does, with a warning: the last token of a causal language
+                model, the mean of others.
             normalize: Divide embeddings by their length; True if the encoder has no sentence-transformers
                 files.
             query_prompt: Text put before each query.
@@ -192,13 +201,14 @@ class RRRAModel(PreTrainedModel):
         """
         name = os.fspath(name_or_path)
         hub = {key: options[key] for key in HUB_OPTIONS if key in options}
-        settings = encoder_settings(name, hub)
+        trust = bool(options.get("trust_remote_code"))
+        settings = encoder_settings(name, hub, trust)
         subfolder = settings.pop("subfolder", "")
         lower_cased = settings.pop("do_lower_case", False)
         folders = settings.pop("folders", [])
         maps = settings.pop("maps", {})
         encoder = load_encoder(name, subfolder=subfolder, **options)
-        tokenizer = load_tokenizer(name, subfolder=subfolder, **hub)
+        tokenizer = load_tokenizer(name, subfolder=subfolder, trust_remote_code=trust, **hub)
         if lower_cased and tokenizer is not None:
             lower_case(tokenizer)
 
@@ -208,6 +218,13 @@ class RRRAModel(PreTrainedModel):
             "query_prompt": query_prompt,
             "document_prompt": document_prompt,
         }
+        if not settings and pooling is None:
+            settings["pooling"] = guess_pooling(encoder.config)
+            logger.warning(
+                "%s has no modules.json, so its pooling is guessed: %r. Give pooling=... if it is another.",
+                name,
+                settings["pooling"],
+            )
         settings.update({key: value for key, value in given.items() if value is not None})
         limit = max_length(encoder, tokenizer)
         if max_seq_length is not None and limit is not None and max_seq_length > limit:
@@ -216,7 +233,7 @@ class RRRAModel(PreTrainedModel):
         settings["max_seq_length"] = min((n for n in (wanted, limit) if n is not None), default=None)
         config = RRRAConfig(
             # The live object would lose its attention implementation.
-            text_config=encoder.config.to_dict(),
+            text_config=copy.deepcopy(encoder.config) if is_own_code(encoder) else encoder.config.to_dict(),
             lora=lora_settings(encoder, lora) if lora else None,
             adapter=adapter,
             base_model_name=Path(name).resolve().name if Path(name).is_dir() else name,
@@ -235,9 +252,9 @@ class RRRAModel(PreTrainedModel):
         return model.eval()
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
         *args: Any,
         output_loading_info: bool = False,
         **kwargs: Any,
@@ -250,10 +267,12 @@ class RRRAModel(PreTrainedModel):
         found by `config.base_model_name`; give `base_model_name=...` if it is elsewhere.
 
         Args:
-            pretrained_model_name_or_path: Folder or Hub repository.
+            pretrained_model_name_or_path: Folder or Hub repository; None for weights from memory, with
+                `config` and `state_dict`.
             args: As in `PreTrainedModel.from_pretrained`.
             output_loading_info: Also return a dictionary with missing, unexpected and mismatched weights.
-            kwargs: As in `PreTrainedModel.from_pretrained`: `dtype`, `device_map`, `revision`, ...
+            kwargs: As in `PreTrainedModel.from_pretrained`: `dtype`, `device_map`, `revision`, ... With
+                `ignore_mismatched_sizes=True`, weights of another shape than the `config` says are made anew.
 
         Raises:
             OSError: If it, or its base model, can't be found.
@@ -261,6 +280,9 @@ class RRRAModel(PreTrainedModel):
                 damaged, the base model has changed, or the folder's sentence-transformers files make other
                 embeddings. A download with other contents than the Hub declares is removed from the cache.
         """
+        if pretrained_model_name_or_path is None:
+            model, info = cls._from_memory(*args, **kwargs)
+            return (model, info) if output_loading_info else model
         name = os.fspath(pretrained_model_name_or_path)
         hub = {key: kwargs[key] for key in (*HUB_OPTIONS, "subfolder") if key in kwargs}
         if kwargs.get("config") is None:
@@ -269,6 +291,7 @@ class RRRAModel(PreTrainedModel):
                 model = cls._from_plain(name, beside, hub, **kwargs)
                 return (model, dict(NOTHING_AMISS)) if output_loading_info else model
             check_model_type(name, hub)
+        anew = bool(kwargs.get("ignore_mismatched_sizes"))
         kwargs["ignore_mismatched_sizes"] = True  # check_loaded names them
         kwargs["key_mapping"] = {**KEY_MAPPING, **(kwargs.get("key_mapping") or {})}
         with named_errors(name):
@@ -281,7 +304,7 @@ class RRRAModel(PreTrainedModel):
         except SafetensorError as error:
             raise ValueError(f"{damaged_file(name, hub)} is damaged: {error}") from error
         model, info = loaded
-        check_loaded(name, info, bool(model.config.lora))
+        check_loaded(name, info, bool(model.config.lora), anew)
         if base is not None:
             fill_base(model.encoder, base)
             model.config.base_weights = None
@@ -298,6 +321,19 @@ class RRRAModel(PreTrainedModel):
             # sentence-transformers saves the length in the tokenizer only.
             model.config.max_seq_length = model.tokenizer.model_max_length
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _from_memory(cls, *args: Any, **kwargs: Any) -> tuple[RRRAModel, dict[str, Any]]:
+        """Load a model from a configuration and weights in memory."""
+        if kwargs.get("config") is None or kwargs.get("state_dict") is None:
+            raise ValueError("config and state_dict must be given where there is no name.")
+        loaded: Any = super().from_pretrained(None, *args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        check_loaded(
+            "The state_dict", info, bool(model.config.lora), bool(kwargs.get("ignore_mismatched_sizes"))
+        )
+        model.set_trainable()
+        return model, info
 
     def _adopt_appended(self, name: str, hub: dict[str, Any]) -> None:
         """Take over the modules that sentence-transformers wrote behind those of the model, if there are."""
@@ -366,7 +402,7 @@ class RRRAModel(PreTrainedModel):
         inputs_embeds: Tensor | None = None,
         task: str | None = None,
         **kwargs: Any,
-    ) -> BaseModelOutputWithPooling:
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions | tuple[Any, ...]:
         """Embed tokenized texts.
 
         Args:
@@ -377,10 +413,12 @@ class RRRAModel(PreTrainedModel):
             inputs_embeds: Token embeddings instead of `input_ids`, `(batch, length, dim)`.
             task: `"query"` or `"document"`: which of the adapter's linear maps to apply, if it has any. None
                 means `"document"`.
-            kwargs: Passed to the encoder.
+            kwargs: Passed to the encoder: `output_hidden_states`, `output_attentions`, `use_cache`, ... With
+                `return_dict=False`, a tuple is returned.
 
         Returns:
-            `last_hidden_state` of the encoder, and `pooler_output`, the embeddings, `(batch, dim)`.
+            `last_hidden_state` of the encoder, `pooler_output`, the embeddings, `(batch, dim)`, and, if you
+            ask for them, `hidden_states`, `attentions` and `past_key_values`.
 
         Raises:
             ValueError: If `task` is not legal.
@@ -393,9 +431,11 @@ class RRRAModel(PreTrainedModel):
             "inputs_embeds": inputs_embeds,
         }
         kwargs.update({k: v for k, v in optional.items() if v is not None and k in self._encoder_inputs})
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        # Also where return_dict=False was given.
-        hidden = output[0]
+        return_dict = kwargs.pop("return_dict", None)
+        output = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **self._asked_for(kwargs)
+        )
+        hidden = output.last_hidden_state
         if self.training and torch.is_grad_enabled():
             # A loss may use the adapter outside of forward, where DistributedDataParallel doesn't see it: it
             # would crash, or not average the gradients. This makes forward depend on the adapter. A
@@ -405,12 +445,25 @@ class RRRAModel(PreTrainedModel):
             hidden = hidden + 0.0 * sum(trainable)
         if attention_mask is None:
             attention_mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-        return BaseModelOutputWithPooling(
+        result = BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden,
             pooler_output=self._embed(hidden, attention_mask, task or "document"),
+            past_key_values=getattr(output, "past_key_values", None),
             hidden_states=getattr(output, "hidden_states", None),
             attentions=getattr(output, "attentions", None),
         )
+        wants_tuple = return_dict is False or (return_dict is None and not self.config.return_dict)
+        return result.to_tuple() if wants_tuple else result
+
+    def _asked_for(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the encoder, with what this model's own configuration asks for."""
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.get(name) is None and getattr(self.config, name, False):
+                kwargs[name] = True
+        if "use_cache" in self._encoder_inputs:
+            # Of no use for embeddings, and in the way of gradient checkpointing.
+            kwargs.setdefault("use_cache", False)
+        return kwargs
 
     def _embed(self, hidden: Tensor, attention_mask: Tensor, task: str) -> Tensor:
         pooled = self.after_pooling(pool_tokens(hidden, attention_mask, self.config.pooling))
@@ -501,6 +554,11 @@ class RRRAModel(PreTrainedModel):
             raise NotADirectoryError(f"save_directory must be a folder, {target} is a file.")
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save_pretrained doesn't upload; call push_to_hub.")
+        if not plain and is_own_code(self.encoder):
+            raise ValueError(
+                f"The encoder's class {type(self.encoder).__name__} is code of its own, which this form "
+                "doesn't carry; use form='plain'."
+            )
         # Only sentence-transformers gives this argument. It has written the settings of the model around this
         # one by now, and writes its other files afterwards.
         from_outside = "safe_serialization" in kwargs and (target / SETTINGS_NAME).exists()

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig
 
+from .backbone_rrra import auto_class
 from .hub_files_rrra import find_file, named_errors, read_model_json, shard_names
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -95,7 +96,8 @@ def check_encoder_size(name: str, hub: dict[str, Any], **options: Any) -> None:
     with named_errors(name):
         # False instead of nothing, which would ask on the terminal.
         config = AutoConfig.from_pretrained(name, **{"trust_remote_code": False, **hub, **options})
-    encoder = without_memory(name, lambda: AutoModel.from_config(config, **options))
+        auto = auto_class(config)
+    encoder = without_memory(name, lambda: auto.from_config(config, **options))
     check_size(name, hub, encoder.state_dict())
 
 
