@@ -124,7 +124,7 @@ def test_mine_without_probabilities_says_so_in_words(beir: Path, tiny_bert: Path
 
 
 def test_fit_writes_a_model_that_every_loader_opens(fitted: Outcome, place: Path) -> None:
-    assert list(fitted.json) == ["model", "seconds", "development"]
+    assert list(fitted.json) == ["model", "seconds", "development", "notes"]
     model = RRRAModel.from_pretrained(place / "model")
     assert fitted.json["development"] == model.adapter.config.fit["development"]
     assert fitted.json["development"]["queries"] == 10

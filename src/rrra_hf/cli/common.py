@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from ..data import Collection
+    from ..models.adapter_rrra import RetrieverAdapter
 
 # Documents and queries are printed as they are: brackets aren't markup, and colons aren't emoji.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -71,6 +72,17 @@ def bad_arguments(**options: str) -> Iterator[None]:
         setting, _, problem = str(error).partition(" ")
         option = options.get(setting, "--" + setting.replace("_", "-"))
         raise typer.BadParameter(f"{option} {problem}") from error
+
+
+def adapter_notes(adapter: RetrieverAdapter) -> list[str]:
+    """Return what users of a fitted adapter should know."""
+    notes = []
+    if adapter.config.lambda_ == 0:
+        notes.append("The adapter changes no ranking: nothing that was fitted ranked unseen queries better.")
+    development = adapter.config.fit.get("development")
+    if isinstance(development, dict) and development.get("rough"):
+        notes.append("The probabilities are rough: there were few labels to calibrate them on.")
+    return notes
 
 
 def print_json(value: Any) -> None:

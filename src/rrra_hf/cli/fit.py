@@ -17,6 +17,7 @@ from .common import (
     Pairs,
     Seed,
     SkipBad,
+    adapter_notes,
     bad_arguments,
     load_collection,
     print_json,
@@ -86,11 +87,14 @@ def fit(
     fit = fitted.adapter.config.fit
     measured = {name: fit[name] for name in ("unseen", "development", "calibration") if name in fit}
     seconds = round(time.perf_counter() - start, 1)
+    notes = adapter_notes(fitted.adapter)
     if json:
-        print_json({"model": str(out), "seconds": seconds, **measured})
+        print_json({"model": str(out), "seconds": seconds, **measured, "notes": notes})
         return
     typer.echo(f"model: {out}\nseconds: {seconds}")
     kind = "unseen" if "unseen" in fit else "development"
     found = fit[kind]
     quality = ", ".join(f"{system} {value:.3f}" for system, value in found["nDCG@10"].items())
     typer.echo(f"nDCG@10 on {found['queries']} {kind} queries: {quality}")
+    for note in notes:
+        typer.echo(note)

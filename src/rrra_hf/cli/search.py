@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from .common import DEPTH, Json, bad_arguments, console, print_json
+from .common import DEPTH, Json, adapter_notes, bad_arguments, console, print_json
 from .opening import Opening, RetrieverName, load_indexed, opens_models
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ def search(
         return
     for text, hits in zip(query, results, strict=True):
         console.print(hits_table(text, hits, loaded))
+    if loaded.adapter is not None:
+        for note in adapter_notes(loaded.adapter):
+            console.print(note, soft_wrap=True)
 
 
 def hits_table(title: str, hits: list[Hit], retriever: Retriever) -> Table:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 RELIABILITY_BINS = 10
 # Log-odds with a smaller slope are taken to say nothing.
 MIN_SLOPE = 1e-4
-# Labelled candidates that a trained head is adjusted to at least.
+# Labelled candidates that a trained head is adjusted to at least. Probabilities from fewer are rough.
 MIN_POSITIVES = 20
 
 
@@ -59,7 +59,15 @@ def calibrate(
     adapter.reader.shift_log_odds(intercept / slope)
     probabilities = expit(slope * logits + intercept)
     error = expected_calibration_error(probabilities, labels)
+    labelled = int(labels.sum())
+    if labelled < MIN_POSITIVES:
+        logger.warning(
+            "The probabilities are rough: they are calibrated on %d labelled candidates of %d queries.",
+            labelled,
+            len(rows),
+        )
     adapter.config.fit["development"] = {
+        "rough": labelled < MIN_POSITIVES,
         "expected_calibration_error": error,
         "reliability": reliability_bins(probabilities, labels, RELIABILITY_BINS, equal_width=True).to_dict(),
     }
@@ -108,6 +116,7 @@ def calibrate_relevance(adapter: RetrieverAdapter, gathered: GatheredFeatures) -
         known.append(np.full(len(log_odds), float(given_one)))
     logits, with_one, relevant = map(np.concatenate, (read, known, labels))
     if relevant.sum() < MIN_POSITIVES:
+        logger.info("Too few labelled candidates to calibrate on: the probabilities stay as they came.")
         return
     inputs = np.column_stack([logits, with_one])
     regression = LogisticRegression(C=np.inf).fit(inputs, relevant)
