@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from herrings import DOCUMENTS, QUERIES, as_datasets, labels, write_jsonl
+from rrra_hf.data import hub as hub_module
 from rrra_hf.data import load_collection
 from rrra_hf.data import loading as loading_module
 
@@ -32,10 +32,11 @@ def test_bad_row_of_a_dataset_is_named() -> None:
 
 
 def test_mapping_without_a_part_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"source must have .*; \['queries', 'qrels'\] are missing, got \['corpus'\]"
-    ):
-        load_collection({"corpus": Dataset.from_list(DOCUMENTS)})
+    with pytest.raises(ValueError, match=r"source must have the keys corpus, .* got \['queries'\]"):
+        load_collection({"queries": 3})
+    parts = {"corpus": Dataset.from_list(DOCUMENTS), "qrels": Dataset.from_list(DOCUMENTS)}
+    with pytest.raises(ValueError, match=r"must have the key queries too; got \['corpus', 'qrels'\]"):
+        load_collection(parts)
 
 
 @pytest.mark.parametrize("names", [("query", "positive"), ("anchor", "positive"), ("query", "document")])
@@ -90,11 +91,11 @@ def test_hub_layout_is_read_through_datasets(tmp_path: Path) -> None:
 
 
 def test_unknown_name_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(name: str, configuration: str, **_: Any) -> None:
-        raise ConnectionError(f"no route to {name}/{configuration}")
+    def offline(name: str) -> None:
+        raise ConnectionError(f"no route to {name}")
 
-    monkeypatch.setattr(loading_module, "load_dataset", offline)
-    with pytest.raises(FileNotFoundError, match=r"'nobody/nothing'.*'corpus'.*ConnectionError: no route"):
+    monkeypatch.setattr(hub_module, "get_dataset_config_names", offline)
+    with pytest.raises(FileNotFoundError, match=r"'nobody/nothing'.*offline.*ConnectionError: no route"):
         load_collection("nobody/nothing")
 
 

@@ -62,7 +62,7 @@ def test_pairs_may_name_documents_by_their_text(tmp_path: Path) -> None:
         ({"query": "x", "document_id": "z"}, "unknown document", "line 2: document 'z'"),
         ({"query": " ", "document_id": "a"}, "empty text", "line 2: the query has no text"),
         ({"query": "x"}, "missing column", r"line 2: no column 'document_id'; there are \['query'\]"),
-        ({"document_id": "a"}, "missing column", "line 2: no column 'query' or 'anchor'"),
+        ({"document_id": "a"}, "missing column", "line 2: no column 'query' or 'anchor' or 'question'"),
     ],
 )
 def test_bad_pair_is_named_or_skipped(tmp_path: Path, pair: dict[str, str], reason: str, match: str) -> None:
@@ -114,9 +114,11 @@ def test_undecodable_parquet_row_is_named_or_skipped(tmp_path: Path) -> None:
     assert collection.skipped == {"undecodable bytes": 1}
 
 
-def test_corpus_file_needs_pairs(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pairs must be a file"):
-        load_collection(write_table(tmp_path / "c.jsonl", HERRING))
+def test_corpus_file_alone_has_no_labels(tmp_path: Path) -> None:
+    collection = load_collection(write_table(tmp_path / "c.jsonl", HERRING))
+    assert (collection.document_ids, collection.query_ids, collection.splits) == (["a", "b"], [], [])
+    with pytest.raises(ValueError, match="c has no split 'train'; it has no labels"):
+        collection.split("train")
 
 
 def test_pairs_beside_anything_else_are_refused(beir: Path) -> None:

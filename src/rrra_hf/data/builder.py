@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,15 +15,15 @@ from .problems import Location, Problems, Record, brief
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = {
-    "id": ("_id", "id"),
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("_id", "id", "docid", "pid"),
     "title": ("title",),
-    "text": ("text",),
-    "query": ("query", "anchor"),
+    "text": ("text", "page_content", "contents"),
+    "query": ("query", "anchor", "question", "sentence1"),
     "document_id": ("document_id",),
-    "document": ("document", "positive"),
-    "negative": ("negative",),
-    "label": ("label",),
+    "document": ("document", "positive", "answer", "passage", "sentence2", "pos"),
+    "negative": ("negative", "neg"),
+    "label": ("label", "score"),
     "query-id": ("query-id",),
     "corpus-id": ("corpus-id",),
     "score": ("score",),
@@ -47,7 +48,14 @@ class CollectionBuilder:
     def __init__(self, name: str, problems: Problems, columns: Mapping[str, str] | None = None):
         self.name = name
         self.problems = problems
-        self.columns = {**COLUMNS, **{role: (column,) for role, column in (columns or {}).items()}}
+        self.named = set(columns or {})
+        named = dict(columns or {})
+        # A column that the caller names has no other role.
+        usual = {
+            role: tuple(name for name in names if name not in named.values())
+            for role, names in COLUMNS.items()
+        }
+        self.columns = {**usual, **{role: (column,) for role, column in named.items()}}
         if len(self.columns) > len(COLUMNS):
             unknown = sorted(set(self.columns) - set(COLUMNS))
             raise ValueError(f"columns must have keys among {list(COLUMNS)}, got {unknown}.")
@@ -56,6 +64,13 @@ class CollectionBuilder:
         self.qrels_by_split: dict[str, Qrels] = {}
         self.siblings: dict[str, list[str]] = {}
         self._seen: dict[tuple[str, str], Location] = {}
+        self._given = {"documents"}
+        self._same_texts = 0
+
+    @property
+    def names(self) -> set[str]:
+        """All names of columns that have a role."""
+        return {name for names in self.columns.values() for name in names}
 
     def has_column(self, record: Record, role: str) -> bool:
         """Return whether a record has a value in the column with this role."""
@@ -90,14 +105,33 @@ class CollectionBuilder:
         return value
 
     def add_documents(self, records: Iterable[tuple[Location, Record]]) -> None:
-        """Add documents with columns id, text and optionally title. Title or text must not be empty."""
+        """Add documents with a column text, and optionally id and title. Title or text must not be empty.
+
+        If the first document has no id, those without one get it by their content; others with the same
+        content are the same document.
+        """
+        has_ids = None
         for location, record in records:
-            document_id = self.get(location, record, "id")
+            if has_ids is None:
+                has_ids = self._has_ids(record)
             text = self.get(location, record, "text")
             title = self.get(location, record, "title") if self.has_column(record, "title") else ""
-            if document_id is None or text is None or title is None:
+            if text is None or title is None:
                 continue
-            self.add_document(location, document_id, title, text)
+            if has_ids or self.has_column(record, "id"):
+                document_id = self.get(location, record, "id")
+                if document_id is not None:
+                    self.add_document(location, document_id, title, text)
+                continue
+            document_id = content_id(f"{title}\n{text}" if title else text)
+            if document_id in self.documents:
+                self._same_texts += 1
+            else:
+                self.add_document(location, document_id, title, text)
+
+    def _has_ids(self, record: Record) -> bool:
+        """Whether the documents of a source have ids, as its first says; those of LangChain may have some."""
+        return "page_content" not in record and any(name in record for name in self.columns["id"])
 
     def add_document(self, location: Location, document_id: str, title: str, text: str) -> None:
         """Add one document. Title or text must not be empty."""
@@ -108,6 +142,7 @@ class CollectionBuilder:
 
     def add_queries(self, records: Iterable[tuple[Location, Record]]) -> None:
         """Add queries with columns id and text."""
+        self._given.add("queries")
         for location, record in records:
             query_id, text = self.get(location, record, "id"), self.get(location, record, "text")
             if query_id is None or text is None:
@@ -135,6 +170,7 @@ class CollectionBuilder:
 
     def add_judgements(self, split: str, records: Iterable[tuple[Location, Record]]) -> None:
         """Add judgements of a split with columns query-id, corpus-id and score (an integer grade)."""
+        self.need_labels()
         for location, record in records:
             query_id = self.get(location, record, "query-id")
             document_id = self.get(location, record, "corpus-id")
@@ -142,6 +178,10 @@ class CollectionBuilder:
                 self.add_judgement(
                     location, split, query_id, document_id, record.get(self.columns["score"][0])
                 )
+
+    def need_labels(self) -> None:
+        """Make `build` raise if no query or no relevant document was found."""
+        self._given |= {"queries", "relevant documents (qrels)"}
 
     def add_judgement(
         self, location: Location, split: str, query_id: str, document_id: str, grade: Any
@@ -195,8 +235,11 @@ class CollectionBuilder:
         """Build the collection.
 
         Raises:
-            ValueError: If there are no documents, queries or judgements.
+            ValueError: If there are no documents; or none of the queries and judgements that a source had is
+                left.
         """
+        if self._same_texts:
+            logger.warning("%s: %s documents repeat the text of another.", self.name, f"{self._same_texts:,}")
         skipped = dict(self.problems.skipped)
         if skipped:
             logger.warning("%s: skipped bad records: %s.", self.name, skipped)
@@ -205,10 +248,12 @@ class CollectionBuilder:
             ("queries", self.queries),
             ("relevant documents (qrels)", any(map(has_relevant, self._all_grades()))),
         ):
-            if not found:
+            if what in self._given and not found:
                 because = f"; skipped: {skipped}" if skipped else ""
                 raise ValueError(f"{self.name} has no {what}{because}.")
         titles, texts = zip(*self.documents.values(), strict=True)
+        if "validation" in self.qrels_by_split and "dev" not in self.qrels_by_split:
+            self.qrels_by_split["dev"] = self.qrels_by_split.pop("validation")
         return Collection(
             name=self.name,
             corpus=_dataset(id=self.documents, title=titles, text=texts),
@@ -225,6 +270,16 @@ class CollectionBuilder:
 def _dataset(**columns: Iterable[str]) -> Dataset:
     features = Features({name: Value("string") for name in columns})
     return Dataset.from_dict({name: list(values) for name, values in columns.items()}, features=features)
+
+
+def content_id(text: str) -> str:
+    """Return the id of a text that has none: it stays the same when other texts are added.
+
+    Example:
+        >>> content_id("A fish.")
+        '94c96f6ab861a9f1'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _is_list_of_texts(value: object) -> bool:

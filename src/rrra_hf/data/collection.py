@@ -124,11 +124,13 @@ class Collection:
         Queries whose judged documents are all not relevant are left out.
 
         Args:
-            name: Name of the split.
+            name: Name of the split. "validation" is "dev".
 
         Raises:
             ValueError: If the split doesn't exist, or has no relevant document.
         """
+        if name == "validation" and name not in self.splits:
+            name = "dev"
         if name not in self.qrels_by_split:
             there = f"there are {self.splits}" if self.splits else "it has no labels"
             raise ValueError(f"{self.name} has no split {name!r}; {there}.")

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .builder import CollectionBuilder
+from .builder import CollectionBuilder, content_id
 from .problems import Location, Record, brief
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_SPLIT = "train"
-
-
-def content_id(text: str) -> str:
-    """Return the id of a text that has none: it stays the same when other texts are added.
-
-    Example:
-        >>> content_id("A fish.")
-        '94c96f6ab861a9f1'
-    """
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def add_pairs(
@@ -45,6 +31,7 @@ def add_pairs(
         split: Split of records that don't name one.
         alone: The documents are those of the records. Otherwise, the builder must have them.
     """
+    builder.need_labels()
     pairs = _Pairs(builder, alone)
     for location, record in records:
         query = builder.get(location, record, "query")

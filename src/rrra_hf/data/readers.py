@@ -7,7 +7,8 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,12 +21,24 @@ from .text_files import COMPRESSIONS, is_decodable, open_text, read_lines
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 1000
+# Columns of TSV files without a header, by their number.
+HEADERLESS = {2: ("id", "text"), 3: ("query", "positive", "negative")}
+# Headers have shorter fields than texts.
+LONGEST_NAME = 40
 
 
-def read_records(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+def read_records(
+    path: Path, problems: Problems, columns: Collection[str] = ()
+) -> Iterator[tuple[Location, Record]]:
     """Yield each record of a JSONL, CSV, TSV or Parquet file with its location.
 
     All but Parquet may be compressed, with the suffix `.gz` or `.zst` after that of the format.
+
+    Args:
+        path: The file.
+        problems: Handles bad records.
+        columns: Names that tell that the first line of a TSV file is its header. Collections and triples of
+            MS MARCO have none.
 
     Raises:
         FileNotFoundError: If the file doesn't exist.
@@ -35,6 +48,8 @@ def read_records(path: Path, problems: Problems) -> Iterator[tuple[Location, Rec
         raise FileNotFoundError(f"There is no file {path}.")
     if format_of(path) is None:
         raise ValueError(f"{path} has an unknown format; supported are {', '.join(FORMATS)}.")
+    if format_of(path) == ".tsv":
+        return _read_tsv(path, problems, columns)
     return _READERS[format_of(path) or ""](path, problems)
 
 
@@ -121,8 +136,27 @@ def _read_csv(path: Path, problems: Problems) -> Iterator[tuple[Location, Record
     return _with_header(_read_csv_rows(path, problems), problems)
 
 
-def _read_tsv(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
-    return _with_header(read_tsv_rows(path, problems), problems)
+def _read_tsv(
+    path: Path, problems: Problems, columns: Collection[str] = ()
+) -> Iterator[tuple[Location, Record]]:
+    rows = read_tsv_rows(path, problems)
+    first = next(rows, None)
+    if first is None:
+        return iter(())
+    names = HEADERLESS.get(len(first[1]))
+    if names is None or set(first[1]) & set(columns) or not _is_content(first[1]):
+        return _with_header(chain([first], rows), problems)
+    logger.warning(
+        "%s: the first line is no header, so the columns are %s; a header names others.",
+        *(path, ", ".join(names)),
+    )
+    return _with_header(chain([(first[0], list(names)), first], rows), problems)
+
+
+def _is_content(row: list[str]) -> bool:
+    """Whether a row can't be a header: an id with a digit and a text, or a long text."""
+    has_id = len(row) == 2 and any(map(str.isdigit, row[0])) and " " not in row[0]
+    return has_id or any(len(field) > LONGEST_NAME for field in row)
 
 
 def _read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
