@@ -14,6 +14,7 @@ from .cache import Cache
 from .checks import check_finite
 from .fingerprint import encoder_fingerprint, texts_fingerprint
 from .forward import Forward, Task
+from .similarity import check_similarity
 
 
 def encode(
@@ -57,8 +58,8 @@ def encode(
         read-only.
 
     Raises:
-        ValueError: If `texts` is empty or has an entry that isn't a string, `task` or a size isn't legal, or
-            the model returns NaN or infinite values.
+        ValueError: If `texts` is empty or has an entry that isn't a string, `task` or a size isn't legal, the
+            model isn't one for cosines, see `check_similarity`, or it returns NaN or infinite values.
     """
     texts = _check_texts(texts)
     if task not in ("query", "document"):
@@ -66,6 +67,7 @@ def encode(
     for name, size in (("batch_size", batch_size), ("shard_size", shard_size)):
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}.")
+    check_similarity(model)
     forward = Forward(model, task, batch_size)
     disable = None if show_progress_bar is None else not show_progress_bar
     if cache_dir is None:

@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 
 from ..candidates import DEPTH, count_pieces
 from ..embeddings import check_embeddings, encode, texts_fingerprint
+from ..embeddings.similarity import check_similarity
 from ..hub import push_folder
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
 from ..indexes import WordIndex
@@ -71,8 +72,8 @@ class Retriever:
         encoder: The encoder, as a `SentenceTransformer`.
 
     Raises:
-        ValueError: If `adapter` is something else, the encoder has an adapter already, or the adapter has
-            another dimension than the encoder.
+        ValueError: If `adapter` is something else, the encoder has an adapter already, the adapter has
+            another dimension than the encoder, or the encoder isn't one for cosines.
 
     Example:
         >>> from sentence_transformers.sentence_transformer.modules import BoW
@@ -92,6 +93,7 @@ class Retriever:
         adapter: RetrieverAdapter | Literal["pretrained"] | None = PRETRAINED,
     ):
         self.encoder = encoder.to_sentence_transformer() if isinstance(encoder, RRRAModel) else encoder
+        check_similarity(self.encoder)
         self._reranks = adapter is not None
         self._adapter = self._beside(adapter)
         self._corpus: CorpusIndex | None = None
