@@ -136,7 +136,7 @@ def test_the_page_on_sharing_runs_against_a_hub(reader: dict[str, str], tmp_path
         )
         assert done.returncode == 0, done.stderr
         assert hub.repositories["me/my-retriever"].private
-        assert set(hub.repositories) == {"me/my-model", "me/my-lora", "me/my-retriever"}
+        assert set(hub.repositories) == {"me/my-model", "me/my-encoder", "me/my-lora", "me/my-retriever"}
 
 
 def test_files_that_a_page_shows_are_read(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
-from rrra_hf import AdapterConfig, CandidatePool, Retriever, RetrieverAdapter
+from rrra_hf import CandidatePool, Retriever
 from rrra_hf.data import Collection
 from snippets import MODEL, ROOT, make_fits_quick, python_blocks
 
@@ -50,8 +50,7 @@ def test_first_screen(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    adapter = RetrieverAdapter(AdapterConfig(embedding_dim=encoder.get_embedding_dimension()))
-    retriever = Retriever(encoder, adapter).index({name: f"the document {name}" for name in "abcd"})
+    retriever = Retriever(encoder).index({name: f"the document {name}" for name in "abcd"})
     retriever.save_pretrained("demo/retriever")
     exec(snippet("demo/retriever", tiny_bert), {})
     lines = capsys.readouterr().out.splitlines()

@@ -58,7 +58,7 @@ def test_snippets_of_a_retriever_use_its_index(tiny_bert, tmp_path, monkeypatch,
 
 def test_snippets_of_a_retriever_of_another_encoder(tiny_bert, tmp_path, monkeypatch):
     encoder = SentenceTransformer(str(tiny_bert), device="cpu")
-    Retriever(encoder, make_adapter()).save_pretrained(tmp_path / "other")
+    Retriever(encoder, make_adapter(lambda_=0.5)).save_pretrained(tmp_path / "other")
     card = card_of(tmp_path / "other")
     assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
     assert "trust_remote_code" not in card
@@ -68,3 +68,13 @@ def test_snippets_of_a_retriever_of_another_encoder(tiny_bert, tmp_path, monkeyp
     card = card_of(tmp_path / "plain")
     assert len(run_snippets(card, tmp_path, monkeypatch)) == 2
     assert "adapter" not in card.partition("---\n\n# ")[2].partition("## Citation")[0]
+
+
+def test_snippets_of_a_model_that_was_never_fitted_ask_for_no_probabilities(tiny_bert, tmp_path, monkeypatch):
+    RRRAModel.from_encoder(tiny_bert, adapter={}).save_pretrained(tmp_path / "model")
+    Retriever(SentenceTransformer(str(tiny_bert)), make_adapter()).save_pretrained(tmp_path / "retriever")
+    for name, snippets in (("model", 3), ("retriever", 2)):
+        card = card_of(tmp_path / name)
+        assert "probabilities" not in card
+        assert "rerank with the adapter" not in card
+        assert len(run_snippets(card, tmp_path, monkeypatch)) == snippets

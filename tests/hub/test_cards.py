@@ -233,9 +233,12 @@ def test_figures_of_queries_that_were_tuned_on_are_called_that(fitted, collectio
     assert card_of(folder).count("fitted or tuned on these queries") == 1
 
 
-def test_a_fresh_model_says_that_its_adapter_changes_nothing(tiny_bert, tmp_path):
-    RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL}).save_pretrained(tmp_path / "fresh")
-    assert "the adapter changes no ranking" in card_of(tmp_path / "fresh")
+def test_an_adapter_that_was_never_fitted_is_none_of_a_model(tiny_bert, tmp_path):
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"reader": RESIDUAL})
+    model.save_pretrained(tmp_path / "fresh")
+    assert "**Adapter:**" not in card_of(tmp_path / "fresh")
+    model.adapter.save_pretrained(tmp_path / "alone")
+    assert "the adapter changes no ranking" in card_of(tmp_path / "alone")
 
 
 def test_cards_say_that_an_adapter_comes_trained(tiny_bert, tmp_path):

@@ -28,7 +28,7 @@ class SavedFolder:
         kind: `"model"`, `"adapter"`, or `"retriever"` if its encoder isn't an `RRRAModel`.
         config: Configuration of the `RRRAModel`; of a retriever only the names of the model that its encoder
             was made from, in the plain form of an `RRRAModel`.
-        adapter: Configuration of the adapter, None if there is no adapter.
+        adapter: Configuration of the adapter, None if there is none, or a model's was never fitted.
         documents: Number of documents in its index, None if there is no index.
     """
 
@@ -132,6 +132,8 @@ def read_saved(path: Path) -> SavedFolder:
         raise ValueError(f"{path} holds no RRRAModel, RetrieverAdapter or Retriever.")
     if adapter or kind != "retriever":
         _check_adapter(adapter, path, any_dim=kind != "model")
+    if kind != "adapter" and not (adapter.get("fit") or adapter.get("lambda_")):
+        adapter = {}
     return SavedFolder(
         path,
         kind,
