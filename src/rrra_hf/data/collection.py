@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from ..models.files_rrra import write_aside
+from .export import Judged, to_dataset, write_flag_embedding, write_jsonl
 
 Qrels = dict[str, dict[str, int]]
 """Relevance judgements: a grade, an integer, per query id and document id.
@@ -30,7 +29,7 @@ SIBLINGS_NAME = "siblings.json"
 MAX_SPLIT_BYTES = 200
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Collection:
     """Documents, queries and relevance judgements (qrels) by split.
 
@@ -64,6 +63,18 @@ class Collection:
     qrels_by_split: dict[str, Qrels]
     siblings: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = [f"{self.name!r}", f"{len(self.corpus):,} documents", f"{len(self.queries):,} queries"]
+        for split, qrels in self.qrels_by_split.items():
+            grades = [grade for judged in qrels.values() for grade in judged.values()]
+            relevant = sum(grade > 0 for grade in grades)
+            judged = f"{split}: {len(qrels):,} queries, {relevant:,} relevant"
+            known = len(grades) - relevant
+            counts.append(f"{judged}, {known:,} not relevant" if known else judged)
+        if self.skipped:
+            counts.append(f"skipped: {self.skipped}")
+        return f"Collection({'; '.join(counts)})"
 
     @property
     def splits(self) -> list[str]:
@@ -141,10 +152,48 @@ class Collection:
         rows = [row for row, query_id in enumerate(self.query_ids) if query_id in qrels]
         return replace(self, queries=self.queries.select(rows), qrels_by_split={name: qrels})
 
+    def to_dataset(self, kind: str = "pairs") -> Dataset:
+        """Return the labels as a dataset for the trainer and the losses of sentence-transformers.
+
+        Args:
+            kind: "pairs": columns anchor and positive. "triplets": anchor, positive, negative, for each
+                relevant document and each that is known not to be. "n-tuple": anchor, positive, negative_1
+                and so on, as many as every query has. "labelled-pairs": sentence1, sentence2, and label, 1 or
+                0. `load_collection` reads them all.
+
+        Raises:
+            ValueError: If there is no such kind, or no labels for it.
+
+        Example:
+            >>> from rrra_hf import load_collection
+            >>> load_collection([{"query": "what swims", "answer": "A fish."}]).to_dataset("pairs")[0]
+            {'anchor': 'what swims', 'positive': 'A fish.'}
+        """
+        return to_dataset(self._judged_texts(), kind)
+
+    def save_flag_embedding(self, path: str | os.PathLike[str]) -> None:
+        """Write the labels as JSONL of FlagEmbedding: `{"query", "pos", "neg"}`.
+
+        Queries without a relevant document are left out; the log counts them.
+
+        Args:
+            path: The file. `load_collection` reads it.
+        """
+        write_flag_embedding(path, self._judged_texts())
+
+    def _judged_texts(self) -> Judged:
+        texts = self.document_texts
+        queries = zip(self.query_texts, self.positive_rows, self.negative_rows, strict=True)
+        return [
+            (query, [texts[row] for row in positives], [texts[row] for row in negatives])
+            for query, positives, negatives in queries
+            if len(positives) or len(negatives)
+        ]
+
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write the collection as a BEIR folder.
 
-        The folder has `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` and, if there are siblings,
+        The folder has `corpus.jsonl` and, if there are any, `queries.jsonl`, `qrels/<split>.tsv` and
         `siblings.json`. If writing fails, no partial folder is left. `load_collection` reads the folder.
 
         Args:
@@ -170,10 +219,13 @@ class Collection:
 
     def _write(self, directory: Path) -> None:
         documents = zip(self.corpus["id"], self.corpus["title"], self.corpus["text"], strict=True)
-        _write_jsonl(directory / CORPUS_NAME, ({"_id": i, "title": t, "text": x} for i, t, x in documents))
-        queries = zip(self.query_ids, self.query_texts, strict=True)
-        _write_jsonl(directory / QUERIES_NAME, ({"_id": i, "text": x} for i, x in queries))
-        (directory / QRELS_NAME).mkdir()
+        write_jsonl(directory / CORPUS_NAME, ({"_id": i, "title": t, "text": x} for i, t, x in documents))
+        # A part that isn't there is not a part without records.
+        if len(self.queries):
+            queries = zip(self.query_ids, self.query_texts, strict=True)
+            write_jsonl(directory / QUERIES_NAME, ({"_id": i, "text": x} for i, x in queries))
+        if self.qrels_by_split:
+            (directory / QRELS_NAME).mkdir()
         for split, qrels in self.qrels_by_split.items():
             _write_qrels(directory / QRELS_NAME / f"{split}.tsv", qrels)
         if self.siblings:
@@ -193,11 +245,6 @@ def is_split_name(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return 0 < size <= MAX_SPLIT_BYTES and not set(name) & set("/\\\0") and name not in (".", "..")
-
-
-def _write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _write_qrels(path: Path, qrels: Qrels) -> None:
