@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from safetensors import SafetensorError
@@ -31,7 +33,7 @@ def encoder_settings(name: str, hub: dict[str, Any], trust: bool = False) -> dic
         OSError: If there is no such encoder.
         ValueError: If it is an `RRRAModel` already, or does something that an `RRRAConfig` can't express.
     """
-    try:
+    with opening(name):
         if (read_model_json(name, "config.json", hub) or {}).get("model_type") == RRRAConfig.model_type:
             raise ValueError(f"{name} is an RRRAModel already; use RRRAModel.from_pretrained.")
         settings = read_settings(name, hub)
@@ -40,11 +42,23 @@ def encoder_settings(name: str, hub: dict[str, Any], trust: bool = False) -> dic
         with named_errors(name):
             # False instead of nothing, which would ask on the terminal.
             AutoConfig.from_pretrained(name, trust_remote_code=trust, **place)
+    return settings
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Say in errors which encoder was being opened.
+
+    Raises:
+        OSError: Instead of one.
+        ValueError: Instead of one.
+    """
+    try:
+        yield
     except OSError as error:
         raise OSError(f"Can't load an encoder named {name!r}: {error}") from error
     except ValueError as error:
         raise ValueError(f"Can't load an encoder named {name!r}: {error}") from error
-    return settings
 
 
 def load_encoder(name: str, **options: Any) -> PreTrainedModel:

@@ -31,7 +31,9 @@ def check_model_type(name: str, hub: dict[str, Any]) -> None:
         )
 
 
-def check_loaded(name: str, info: dict[str, Any], lora: bool, anew: bool = False) -> None:
+def check_loaded(
+    name: str, info: dict[str, Any], lora: bool, anew: bool = False, config: str = "config"
+) -> None:
     """Refuse a checkpoint that doesn't hold exactly the weights of its config.
 
     Args:
@@ -39,6 +41,7 @@ def check_loaded(name: str, info: dict[str, Any], lora: bool, anew: bool = False
         info: The loading info of transformers.
         lora: Whether the config says LoRA.
         anew: Whether weights of another shape may be made anew.
+        config: What the weights must fit, for the message.
 
     Raises:
         ValueError: If weights are missing, unexpected or of another shape.
@@ -53,7 +56,7 @@ def check_loaded(name: str, info: dict[str, Any], lora: bool, anew: bool = False
         hint = ""
         if lora and any("lora_" in key for key in missing):
             hint = " The config says LoRA, but the checkpoint lacks LoRA weights."
-        raise ValueError(f"{name} doesn't fit its config: weights {', '.join(problems)}.{hint}")
+        raise ValueError(f"{name} doesn't fit its {config}: weights {', '.join(problems)}.{hint}")
 
 
 def some(names: Sequence[str]) -> str:

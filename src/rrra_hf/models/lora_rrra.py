@@ -17,6 +17,19 @@ from .hub_files_rrra import commit_of, folder_of
 from .loaded_rrra import some
 
 DEFAULT_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+# Arguments of `peft.LoraConfig` that a saved model keeps.
+KEPT = (
+    *("r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
+    *("bias", "lora_bias", "init_lora_weights"),
+)
+# Those that change no weight.
+NEUTRAL = (
+    *("task_type", "peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"),
+    *("inference_mode", "megatron_core", "runtime_config", "qalora_group_size"),
+)
+# Other ones change the weights of the base model.
+INITIAL = (True, False, "gaussian", "orthogonal")
 
 
 # -------------------------------------------------------------------- the layers
@@ -41,7 +54,7 @@ def inject_lora(encoder: PreTrainedModel, settings: dict[str, Any]) -> None:
 
     Raises:
         ImportError: If peft isn't installed.
-        ValueError: If a setting is unknown.
+        ValueError: If a setting is unknown, or one that a saved model wouldn't keep.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -51,16 +64,90 @@ def inject_lora(encoder: PreTrainedModel, settings: dict[str, Any]) -> None:
         config = LoraConfig(**settings)
     except TypeError as error:
         raise ValueError(f"lora has an unknown setting: {error}") from error
+    check_kept(vars(config), lora_defaults())
     inject_adapter_in_model(config, encoder)
+    for _, layer in lora_layers(encoder):
+        # What peft calls to add another adapter to a layer.
+        layer.update_layer = refuse_second
+
+
+def lora_defaults() -> dict[str, Any]:
+    """Return the attributes of a `peft.LoraConfig` without arguments.
+
+    Raises:
+        ImportError: If peft isn't installed.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ImportError("The model holds LoRA weights: install peft.") from error
+    return vars(LoraConfig())
+
+
+def check_kept(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse settings of LoRA that a saved model wouldn't keep.
+
+    Args:
+        settings: Attributes of a `peft.LoraConfig`, or the contents of an `adapter_config.json`.
+        defaults: Attributes of one without arguments.
+
+    Raises:
+        ValueError: If there is one; the message names it.
+    """
+    others = settings.keys() - {*KEPT, *NEUTRAL}
+    dropped = sorted(name for name in others if settings[name] and settings[name] != defaults.get(name))
+    if settings.get("init_lora_weights", True) not in INITIAL:
+        dropped.append(f"init_lora_weights={settings['init_lora_weights']!r}")
+    if dropped:
+        raise ValueError(
+            f"lora can't have {', '.join(dropped)}, which a saved model wouldn't keep; legal are "
+            f"{', '.join(KEPT)}, with init_lora_weights among {', '.join(map(repr, INITIAL))}."
+        )
+
+
+def lora_layers(encoder: nn.Module) -> list[tuple[str, Any]]:
+    """Return the LoRA layers of an encoder by name."""
+    return [
+        (name, layer)
+        for name, layer in encoder.named_modules()
+        if hasattr(layer, "get_base_layer") and hasattr(layer, "merge")
+    ]
+
+
+def refuse_second(*args: Any, **kwargs: Any) -> None:
+    """Refuse another adapter of peft on a layer that has LoRA: it would take the place of the trained one.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        "This encoder has LoRA already, and a second one would take its place. Call merge_lora() first."
+    )
+
+
+def is_trained(name: str, lora: Mapping[str, Any] | None) -> bool:
+    """Return whether a weight of an encoder is trained: all are without LoRA.
+
+    Args:
+        name: Name of the weight.
+        lora: Settings of LoRA.
+
+    Example:
+        >>> is_trained("query.lora_A.default.weight", {}), is_trained("query.base_layer.bias", {"r": 2})
+        (True, False)
+    """
+    if not lora or "lora_" in name:
+        return True
+    end = {"all": "bias", "lora_only": ".base_layer.bias"}.get(lora.get("bias", "none"))
+    return end is not None and name.endswith(end)
 
 
 @torch.no_grad()
 def merge_lora_layers(encoder: PreTrainedModel) -> None:
     """Add an encoder's LoRA weights to its own and remove the LoRA layers, in place."""
-    for name, layer in list(encoder.named_modules()):
-        if hasattr(layer, "get_base_layer") and hasattr(layer, "merge"):
-            layer.merge()
-            encoder.set_submodule(name, layer.get_base_layer())
+    for name, layer in lora_layers(encoder):
+        layer.merge()
+        encoder.set_submodule(name, layer.get_base_layer())
     if hasattr(encoder, "peft_config"):
         del encoder.peft_config
 

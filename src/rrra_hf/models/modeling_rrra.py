@@ -24,7 +24,15 @@ from .backbone_rrra import auto_class, guess_pooling, is_own_code
 from .configuration_rrra import AdapterConfig, RRRAConfig
 from .dense_files_rrra import load_after_pooling
 from .download_rrra import checked_downloads
-from .encoder_rrra import NO_LIMIT, encoder_settings, load_encoder, load_tokenizer, lower_case, max_length
+from .encoder_rrra import (
+    NO_LIMIT,
+    encoder_settings,
+    load_encoder,
+    load_tokenizer,
+    lower_case,
+    max_length,
+    opening,
+)
 from .files_rrra import write_aside
 from .hub_files_rrra import HUB_OPTIONS, commit_of, damaged_file, folder_of, named_errors
 from .layout_rrra import (
@@ -33,6 +41,7 @@ from .layout_rrra import (
     adopt_settings,
     check_side_files,
     read_appended,
+    read_settings,
     write_side_files,
 )
 from .loaded_rrra import check_loaded, check_model_type
@@ -41,12 +50,14 @@ from .lora_rrra import (
     check_fits_base,
     fill_base,
     inject_lora,
+    is_trained,
     load_base,
     lora_settings,
     merge_lora_layers,
     record_base,
     without_base,
 )
+from .peft_rrra import load_peft_weights, read_peft
 from .plain_rrra import (
     ADAPTER_FOLDER,
     BASE_MODEL,
@@ -156,7 +167,7 @@ class RRRAModel(PreTrainedModel):
     def set_trainable(self) -> None:
         """Make LoRA and adapter trainable if the configuration has LoRA, all weights otherwise."""
         for name, parameter in self.encoder.named_parameters():
-            parameter.requires_grad_(not self.config.lora or "lora_" in name)
+            parameter.requires_grad_(is_trained(name, self.config.lora))
         self.after_pooling.requires_grad_(not self.config.lora)
         self.adapter.requires_grad_(True)
 
@@ -181,7 +192,7 @@ class RRRAModel(PreTrainedModel):
         Settings that you don't give are read from the encoder's sentence-transformers files, if it has any.
 
         Args:
-            name_or_path: Folder or Hub repository of the encoder.
+            name_or_path: Folder or Hub repository of the encoder, or of a LoRA that peft wrote.
             lora: True for LoRA on all linear layers, or arguments of `peft.LoraConfig`.
             adapter: Values of `AdapterConfig` for an adapter that isn't fitted, instead of the trained one.
             pooling: A pooling of `RRRAConfig`. If the encoder has no sentence-transformers files, it is
@@ -201,14 +212,28 @@ class RRRAModel(PreTrainedModel):
         """
         name = os.fspath(name_or_path)
         hub = {key: options[key] for key in HUB_OPTIONS if key in options}
+        with opening(name):
+            peft = read_peft(name, hub)
+        if peft is not None:
+            if lora:
+                raise ValueError(
+                    f"lora must be None for a folder that has LoRA, as {name} has; got {lora!r}."
+                )
+            lora, options = peft.lora, {**options, "revision": peft.revision}
+        base, base_hub = (name, hub) if peft is None else (peft.base, {**hub, "revision": peft.revision})
         trust = bool(options.get("trust_remote_code"))
-        settings = encoder_settings(name, hub, trust)
+        settings = encoder_settings(base, base_hub, trust)
         subfolder = settings.pop("subfolder", "")
+        beside = {} if peft is None else read_settings(name, hub)
+        source, source_hub = (name, hub) if beside else (base, base_hub)
+        settings = beside or settings
         lower_cased = settings.pop("do_lower_case", False)
         folders = settings.pop("folders", [])
         maps = settings.pop("maps", {})
-        encoder = load_encoder(name, subfolder=subfolder, **options)
-        tokenizer = load_tokenizer(name, subfolder=subfolder, trust_remote_code=trust, **hub)
+        encoder = load_encoder(base, subfolder=subfolder, **options)
+        tokenizer = load_tokenizer(
+            source, subfolder="" if beside else subfolder, trust_remote_code=trust, **source_hub
+        )
         if lower_cased and tokenizer is not None:
             lower_case(tokenizer)
 
@@ -236,13 +261,15 @@ class RRRAModel(PreTrainedModel):
             text_config=copy.deepcopy(encoder.config) if is_own_code(encoder) else encoder.config.to_dict(),
             lora=lora_settings(encoder, lora) if lora else None,
             adapter=adapter,
-            base_model_name=Path(name).resolve().name if Path(name).is_dir() else name,
-            base_model_revision=commit_of(name, {**hub, "subfolder": subfolder}),
+            base_model_name=Path(name).resolve().name if Path(name).is_dir() and peft is None else base,
+            base_model_revision=commit_of(base, {**base_hub, "subfolder": subfolder}),
             **settings,
         )
         # Before the model: it checks the sizes that the configuration declares.
-        layers = load_after_pooling(name, config.after_pooling or [], folders, hub)
+        layers = load_after_pooling(source, config.after_pooling or [], folders, source_hub)
         model = cls(config, encoder=encoder)
+        if peft is not None:
+            load_peft_weights(name, hub, encoder)
         model._set_after_pooling(layers)
         if adapter is None:
             model.adapter = RetrieverAdapter.pretrained(config.embedding_dim)
@@ -478,6 +505,24 @@ class RRRAModel(PreTrainedModel):
 
     # ---------------------------------------------------------------- saving
 
+    def add_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: LoRA belongs into the configuration, where saving and loading know of it.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "An RRRAModel has its LoRA in its configuration: give lora=... to RRRAModel.from_encoder."
+        )
+
+    def load_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, as `add_adapter`; `from_encoder` opens a folder of peft.
+
+        Raises:
+            ValueError: Always.
+        """
+        return self.add_adapter()
+
     def merge_lora(self) -> RRRAModel:
         """Add the LoRA weights to the encoder's own, in place. The saved model then doesn't need peft.
 
@@ -554,6 +599,11 @@ class RRRAModel(PreTrainedModel):
             raise NotADirectoryError(f"save_directory must be a folder, {target} is a file.")
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save_pretrained doesn't upload; call push_to_hub.")
+        if not self.config.lora and any("lora_" in name for name, _ in self.encoder.named_parameters()):
+            raise ValueError(
+                "The encoder has LoRA that its configuration doesn't know, so the folder would not open. "
+                "Give lora=... to RRRAModel.from_encoder."
+            )
         if not plain and is_own_code(self.encoder):
             raise ValueError(
                 f"The encoder's class {type(self.encoder).__name__} is code of its own, which this form "
