@@ -93,3 +93,18 @@ def test_an_ordinary_encoder_is_plain_already(tiny_bert: Path, tmp_path: Path) -
     RRRAModel.from_pretrained(tmp_path / "mapped").save_pretrained(tmp_path / "moved", form="plain")
     expected = mapped.index(CORPUS).search(QUERIES, probabilities=True)
     assert_alike(open_again(tmp_path / "moved").index(CORPUS).search(QUERIES, probabilities=True), expected)
+
+
+@pytest.mark.parametrize("kind", ["models&Dense", "models.Denser", "modelz.Dense", "models"])
+@pytest.mark.parametrize("file", ["modules.json", "3_Router/router_config.json"])
+def test_a_module_that_does_not_exist_is_refused(
+    tiny_bert: Path, tmp_path: Path, file: str, kind: str
+) -> None:
+    make_model(tiny_bert, query_map=True).save_pretrained(tmp_path, form="plain")
+    known = {"modules.json": "models.Pooling", "3_Router/router_config.json": "models.Dense"}[file]
+    text = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(
+        text.replace(f"sentence_transformers.{known}", f"sentence_transformers.{kind}")
+    )
+    with pytest.raises(ValueError, match=rf"{tmp_path.name}.*"):
+        Retriever.from_pretrained(tmp_path, device="cpu")

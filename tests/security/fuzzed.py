@@ -228,8 +228,18 @@ def make_model(folder: Path, model: Path) -> None:
     RRRAModel.from_encoder(str(model)).save_pretrained(folder)
 
 
+def make_plain(folder: Path, model: Path) -> None:
+    maps = {"query_map": True, "document_map": True}
+    RRRAModel.from_encoder(str(model), adapter=maps).save_pretrained(folder, form="plain")
+
+
 def read_model(folder: Path) -> Any:
     RRRAModel.from_pretrained(folder).to_sentence_transformer().encode(TEXTS[:1])
+
+
+def read_plain(folder: Path) -> Any:
+    read_model(folder)
+    Retriever.from_pretrained(folder, device="cpu").index(TEXTS, show_progress_bar=False)
 
 
 def make_retriever(folder: Path, model: Path) -> None:
@@ -329,6 +339,7 @@ FORMATS = {
     "words": Format(make_words, read_words, 120),
     "adapter": Format(make_adapter, read_adapter, 150, exact=False),
     "model": Format(make_model, read_model, 100, exact=False),
+    "plain model": Format(make_plain, read_plain, 60, exact=False),
     "retriever": Format(make_retriever, read_retriever, 150),
     "mine": Format(make_mined, read_mined, 60, exact=False),
     "search": Format(make_searched, read_searched, 60),

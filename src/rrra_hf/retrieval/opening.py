@@ -57,6 +57,11 @@ def open_encoder(name: str, options: dict[str, Any]) -> SentenceTransformer:
         raise ValueError(f"Can't load a model named {name!r}: {error}") from error
     except SafetensorError as error:
         raise ValueError(f"A weights file of {name} is damaged: {error}") from error
+    except ImportError as error:
+        # Another package may be missing, but sentence-transformers is there.
+        if error.name is not None and not error.name.startswith("sentence_transformers"):
+            raise
+        raise ValueError(f"{name} names a module that sentence-transformers doesn't have: {error}") from error
 
 
 def open_folder(name: str, options: dict[str, Any]) -> Path:
