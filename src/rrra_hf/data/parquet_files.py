@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .problems import Location, Problems, Record
+
 # Contents that are larger than this, and larger than a hundred times the file, are not read: texts and
 # embeddings are compressed to a tenth.
 FREE_BYTES = 64 * 2**20
@@ -22,6 +24,8 @@ WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 DEFAULT_WIDTH = 8
 # Rows read at a time.
 BATCH_SIZE = 262_144
+# Records made at a time.
+RECORDS = 1000
 
 
 def open_parquet(path: str | os.PathLike[str]) -> pq.ParquetFile:
@@ -98,6 +102,30 @@ def read_batches(
                     f"{path} is not meant to be read: its texts have more than {allowed:,} bytes."
                 )
             yield batch
+
+
+def read_parquet_rows(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    """Yield each row of a Parquet file with its location. Texts that aren't UTF-8 are reported."""
+    source, number = str(path), 0
+    for batch in read_batches(path, RECORDS, check_texts=False):
+        for record in _decoded(batch):
+            number += 1
+            location = Location(source, number, "row")
+            if isinstance(record, UnicodeDecodeError):
+                problems.report(location, "undecodable bytes", f"not UTF-8 ({record})")
+            else:
+                yield location, record
+
+
+def _decoded(batch: pa.RecordBatch) -> Iterator[Record | UnicodeDecodeError]:
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for row in range(batch.num_rows):
+            try:
+                yield batch.slice(row, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield error
 
 
 def read_columns(path: str | os.PathLike[str], schema: pa.Schema) -> pa.Table:

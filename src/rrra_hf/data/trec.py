@@ -11,7 +11,7 @@ from typing import Any
 from ..models.files_rrra import write_aside
 from .collection import QRELS_HEADER
 from .problems import Location, Problems, Record, brief
-from .readers import read_tsv_rows
+from .tsv import read_tsv_rows
 
 Run = dict[str, list[dict[str, Any]]]
 """Hits per query id, best first, as `Retriever.search` returns them: `{"corpus_id": ..., "score": ...}`."""

@@ -1,0 +1,27 @@
+"""Read JSONL: an object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from .problems import Location, Problems, Record, brief
+from .text_files import read_lines
+
+
+def read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
+    """Yield each object of a JSONL file with its location."""
+    for location, line in read_lines(path, problems):
+        if line.isspace():
+            continue
+        try:
+            record = json.loads(line)
+        # Python refuses integers of thousands of digits, and lists in lists a thousand levels deep.
+        except (ValueError, RecursionError) as error:
+            problems.report(location, "malformed line", f"not JSON ({error}): {brief(line.strip())}")
+            continue
+        if isinstance(record, dict):
+            yield location, record
+        else:
+            problems.report(location, "malformed line", f"not a JSON object: {brief(line.strip())}")
