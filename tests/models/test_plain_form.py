@@ -175,6 +175,14 @@ def _plain(folder: Path) -> SentenceTransformer:
     return SentenceTransformer(str(folder), device="cpu")
 
 
+def test_the_adapter_opens_alone_without_the_maps(model: RRRAModel, plain: Path) -> None:
+    """It reads embeddings of the encoder beside it, which are mapped already."""
+    adapter = RetrieverAdapter.from_pretrained(plain)
+    assert (adapter.has_maps, adapter.config.lambda_) == (False, 0.5)
+    theirs = model.adapter.reader.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in adapter.reader.state_dict().items())
+
+
 def test_from_encoder_keeps_the_maps(plain: Path) -> None:
     model = RRRAModel.from_encoder(plain)
     assert (model.adapter.config.query_map, model.adapter.config.document_map) == (True, True)

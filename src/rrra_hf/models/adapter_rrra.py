@@ -20,6 +20,7 @@ from .configuration_rrra import AdapterConfig
 from .download_rrra import checked_downloads
 from .features_rrra import CandidateFeatures
 from .files_rrra import read_json, write_aside, write_json
+from .hub_files_rrra import find_file
 from .reader_rrra import FeatureReader
 from .reader_v2_rrra import Version2Reader
 from .residual_rrra import ResidualReader
@@ -31,6 +32,8 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 MODEL_TYPE = "rrra_adapter"
 CONFIG_NAME = "config.json"
+# Folder of an adapter beside an encoder.
+ADAPTER_FOLDER = "adapter"
 
 # What an adapter may be made of; each has the methods and attributes of the other.
 Reader = FeatureReader | ResidualReader | Version2Reader
@@ -109,7 +112,7 @@ class RetrieverAdapter(nn.Module):
 
     @property
     def has_learnt(self) -> bool:
-        """Whether it was fitted or comes trained. Otherwise it changes no ranking and knows no probability."""
+        """Whether it was fitted or comes trained. Otherwise it ranks nothing and knows no probability."""
         return bool(self.config.fit) or self.config.lambda_ > 0
 
     # ---------------------------------------------------------------- maps
@@ -349,7 +352,7 @@ class RetrieverAdapter(nn.Module):
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> RetrieverAdapter:
-        """Load an adapter from a folder or Hub repository, its own or that of a whole `RRRAModel`.
+        """Load an adapter from a folder or Hub repository: its own, or that of a model or a retriever.
 
         Args:
             name_or_path: Folder, or Hub repository id.
@@ -373,6 +376,9 @@ class RetrieverAdapter(nn.Module):
         values = read_json(config_path, dict)
         model_type = values.pop("model_type", None)
         if model_type not in (MODEL_TYPE, "rrra"):
+            beside = find_beside(str(name_or_path), hub)
+            if beside is not None:
+                return cls.from_pretrained(beside)
             raise ValueError(f"{name_or_path} holds a model of type {model_type!r:.80}, not an adapter.")
         prefix = "" if model_type == MODEL_TYPE else "adapter."
         try:
@@ -455,6 +461,26 @@ class RetrieverAdapter(nn.Module):
                 token=token,
                 commit_message=commit_message,
             )
+
+
+def find_beside(name: str, hub: dict[str, Any]) -> Path | None:
+    """Return the folder of the adapter beside an encoder, None if there is none.
+
+    If it is on the Hub, it is downloaded.
+
+    Args:
+        name: Folder or Hub repository.
+        hub: Options of `cached_file`.
+
+    Raises:
+        ValueError: If a download isn't what the Hub declares.
+    """
+    config = find_file(name, f"{ADAPTER_FOLDER}/{CONFIG_NAME}", hub)
+    if config is None:
+        return None
+    with checked_downloads(config.parent, name):
+        find_file(name, f"{ADAPTER_FOLDER}/{WEIGHTS_NAME}", hub)
+    return config.parent
 
 
 def check_given(adapter: object) -> None:

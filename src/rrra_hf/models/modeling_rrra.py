@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
-from .adapter_rrra import CONFIG_NAME, RetrieverAdapter
+from .adapter_rrra import ADAPTER_FOLDER, CONFIG_NAME, RetrieverAdapter
 from .adapter_weights_rrra import OLD_NAMES, WEIGHTS_NAME
 from .after_pooling_rrra import make_after_pooling
 from .backbone_rrra import auto_class, guess_pooling, is_own_code
@@ -59,7 +59,6 @@ from .lora_rrra import (
 )
 from .peft_rrra import load_peft_weights, read_peft
 from .plain_rrra import (
-    ADAPTER_FOLDER,
     BASE_MODEL,
     adapter_beside,
     open_adapter,
@@ -315,7 +314,7 @@ class RRRAModel(PreTrainedModel):
         if kwargs.get("config") is None:
             beside = adapter_beside(name, hub)
             if beside is not None:
-                model = cls._from_plain(name, beside, hub, **kwargs)
+                model = cls._from_plain(name, beside, **kwargs)
                 return (model, dict(NOTHING_AMISS)) if output_loading_info else model
             check_model_type(name, hub)
         anew = bool(kwargs.get("ignore_mismatched_sizes"))
@@ -382,12 +381,12 @@ class RRRAModel(PreTrainedModel):
         self.set_trainable()
 
     @classmethod
-    def _from_plain(cls, name: str, beside: Path, hub: dict[str, Any], **options: Any) -> RRRAModel:
+    def _from_plain(cls, name: str, beside: Path, **options: Any) -> RRRAModel:
         """Load an encoder and the adapter in the folder beside it."""
         with checked_downloads(beside.parent, name):
             model = cls.from_encoder(name, **options)
         maps = adapter_maps(model.adapter)
-        adapter = open_adapter(name, beside, hub, model.config.embedding_dim)
+        adapter = open_adapter(name, beside, model.config.embedding_dim)
         if maps and adapter.has_maps:
             raise ValueError(f"{name} has linear maps twice: in its modules and in {ADAPTER_FOLDER}/.")
         set_maps(adapter, maps)

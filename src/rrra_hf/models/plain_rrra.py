@@ -11,14 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .adapter_rrra import CONFIG_NAME, MODEL_TYPE, RetrieverAdapter
-from .adapter_weights_rrra import WEIGHTS_NAME
+from .adapter_rrra import ADAPTER_FOLDER, CONFIG_NAME, MODEL_TYPE, RetrieverAdapter, find_beside
 from .configuration_rrra import RRRAConfig
-from .download_rrra import checked_downloads
 from .files_rrra import read_json, write_json
-from .hub_files_rrra import find_file, read_model_json
+from .hub_files_rrra import read_model_json
 
-ADAPTER_FOLDER = "adapter"
 # Settings that the encoder's own config.json has no names for.
 BASE_MODEL = ("base_model_name", "base_model_revision")
 
@@ -61,30 +58,26 @@ def adapter_beside(name: str, hub: dict[str, Any]) -> Path | None:
         hub: Options of `cached_file`: `revision`, `token`, ...
 
     Raises:
-        ValueError: If the configuration is damaged.
+        ValueError: If the configuration is damaged, or a download isn't what the Hub declares.
     """
     config = read_model_json(name, CONFIG_NAME, hub) or {}
     if config.get("model_type") in (RRRAConfig.model_type, MODEL_TYPE):
         return None
-    found = find_file(name, f"{ADAPTER_FOLDER}/{CONFIG_NAME}", hub)
-    return None if found is None else found.parent
+    return find_beside(name, hub)
 
 
-def open_adapter(name: str, folder: Path, hub: dict[str, Any], dim: int) -> RetrieverAdapter:
+def open_adapter(name: str, folder: Path, dim: int) -> RetrieverAdapter:
     """Open the adapter beside an encoder.
 
     Args:
-        name: Folder or Hub repository.
+        name: Folder or Hub repository, for messages.
         folder: What `adapter_beside` returns.
-        hub: Options of `cached_file`.
         dim: Dimension of the embeddings.
 
     Raises:
         OSError: If there are no weights.
         ValueError: If a file is damaged, or the adapter has another dimension.
     """
-    with checked_downloads(folder, name):
-        find_file(name, f"{ADAPTER_FOLDER}/{WEIGHTS_NAME}", hub)
     adapter = RetrieverAdapter.from_pretrained(folder)
     if adapter.config.embedding_dim not in (None, dim):
         raise ValueError(
