@@ -78,3 +78,19 @@ def test_snippets_of_a_model_that_was_never_fitted_ask_for_no_probabilities(tiny
         assert "probabilities" not in card
         assert "rerank with the adapter" not in card
         assert len(run_snippets(card, tmp_path, monkeypatch)) == snippets
+
+
+def test_a_card_says_who_applies_the_maps(tiny_bert, tmp_path):
+    maps = {"query_map": True, "document_map": True}
+    model = RRRAModel.from_encoder(tiny_bert, adapter={**maps, "lambda_": 0.5})
+    model.save_pretrained(tmp_path / "full")
+    model.save_pretrained(tmp_path / "plain", form="plain")
+    Retriever(SentenceTransformer(str(tiny_bert)), model.adapter).save_pretrained(tmp_path / "beside")
+    for name, says in (
+        ("full", "`SentenceTransformer` and `AutoModel` make embeddings, linear maps included."),
+        ("plain", "`SentenceTransformer` makes embeddings, linear maps included."),
+        ("beside", "`SentenceTransformer` makes embeddings, without the linear maps."),
+    ):
+        card = card_of(tmp_path / name)
+        assert "**Linear maps:** on both sides" in card
+        assert says in card

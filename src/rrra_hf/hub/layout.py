@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MODULES_NAME = "modules.json"
+ROUTER_NAME = "router_config.json"
 ADAPTER_FOLDER = "adapter"
 INDEX_FOLDER = "index"
 INDEX_META_NAME = "meta.json"

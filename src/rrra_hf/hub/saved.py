@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub.constants import CONFIG_NAME
 
-from .layout import ADAPTER_FOLDER, EVALUATION_NAME, INDEX_FOLDER, INDEX_META_NAME
+from .layout import ADAPTER_FOLDER, EVALUATION_NAME, INDEX_FOLDER, INDEX_META_NAME, ROUTER_NAME
 
 KINDS = {"rrra": "model", "rrra_adapter": "adapter"}
 # A config.json leaves out settings that have their default.
@@ -30,6 +30,7 @@ class SavedFolder:
             was made from, in the plain form of an `RRRAModel`.
         adapter: Configuration of the adapter, None if there is none, or a model's was never fitted.
         documents: Number of documents in its index, None if there is no index.
+        maps_inside: Whether the encoder applies the adapter's linear maps, and not a `Retriever`.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class SavedFolder:
     config: dict[str, Any]
     adapter: dict[str, Any] | None
     documents: int | None
+    maps_inside: bool
 
     @property
     def fit(self) -> dict[str, Any]:
@@ -130,6 +132,7 @@ def read_saved(path: Path) -> SavedFolder:
         adapter = config.get("adapter") or {}
     else:
         raise ValueError(f"{path} holds no RRRAModel, RetrieverAdapter or Retriever.")
+    inside = _read_maps_inside(path) if kind == "retriever" and adapter else {}
     if adapter or kind != "retriever":
         _check_adapter(adapter, path, any_dim=kind != "model")
     if kind != "adapter" and not (adapter.get("fit") or adapter.get("lambda_")):
@@ -138,9 +141,17 @@ def read_saved(path: Path) -> SavedFolder:
         path,
         kind,
         {**MODEL_DEFAULTS, **config},
-        {**ADAPTER_DEFAULTS, **adapter} if adapter else None,
+        {**ADAPTER_DEFAULTS, **adapter, **inside} if adapter else None,
         meta.get("documents"),
+        maps_inside=kind == "model" or bool(inside),
     )
+
+
+def _read_maps_inside(path: Path) -> dict[str, bool]:
+    """Return which linear maps are modules of an encoder, as settings of an adapter."""
+    routers = list(path.glob(f"[0-9]_Router/{ROUTER_NAME}"))
+    structure = read_json(routers[0], dict).get("structure", {}) if routers else {}
+    return {f"{task}_map": any("Dense" in part for part in parts) for task, parts in structure.items()}
 
 
 def read_evaluations(path: Path) -> list[dict[str, Any]]:
