@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from rrra_hf import RRRAModel
 from rrra_hf.data import Collection
 from rrra_hf.fitting import ResidualFitArguments
 from rrra_hf.training import TrainArguments, train
@@ -29,6 +30,13 @@ def test_development_queries_are_those_of_dev_or_held_out() -> None:
     again = with_development(make_collection(), 0.25, seed=0)
     other = with_development(make_collection(), 0.25, seed=1)
     assert set(again.split("dev").query_ids) == dev_ids != set(other.split("dev").query_ids)
+
+
+def test_an_encoder_with_linear_maps_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    model = RRRAModel.from_encoder(tiny_bert, adapter={"query_map": True})
+    model.save_pretrained(tmp_path / "plain", form="plain")
+    with pytest.raises(ValueError, match=r"encoder must have no linear maps, .*plain has some"):
+        train(make_collection(), tmp_path / "plain", tmp_path / "run", ARGUMENTS)
 
 
 def test_collections_that_cannot_be_trained_on_are_refused(tiny_bert: Path, tmp_path: Path) -> None:

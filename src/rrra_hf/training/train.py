@@ -64,8 +64,8 @@ def train(
 
     Raises:
         ValueError: If `output_dir` belongs to a run with other settings, the message naming what differs; if
-            the collection has no split `train` or too few queries; or if `batch_size` isn't a multiple of the
-            number of processes.
+            the collection has no split `train` or too few queries; if the encoder has linear maps; or if
+            `batch_size` isn't a multiple of the number of processes.
         OSError: If the encoder doesn't exist, or another process trains in `output_dir`.
         FloatingPointError: If a loss is not finite, see `StopOnNonFiniteLoss`.
         RuntimeError: If `accelerate launch` was asked for several processes and started one; or, in a process
@@ -122,10 +122,14 @@ def _starting_model(
 ) -> RRRAModel:
     # LoRA starts from random weights.
     set_seed(arguments.seed)
-    return RRRAModel.from_encoder(
+    model = RRRAModel.from_encoder(
         encoder,
         lora=(arguments.lora or True) if arguments.mode == "lora" else None,
         adapter={"reader": {"kind": arguments.fit.kind}},
         max_seq_length=arguments.max_seq_length,
         **options,
     )
+    if model.adapter.has_maps:
+        # They were fitted to the encoder as it was, and the adapter of a run has its own.
+        raise ValueError(f"encoder must have no linear maps, {encoder} has some.")
+    return model
