@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from alike import assert_alike
 from bad_input import fail, succeed, write_beir
 from command_line import rrra
 from retriever_models import CORPUS, QUERY, make_adapter
-from rrra_hf import CandidatePool, Retriever, RetrieverAdapter
+from rrra_hf import CandidatePool, Retriever, RetrieverAdapter, RRRAModel
 from rrra_hf.data import load_collection
 from rrra_hf.retrieval import evaluate
 
@@ -111,6 +112,19 @@ def test_mining_leaves_the_adapter_of_the_model_out(
         succeed("mine", beir, "--model", model, "--out", tmp_path / out, "--depth", 3)
     ours, theirs = (CandidatePool.load(tmp_path / out) for out in ("beside", "encoder"))
     np.testing.assert_array_equal(ours.probability, theirs.probability)
+
+
+def test_a_model_in_the_plain_form_is_the_same_model(tiny_bert: Path, beir: Path, tmp_path: Path) -> None:
+    model = RRRAModel.from_encoder(tiny_bert)
+    model.adapter = make_adapter(lambda_=0.5, fit={"development": {"queries": 100}}, query_map=True)
+    hits, pools = [], []
+    for form in ("full", "plain"):
+        model.save_pretrained(tmp_path / form, form=form)
+        hits.append(succeed("rerank", tmp_path / form, QUERY, "-", "--json", stdin=LINES).json)
+        succeed("mine", beir, "--model", tmp_path / form, "--out", tmp_path / f"{form}-pool", "--depth", 3)
+        pools.append(CandidatePool.load(tmp_path / f"{form}-pool"))
+    assert_alike(hits[1], hits[0])
+    np.testing.assert_array_equal(pools[1].candidates, pools[0].candidates)
 
 
 # -------------------------------------------------------------------- options of opening
