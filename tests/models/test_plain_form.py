@@ -249,6 +249,11 @@ def test_damaged_parts_are_refused_by_name(plain: Path) -> None:
         RRRAModel.from_pretrained(plain)
 
 
+def test_other_processes_write_nothing(model: RRRAModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "plain", is_main_process=False, form="plain")
+    assert not (tmp_path / "plain").exists()
+
+
 def test_a_state_dict_is_refused(model: RRRAModel, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"state_dict can't go with form='plain'"):
         model.save_pretrained(tmp_path / "plain", form="plain", state_dict=model.state_dict())

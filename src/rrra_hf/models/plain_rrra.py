@@ -36,6 +36,8 @@ def write_plain(
         options: Arguments of `PreTrainedModel.save_pretrained`.
     """
     encoder.save_pretrained(folder, **options)
+    if not options.get("is_main_process", True):
+        return
     path = folder / CONFIG_NAME
     base = {name: getattr(config, name) for name in BASE_MODEL if getattr(config, name)}
     write_json(path, {**read_json(path, dict), **base})
