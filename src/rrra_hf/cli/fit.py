@@ -66,6 +66,7 @@ def fit(
     """
     from ..candidates import CandidatePool
     from ..fitting import fit_arguments, fit_model
+    from ..models.backbone_rrra import is_own_code
 
     changes = {"maps": maps, "objective": objective, "max_steps": max_steps}
     with bad_arguments():
@@ -83,7 +84,8 @@ def fit(
         cache_dir=cache_dir,
         batch_size=batch_size,
     )
-    fitted.save_pretrained(out)
+    # Code of an encoder's own has no place in the form with everything in one model.
+    fitted.save_pretrained(out, form="plain" if is_own_code(fitted.encoder) else "full")
     fit = fitted.adapter.config.fit
     measured = {name: fit[name] for name in ("unseen", "development", "calibration") if name in fit}
     seconds = round(time.perf_counter() - start, 1)

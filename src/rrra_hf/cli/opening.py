@@ -133,13 +133,17 @@ def load_retriever(name: str, adapter: bool, max_length: int | None, opening: Op
     """
     from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER, INDEX_META_NAME
     from ..models.adapter_rrra import CONFIG_NAME
+    from ..models.backbone_rrra import is_own_code
     from ..retrieval import Retriever
 
     _check_name(name)
     wanted: Literal["pretrained"] | None = "pretrained" if adapter else None
     parts = {ADAPTER_FOLDER: CONFIG_NAME, INDEX_FOLDER: INDEX_META_NAME}
     if not any(_has(packaged(name), *part, opening) for part in parts.items()):
-        return Retriever(load_model(name, max_length, opening), adapter=wanted)
+        model = load_model(name, max_length, opening)
+        # Code of an encoder's own has no place in the form with everything in one model.
+        if not is_own_code(model.encoder):
+            return Retriever(model, adapter=wanted)
     retriever = Retriever.from_pretrained(name, adapter=wanted, **opening.of_sentence_transformers())
     _check_length(name, max_length, retriever.encoder.max_seq_length)
     return retriever

@@ -10,6 +10,7 @@ from transformers import set_seed
 
 from ..data import Collection
 from ..embeddings import collection_fingerprint, encoder_fingerprint
+from ..models.backbone_rrra import is_own_code
 from ..models.modeling_rrra import RRRAModel
 from .contrastive import progress_bars_on_terminals_only
 from .launch import check_launch
@@ -64,8 +65,8 @@ def train(
 
     Raises:
         ValueError: If `output_dir` belongs to a run with other settings, the message naming what differs; if
-            the collection has no split `train` or too few queries; if the encoder has linear maps; or if
-            `batch_size` isn't a multiple of the number of processes.
+            the collection has no split `train` or too few queries; if the encoder has linear maps, or
+            code of its own; or if `batch_size` isn't a multiple of the number of processes.
         OSError: If the encoder doesn't exist, or another process trains in `output_dir`.
         FloatingPointError: If a loss is not finite, see `StopOnNonFiniteLoss`.
         RuntimeError: If `accelerate launch` was asked for several processes and started one; or, in a process
@@ -132,4 +133,10 @@ def _starting_model(
     if model.adapter.has_maps:
         # They were fitted to the encoder as it was, and the adapter of a run has its own.
         raise ValueError(f"encoder must have no linear maps, {encoder} has some.")
+    if is_own_code(model.encoder):
+        # Not after hours, when the first stage is saved.
+        raise ValueError(
+            "encoder must be of a class of transformers, because stages are saved and opened again; "
+            f"{type(model.encoder).__name__} of {encoder} is code of its own."
+        )
     return model
