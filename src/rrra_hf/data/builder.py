@@ -12,6 +12,7 @@ from datasets import Dataset, Features, Value
 
 from .collection import Collection, Qrels, has_relevant, is_split_name
 from .problems import Location, Problems, Record, brief
+from .texts import Texts
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,12 @@ class CollectionBuilder:
         if len(self.columns) > len(COLUMNS):
             unknown = sorted(set(self.columns) - set(COLUMNS))
             raise ValueError(f"columns must have keys among {list(COLUMNS)}, got {unknown}.")
-        self.documents: dict[str, tuple[str, str]] = {}
+        self.documents = Texts("title", "text")
         self.queries: dict[str, str] = {}
         self.qrels_by_split: dict[str, Qrels] = {}
         self.siblings: dict[str, list[str]] = {}
-        self._seen: dict[tuple[str, str], Location] = {}
+        self._usual = not named
+        self._query_places: dict[str, Location] = {}
         self._given = {"documents"}
         self._same_texts = 0
 
@@ -78,16 +80,18 @@ class CollectionBuilder:
 
     def get(self, location: Location, record: Record, role: str) -> str | None:
         """Return the text of the column with this role, or report the problem and return None."""
-        column = next((column for column in self.columns[role] if column in record), None)
-        if column is None:
-            names = " or ".join(repr(column) for column in self.columns[role])
-            message = f"no column {names}; there are {brief(list(record))}"
-            self.problems.report(location, "missing column", message)
-            return None
-        return self.text(location, column, record[column])
+        for column in self.columns[role]:
+            if column in record:
+                return self.text(location, column, record[column])
+        names = " or ".join(repr(column) for column in self.columns[role])
+        message = f"no column {names}; there are {brief(list(record))}"
+        self.problems.report(location, "missing column", message)
+        return None
 
     def text(self, location: Location, column: str, value: Any) -> str | None:
         """Return a value as text, or report that it isn't one and return None."""
+        if isinstance(value, str) and value.isascii():
+            return value
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if value is None:
@@ -114,6 +118,8 @@ class CollectionBuilder:
         for location, record in records:
             if has_ids is None:
                 has_ids = self._has_ids(record)
+            if has_ids and self._add_plain(location, record):
+                continue
             text = self.get(location, record, "text")
             title = self.get(location, record, "title") if self.has_column(record, "title") else ""
             if text is None or title is None:
@@ -129,16 +135,28 @@ class CollectionBuilder:
             else:
                 self.add_document(location, document_id, title, text)
 
+    def _add_plain(self, location: Location, record: Record) -> bool:
+        """Add a document of ASCII texts in the usual columns, in a third of the time, or return False."""
+        document_id, title, text = record.get("_id"), record.get("title", ""), record.get("text")
+        if not (isinstance(document_id, str) and isinstance(title, str) and isinstance(text, str)):
+            return False
+        plain = document_id.isascii() and title.isascii() and text.isascii()
+        if not plain or not self._usual or document_id in self.documents:
+            return False
+        if not document_id.strip() or not (text.strip() or title.strip()):
+            return False
+        self.documents.add(location, document_id, title, text)
+        return True
+
     def _has_ids(self, record: Record) -> bool:
         """Whether the documents of a source have ids, as its first says; those of LangChain may have some."""
         return "page_content" not in record and any(name in record for name in self.columns["id"])
 
     def add_document(self, location: Location, document_id: str, title: str, text: str) -> None:
         """Add one document. Title or text must not be empty."""
-        if self._is_filled(location, "document", document_id, title + text) and self._is_new(
-            location, "document", document_id
-        ):
-            self.documents[document_id] = (title, text)
+        first = self.documents.place(document_id) if document_id in self.documents else None
+        if self._is_legal(location, "document", document_id, title + text, first):
+            self.documents.add(location, document_id, title, text)
 
     def add_queries(self, records: Iterable[tuple[Location, Record]]) -> None:
         """Add queries with columns id and text."""
@@ -147,26 +165,24 @@ class CollectionBuilder:
             query_id, text = self.get(location, record, "id"), self.get(location, record, "text")
             if query_id is None or text is None:
                 continue
-            if self._is_filled(location, "query", query_id, text) and self._is_new(
-                location, "query", query_id
-            ):
+            if self._is_legal(location, "query", query_id, text, self._query_places.get(query_id)):
                 self.queries[query_id] = text
+                self._query_places[query_id] = location
 
-    def _is_new(self, location: Location, kind: str, identifier: str) -> bool:
-        if not identifier.strip():
-            self.problems.report(location, "empty id", f"the {kind} has an empty id")
-            return False
-        first = self._seen.setdefault((kind, identifier), location)
-        if first is not location:
-            message = f"{kind} id {brief(identifier)} already occurs at {first}"
-            self.problems.report(location, "duplicate id", message)
-        return first is location
-
-    def _is_filled(self, location: Location, kind: str, identifier: str, text: str) -> bool:
+    def _is_legal(
+        self, location: Location, kind: str, identifier: str, text: str, first: Location | None
+    ) -> bool:
+        """Report an id or a text that is empty, and an id that occurred before, at `first`."""
+        problem = None
         if not text.strip():
-            self.problems.report(location, "empty text", f"{kind} {brief(identifier)} has no text")
-            return False
-        return True
+            problem = "empty text", f"{kind} {brief(identifier)} has no text"
+        elif not identifier.strip():
+            problem = "empty id", f"the {kind} has an empty id"
+        elif first is not None:
+            problem = "duplicate id", f"{kind} id {brief(identifier)} already occurs at {first}"
+        if problem is not None:
+            self.problems.report(location, *problem)
+        return problem is None
 
     def add_judgements(self, split: str, records: Iterable[tuple[Location, Record]]) -> None:
         """Add judgements of a split with columns query-id, corpus-id and score (an integer grade)."""
@@ -224,7 +240,9 @@ class CollectionBuilder:
             self.problems.report(location, "malformed line", "siblings must map ids to lists of ids")
             return
         for document_id, sibling_ids in siblings.items():
-            for unknown in sorted({document_id, *sibling_ids} - self.documents.keys()):
+            for unknown in sorted(
+                {name for name in (document_id, *sibling_ids) if name not in self.documents}
+            ):
                 message = f"document {brief(unknown)} is not in the corpus"
                 self.problems.report(location, "unknown document", message)
             known = [sibling_id for sibling_id in sibling_ids if sibling_id in self.documents]
@@ -251,12 +269,11 @@ class CollectionBuilder:
             if what in self._given and not found:
                 because = f"; skipped: {skipped}" if skipped else ""
                 raise ValueError(f"{self.name} has no {what}{because}.")
-        titles, texts = zip(*self.documents.values(), strict=True)
         if "validation" in self.qrels_by_split and "dev" not in self.qrels_by_split:
             self.qrels_by_split["dev"] = self.qrels_by_split.pop("validation")
         return Collection(
             name=self.name,
-            corpus=_dataset(id=self.documents, title=titles, text=texts),
+            corpus=self.documents.dataset(),
             queries=_dataset(id=self.queries, text=self.queries.values()),
             qrels_by_split=self.qrels_by_split,
             siblings=self.siblings,

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
+
 from .problems import Location, Problems, Record, brief
 from .text_files import read_lines
 
@@ -16,7 +18,7 @@ def read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Recor
         if line.isspace():
             continue
         try:
-            record = json.loads(line)
+            record = _parsed(line)
         # Python refuses integers of thousands of digits, and lists in lists a thousand levels deep.
         except (ValueError, RecursionError) as error:
             problems.report(location, "malformed line", f"not JSON ({error}): {brief(line.strip())}")
@@ -25,3 +27,11 @@ def read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Recor
             yield location, record
         else:
             problems.report(location, "malformed line", f"not a JSON object: {brief(line.strip())}")
+
+
+def _parsed(line: str) -> object:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # Python reads more: NaN and surrogates. Whether they are legal depends on what they stand for.
+        return json.loads(line)

@@ -56,7 +56,7 @@ class _Pairs:
     def __init__(self, builder: CollectionBuilder, alone: bool):
         self.builder, self.alone = builder, alone
         self.ids_by_text: dict[str, list[str]] = {}
-        for document_id, (title, text) in builder.documents.items():
+        for document_id, title, text in builder.documents:
             for key in {text, f"{title} {text}".strip()}:
                 self.ids_by_text.setdefault(key, []).append(document_id)
         self.negatives = [re.compile(rf"{re.escape(name)}(_?\d+)?") for name in builder.columns["negative"]]
@@ -83,9 +83,11 @@ class _Pairs:
             yield from self._by_text(location, column, record[column])
             return
         document_id = self.builder.get(location, record, "document_id")
+        if document_id is None:
+            return
         if document_id in self.builder.documents:
             yield document_id
-        elif document_id is not None:
+        else:
             message = f"document {brief(document_id)} is not in the corpus"
             self.builder.problems.report(location, "unknown document", message)
 

@@ -44,7 +44,7 @@ def read_lines(path: Path, problems: Problems) -> Iterator[tuple[Location, str]]
     with open_text(path) as file:
         for number, line in enumerate(file, start=1):
             location = Location(source, number)
-            if is_decodable(location, line, problems):
+            if line.isascii() or is_decodable(location, line, problems):
                 yield location, line
 
 
