@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,18 @@ def test_weights_of_modules_are_checked(tiny_bert: Path, tmp_path: Path) -> None
     (folder / "2_Dense/model.safetensors").rename(folder / "2_Dense/pytorch_model.bin")
     with pytest.raises(ValueError, match=r"no 2_Dense/model\.safetensors.*that writes safetensors"):
         RRRAModel.from_encoder(folder)
+
+
+# -------------------------------------------------------------------- the table
+
+
+def test_the_tests_that_the_table_names_exist() -> None:
+    here = Path(__file__).parent
+    rows = (here.parents[1] / "docs/how-to/encoders.md").read_text().splitlines()
+    cells = [row.split("|")[-2] for row in rows if row.startswith("| ") and "test_" in row]
+    assert len(cells) > 10
+    for cell in cells:
+        file = ""
+        for name in re.findall(r"`([^`]+)`", cell):
+            file, _, test = name.partition("::") if not name.startswith("::") else (file, "", name[2:])
+            assert not test or f"def {test}(" in (here / file).read_text(), name

@@ -80,7 +80,9 @@ def train_contrastive(
     model.adapter.requires_grad_(False)
     if arguments.gradient_checkpointing:
         # Not through the trainer, whose option has another name in each release of transformers.
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        name = "activation_checkpointing_enable"
+        enable = getattr(model, name, model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
