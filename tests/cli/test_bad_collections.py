@@ -22,7 +22,10 @@ def test_missing_column_is_named_with_those_there_are(world: Path) -> None:
     (world / "pairs.csv").write_text("query,document_id\nsort,1\n")
     before = snapshot(world)
     command = ["index", "model", "corpus.csv", "--pairs", "pairs.csv", "--out", "out"]
-    assert "corpus.csv, line 2: no column 'text'; there are ['id', 'body']" in fail(*command)
+    assert (
+        "corpus.csv, line 2: no column 'text' or 'page_content' or 'contents'; there are ['id', 'body']"
+        in fail(*command)
+    )
     assert "no column 'prose'" in fail(*command, "--column", "text=prose")
     assert "columns must have keys among ['id', 'title'," in fail(*command, "--column", "txt=body")
     assert snapshot(world) == before
@@ -37,7 +40,7 @@ def test_missing_column_is_named_with_those_there_are(world: Path) -> None:
         ("qrels/train.tsv", b"q0\td99\t1\n", "qrels/train.tsv, line 1: document 'd99' is not in the corpus"),
         ("qrels/train.tsv", b"q99\td0\t1\n", "qrels/train.tsv, line 1: query 'q99' is not among the queries"),
         ("qrels/train.tsv", b"q0\td0\tgood\n", "the grade (score) of query 'q0' must be an integer"),
-        ("qrels/train.tsv", b"q0\td0\t0\n", "beir has no split 'train'; there are ['dev', 'test']"),
+        ("qrels/train.tsv", b"q0\td0\t0\n", "The split 'train' of beir has no relevant document"),
         ("qrels/train.tsv", b"", "beir has no split 'train'; there are ['dev', 'test']"),
         ("corpus.jsonl", b'{"_id": "a", "text": "caf\xe9"}\n', "corpus.jsonl, line 1: not UTF-8 (byte 0xe9"),
         ("corpus.jsonl", b'{"_id": "a"', "beir/corpus.jsonl, line 1: not JSON"),

@@ -10,19 +10,18 @@ import typer
 from .common import (
     BatchSize,
     CacheDir,
-    Columns,
     Json,
-    Pairs,
-    SkipBad,
-    load_collection,
+    Reading,
     print_json,
     print_quality,
+    reads_collections,
 )
 from .evaluate import TITLES
 from .output import ENCODED, writes
 
 
 @writes("model", resumes=ENCODED)
+@reads_collections
 def card(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a saved model or adapter.")],
     collection: Annotated[
@@ -33,9 +32,7 @@ def card(
     repo_id: Annotated[
         str | None, typer.Option(help="Repository that the card's examples name; the folder by default.")
     ] = None,
-    pairs: Pairs = None,
-    column: Columns = None,
-    skip_bad: SkipBad = False,
+    reading: Reading = Reading(),
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     json: Json = False,
@@ -54,7 +51,7 @@ def card(
 
     figures = None
     if collection is not None:
-        loaded = load_collection(collection, pairs, column, skip_bad)
+        loaded = reading.load(collection)
         figures = evaluate_saved(model, loaded, split, cache_dir=cache_dir, batch_size=batch_size)
     made, path = model_card(model, repo_id), model / CARD_NAME
     if made.plot is not None:

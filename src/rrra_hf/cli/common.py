@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+
+from .grouped import grouped
 
 if TYPE_CHECKING:
     from ..data import Collection
@@ -27,16 +30,9 @@ CollectionName = Annotated[
     str,
     typer.Argument(
         metavar="COLLECTION",
-        help="BEIR folder, corpus file (with --pairs), Hub dataset, or `python-docs`.",
+        help="File, folder, Hub dataset, or `python-docs`: documents, with queries and labels or without.",
     ),
 ]
-Pairs = Annotated[
-    Path | None, typer.Option(help="File of labelled (query, document) pairs for a corpus file.")
-]
-Columns = Annotated[
-    list[str] | None, typer.Option("--column", help="Column name, such as `query=question`. Repeatable.")
-]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip malformed records and report their number.")]
 UseAdapter = Annotated[bool, typer.Option("--adapter/--no-adapter", help="Use the adapter.")]
 CacheDir = Annotated[Path | None, typer.Option(help="Cache embeddings in this folder.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Encoder batch size.")]
@@ -44,12 +40,38 @@ Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load_collection(name: str, pairs: Path | None, columns: list[str] | None, skip_bad: bool) -> Collection:
-    """Load the collection that the command line describes."""
-    from ..data import load_collection as load
+@dataclass(frozen=True)
+class Reading:
+    """How a collection is read. Each field is an option of the commands that take one."""
 
-    named = dict(_assignment(column) for column in columns or [])
-    return load(name, pairs=pairs, columns=named or None, skip_bad=skip_bad)
+    pairs: Annotated[
+        Path | None, typer.Option(help="File of labelled (query, document) pairs for a corpus file.")
+    ] = None
+    queries: Annotated[Path | None, typer.Option(help="File of queries for a corpus file.")] = None
+    qrels: Annotated[Path | None, typer.Option(help="Judgements of TREC or BEIR for --queries.")] = None
+    column: Annotated[
+        list[str] | None, typer.Option(help="Column name, such as `query=question`. Repeatable.")
+    ] = None
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Skip malformed records and report their number.")
+    ] = False
+
+    def load(self, name: str) -> Collection:
+        """Load the collection that the command line describes."""
+        from ..data import load_collection
+
+        named = dict(_assignment(column) for column in self.column or [])
+        return load_collection(
+            name,
+            pairs=self.pairs,
+            queries=self.queries,
+            qrels=self.qrels,
+            columns=named or None,
+            skip_bad=self.skip_bad,
+        )
+
+
+reads_collections = grouped("reading", Reading)
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -14,7 +14,17 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from .common import BatchSize, CacheDir, Json, Seed, bad_arguments, console, load_collection, print_json
+from .common import (
+    BatchSize,
+    CacheDir,
+    Json,
+    Reading,
+    Seed,
+    bad_arguments,
+    console,
+    print_json,
+    reads_collections,
+)
 from .opening import DEFAULT_MODEL, EncoderName, MaxLength, packaged
 from .output import writes
 
@@ -28,14 +38,16 @@ GROUPS = ("systems", "strategies")
 
 
 @writes(marker="cells", what="a comparison's", resumes="what is finished is kept")
+@reads_collections
 def compare(
     collections: Annotated[
-        list[str], typer.Argument(metavar="COLLECTION...", help="BEIR folders or Hub datasets.")
+        list[str], typer.Argument(metavar="COLLECTION...", help="Collections, as for the other commands.")
     ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Output folder. An interrupted comparison continues there."),
     ],
+    reading: Reading = Reading(),
     methods: Annotated[
         str | None,
         typer.Option(
@@ -96,6 +108,7 @@ def compare(
     from ..comparison.report import markdown as as_markdown
     from ..comparison.report import write_report, write_text
 
+    _check_files(collections, reading)
     with bad_arguments(**OPTIONS):
         arguments = _arguments(
             seeds=seeds,
@@ -116,7 +129,7 @@ def compare(
     # Created now, so that a run which is interrupted while encoding can continue.
     (out / "cells").mkdir(parents=True, exist_ok=True)
     logging.getLogger("bm25s").setLevel(logging.WARNING)
-    loaded = [load_collection(name, None, None, False) for name in collections]
+    loaded = [reading.load(name) for name in collections]
     encoder = _load_encoder(model, max_length)
     tasks = [
         prepare(
@@ -146,6 +159,13 @@ def compare(
         return
     _print(report)
     typer.echo(f"report: {out / 'report.html'}")
+
+
+def _check_files(collections: list[str], reading: Reading) -> None:
+    if len(collections) > 1 and (reading.pairs or reading.queries or reading.qrels):
+        raise typer.BadParameter(
+            f"--pairs, --queries and --qrels belong to one collection, got {len(collections)} collections."
+        )
 
 
 def _arguments(fit_steps: int | None, **values: Any) -> CompareArguments:

@@ -11,15 +11,13 @@ from .common import (
     BatchSize,
     CacheDir,
     CollectionName,
-    Columns,
     Json,
-    Pairs,
-    SkipBad,
+    Reading,
     UseAdapter,
     bad_arguments,
-    load_collection,
     print_json,
     print_quality,
+    reads_collections,
 )
 from .opening import MaxLength, Opening, load_retriever, opens_models
 
@@ -31,6 +29,7 @@ TITLES = {
 
 
 @opens_models
+@reads_collections
 def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
@@ -42,9 +41,7 @@ def evaluate(
     ] = None,
     depth: Annotated[int, typer.Option(min=1, help="Number of documents to rerank per query.")] = DEPTH,
     adapter: UseAdapter = True,
-    pairs: Pairs = None,
-    column: Columns = None,
-    skip_bad: SkipBad = False,
+    reading: Reading = Reading(),
     max_length: MaxLength = None,
     opening: Opening = Opening(),
     batch_size: BatchSize = 64,
@@ -65,7 +62,7 @@ def evaluate(
     with bad_arguments():
         for name in measure or ():
             parse_measure(name)
-    loaded = load_collection(collection, pairs, column, skip_bad)
+    loaded = reading.load(collection)
     part = loaded.split(split)
     retriever = load_retriever(model, adapter, max_length, opening)
     retriever.index(loaded, cache_dir=cache_dir, batch_size=batch_size)

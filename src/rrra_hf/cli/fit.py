@@ -12,15 +12,13 @@ from .common import (
     BatchSize,
     CacheDir,
     CollectionName,
-    Columns,
     Json,
-    Pairs,
+    Reading,
     Seed,
-    SkipBad,
     adapter_notes,
     bad_arguments,
-    load_collection,
     print_json,
+    reads_collections,
 )
 from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, opens_models
 from .output import ENCODED, writes
@@ -28,6 +26,7 @@ from .output import ENCODED, writes
 
 @writes(marker="modules.json", what="a model's", resumes=ENCODED)
 @opens_models
+@reads_collections
 def fit(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
@@ -50,9 +49,7 @@ def fit(
         int | None, typer.Option(help="Maximum number of steps; with --preset residual or paper.")
     ] = None,
     pool: Annotated[Path | None, typer.Option(help="Candidate pool mined before with this model.")] = None,
-    pairs: Pairs = None,
-    column: Columns = None,
-    skip_bad: SkipBad = False,
+    reading: Reading = Reading(),
     max_length: MaxLength = None,
     opening: Opening = Opening(),
     batch_size: BatchSize = 64,
@@ -73,7 +70,7 @@ def fit(
         arguments = fit_arguments(
             preset, seed=seed, **{name: value for name, value in changes.items() if value is not None}
         )
-    loaded = load_collection(collection, pairs, column, skip_bad)
+    loaded = reading.load(collection)
     fitted = load_model(model, max_length, opening)
     start = time.perf_counter()
     fit_model(

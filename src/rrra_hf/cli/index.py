@@ -11,14 +11,12 @@ from .common import (
     BatchSize,
     CacheDir,
     CollectionName,
-    Columns,
     Json,
-    Pairs,
-    SkipBad,
+    Reading,
     UseAdapter,
     bad_arguments,
-    load_collection,
     print_json,
+    reads_collections,
 )
 from .opening import MaxLength, Opening, load_retriever, opens_models
 from .output import ENCODED, writes
@@ -26,15 +24,14 @@ from .output import ENCODED, writes
 
 @writes(marker="modules.json", what="a model's", resumes=ENCODED)
 @opens_models
+@reads_collections
 def index(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Saved model or encoder: folder or Hub name.")
     ],
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the retriever.")],
-    pairs: Pairs = None,
-    column: Columns = None,
-    skip_bad: SkipBad = False,
+    reading: Reading = Reading(),
     kind: Annotated[
         str, typer.Option(help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq; auto chooses by size.")
     ] = "auto",
@@ -59,7 +56,7 @@ def index(
     with bad_arguments():
         check_kind(kind)
         check_language(language)
-    corpus = load_collection(collection, pairs, column, skip_bad)
+    corpus = reading.load(collection)
     retriever = load_retriever(model, adapter, max_length, opening)
     retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind, language=language)
     retriever.save_pretrained(out)

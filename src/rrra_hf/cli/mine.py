@@ -12,14 +12,12 @@ from .common import (
     BatchSize,
     CacheDir,
     CollectionName,
-    Columns,
     Json,
-    Pairs,
+    Reading,
     Seed,
-    SkipBad,
     UseAdapter,
-    load_collection,
     print_json,
+    reads_collections,
 )
 from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, opens_models
 from .output import ENCODED, writes
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
 
 @writes(marker="pool.json", what="a candidate pool", resumes=ENCODED)
 @opens_models
+@reads_collections
 def mine(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the candidate pool.")],
@@ -43,9 +42,7 @@ def mine(
     cross_fit: Annotated[
         bool, typer.Option("--cross-fit", help="Calibrate the probabilities on labels of other queries.")
     ] = False,
-    pairs: Pairs = None,
-    column: Columns = None,
-    skip_bad: SkipBad = False,
+    reading: Reading = Reading(),
     max_length: MaxLength = None,
     opening: Opening = Opening(),
     batch_size: BatchSize = 64,
@@ -64,7 +61,7 @@ def mine(
 
     if cross_fit and not adapter:
         raise typer.BadParameter("--cross-fit calibrates the adapter; it can't go with --no-adapter.")
-    part = load_collection(collection, pairs, column, skip_bad).split(split)
+    part = reading.load(collection).split(split)
     encoder = load_model(model, max_length, opening).to_sentence_transformer()
     if cross_fit:
         pool = _cross_fitted(part, encoder, depth, seed, cache_dir, batch_size)
@@ -105,13 +102,14 @@ def _cross_fitted(
     batch_size: int,
 ) -> CandidatePool:
     from ..candidates import mine_collection
+    from ..candidates.mining import with_known_negatives
     from ..embeddings import embed_collection
     from ..fitting import FitArguments, cross_fit
     from ..indexes import WordIndex
 
     embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
     words = WordIndex.of(part.document_texts)
-    return cross_fit(
+    pool = cross_fit(
         mine_collection(part, embeddings, depth, words=words),
         embeddings.queries,
         embeddings.documents,
@@ -119,3 +117,4 @@ def _cross_fitted(
         query_words=words.count(part.query_texts),
         document_words=words,
     )
+    return with_known_negatives(pool, part.negative_rows)

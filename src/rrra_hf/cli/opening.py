@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from .grouped import grouped
 
 if TYPE_CHECKING:
     from ..models.modeling_rrra import RRRAModel
@@ -72,20 +71,7 @@ class Opening:
         return options
 
 
-def opens_models(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Opening`, in the place of its parameter `opening`."""
-    shown: list[inspect.Parameter] = []
-    options = inspect.signature(Opening, eval_str=True).parameters.values()
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        shown += options if parameter.name == "opening" else [parameter]
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        opening = Opening(**{option.name: given.pop(option.name) for option in options})
-        command(opening=opening, **given)
-
-    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    return run
+opens_models = grouped("opening", Opening)
 
 
 def load_model(name: str, max_length: int | None, opening: Opening) -> RRRAModel:

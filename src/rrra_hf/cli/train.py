@@ -9,15 +9,13 @@ import typer
 
 from .common import (
     CollectionName,
-    Columns,
     Json,
-    Pairs,
+    Reading,
     Seed,
-    SkipBad,
     bad_arguments,
-    load_collection,
     print_json,
     print_quality,
+    reads_collections,
 )
 from .opening import DEFAULT_MODEL, EncoderName, MaxLength, Opening, opens_models, packaged
 from .output import faults_named
@@ -31,6 +29,7 @@ OPTIONS = {
 
 
 @opens_models
+@reads_collections
 def train(
     collection: CollectionName,
     out: Annotated[
@@ -88,9 +87,7 @@ def train(
     ] = True,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
-    pairs: Pairs = None,
-    column: Columns = None,
-    skip_bad: SkipBad = False,
+    reading: Reading = Reading(),
     max_length: MaxLength = None,
     opening: Opening = Opening(),
     seed: Seed = 0,
@@ -131,7 +128,7 @@ def train(
             seed=seed,
             fit=fit_arguments(preset, seed=seed, **changes),
         )
-    loaded = load_collection(collection, pairs, column, skip_bad)
+    loaded = reading.load(collection)
     with faults_named(out, "it continues from what is finished"):
         run(loaded, packaged(model), out, arguments, **opening.of_transformers())
     if not PartialState().is_main_process:
