@@ -48,7 +48,9 @@ def make_task(name="made"):
         positives = [np.array([row, row + 1]) for row in firsts]
         embeddings = normalized(documents[firsts] @ turn + 0.2 * rng.normal(size=(count, DIM)))
         ids = [f"{split}{i}" for i in range(count)]
-        return Queries(ids, [texts[f"d{row}"] for row in firsts], embeddings, positives)
+        # The words of a document in another order: a query that is a document isn't mined as its negative.
+        asked = [" ".join(reversed(texts[f"d{row}"].split())) for row in firsts]
+        return Queries(ids, asked, embeddings, positives)
 
     training, test = queries("train", 80), queries("test", 40)
     qrels = {
