@@ -40,7 +40,10 @@ from rrra_hf.retrieval.fingerprints import embeddings_fingerprint
 from search_latency import unit_vectors
 
 DIM = 384
-HEAD = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+HEAD = (
+    b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
 WARM_UP_SECONDS = 2
 ONE_BY_ONE = 500
 DOCUMENT_WORDS, VOCABULARY = 40, 30_000
