@@ -156,6 +156,14 @@ def test_numeric_ids_are_read_as_text(beir: Path) -> None:
     assert load_collection(beir).document_ids == ["1", "2"]
 
 
+def test_long_numbers_are_read_exactly(beir: Path) -> None:
+    number = 123_456_789_012_345_678_901_234
+    write_jsonl(beir / "corpus.jsonl", [{"_id": number, "text": "x"}])
+    for name in ("train", "test"):
+        (beir / "qrels" / f"{name}.tsv").write_text(f"q1\t{number}\t1\n")
+    assert load_collection(beir).document_ids == [str(number)]
+
+
 def test_long_texts_stay_whole(beir: Path) -> None:
     text = "x" * 300_000
     write_jsonl(beir / "corpus.jsonl", [*DOCUMENTS, {"_id": "d4", "text": text}])

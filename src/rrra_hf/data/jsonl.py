@@ -31,7 +31,10 @@ def read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[Location, Recor
 
 def _parsed(line: str) -> object:
     try:
-        return orjson.loads(line)
+        record = orjson.loads(line)
+        # Integers of more than 64 bits become floats.
+        exact = not isinstance(record, dict) or float not in map(type, record.values())
+        return record if exact else json.loads(line)
     except orjson.JSONDecodeError:
         # Python reads more: NaN and surrogates. Whether they are legal depends on what they stand for.
         return json.loads(line)
