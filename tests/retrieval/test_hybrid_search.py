@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from sentence_transformers import SentenceTransformer
@@ -167,6 +170,15 @@ def test_rank_reads_the_words_of_the_documents(hybrid: Retriever) -> None:
     assert found[0]["corpus_id"] == 1 and found[0]["score"] > found[1]["score"]
     plain = Retriever(hybrid.encoder, adapter=None).rank("copy herring", documents)
     assert len(set(scores(plain))) == 1
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, lambda texts: pd.Series(texts, index=[7, 3, 5])])
+def test_rank_takes_any_sequence_of_texts(hybrid: Retriever, kind: Callable[[list[str]], Any]) -> None:
+    documents = ["copy whale", "copy herring", "copy pike"]
+    found = hybrid.rank("copy herring", kind(documents), return_documents=True)
+    assert found == hybrid.rank("copy herring", documents, return_documents=True)
+    assert found[0]["text"] == "copy herring"
+    assert hybrid.rank("copy herring", kind(documents)[:0]) == []
 
 
 def test_rank_and_search_agree(hybrid: Retriever) -> None:

@@ -458,7 +458,7 @@ class Retriever:
 
         Args:
             query: The query.
-            documents: The documents' texts.
+            documents: The documents' texts: a list, an array, a column of a data frame, ...
             top_k: Number of documents to return; all by default.
             return_documents: Return the documents' texts too.
             batch_size: Encoder batch size.
@@ -476,6 +476,8 @@ class Retriever:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}.")
         _check_queries([query], [0])
+        if not isinstance(documents, str | Mapping):  # which `document_table` refuses or knows
+            documents = list(documents)  # of an array or a column of a data frame
         if not documents:
             return []
         texts = document_texts(document_table(documents))
