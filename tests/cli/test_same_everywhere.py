@@ -88,6 +88,8 @@ def test_the_length_of_a_retriever_is_fixed(beside: Path) -> None:
 
 @pytest.mark.parametrize("command", ["rerank", "index", "evaluate", "mine", "fit", "search", "serve", "app"])
 def test_an_adapter_alone_is_refused_with_the_reason(beir: Path, tmp_path: Path, command: str) -> None:
+    if command == "app":
+        pytest.importorskip("gradio")
     adapter = tmp_path / "adapter"
     RetrieverAdapter.pretrained(32).save_pretrained(adapter)
     arguments = {

@@ -9,7 +9,6 @@ import pytest
 
 from retriever_models import CORPUS, QUERY, RESIDUAL, make_adapter
 from rrra_hf import AdapterConfig, RetrieverAdapter, RRRAModel
-from rrra_hf.app.comparison import compare
 from rrra_hf.candidates import mine
 from rrra_hf.retrieval import Retriever, evaluate, evaluate_saved
 from tiny import word_collection
@@ -40,6 +39,13 @@ def test_no_probability_is_shown(unfitted: Path, caplog: pytest.LogCaptureFixtur
     assert retriever.adapter is None
     with pytest.raises(ValueError, match=r"probabilities need an adapter\. The adapter was never fitted"):
         retriever.search(QUERY, probabilities=True)
+
+
+def test_the_page_shows_no_probability(unfitted: Path) -> None:
+    pytest.importorskip("gradio")
+    from rrra_hf.app.comparison import compare
+
+    retriever = Retriever.from_pretrained(unfitted).index(CORPUS)
     found = compare(retriever, QUERY)
     assert found.reranked is None
     assert all(hit.probability is None for hit in found.encoder)

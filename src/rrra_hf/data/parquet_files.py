@@ -84,7 +84,8 @@ def read_batches(
     """
     size, allowed = 0, allowed_bytes(path)
     with open_parquet(path) as file:
-        batches = file.iter_batches(batch_size=batch_size)
+        # Before pyarrow 19, a file without a row group can't be iterated over.
+        batches = file.iter_batches(batch_size=batch_size) if file.num_row_groups else iter(())
         while True:
             try:
                 batch = next(batches)
