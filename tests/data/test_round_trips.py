@@ -108,6 +108,7 @@ def documents(collection: Collection) -> list[dict[str, str]]:
 @settings(max_examples=40, deadline=None)
 @example(records=[{"id": "1", "text": "x" * 1_000_000}, {"id": "2", "text": '"'}])
 @example(records=[{"id": "1", "text": '"open'}, {"id": "2", "text": "a"}, {"id": "3", "text": "b"}])
+@example(records=[{"id": "1", "text": "return\r"}])
 @given(records=RECORDS)
 def test_files_come_back(
     tmp_path_factory: pytest.TempPathFactory, name: str, records: list[dict[str, str]]
@@ -115,13 +116,15 @@ def test_files_come_back(
     file_name, write = WRITERS[name]
     path = tmp_path_factory.mktemp("written") / file_name
     write(path, records)
-    # A field of TSV can't hold tabs and line breaks, and the end of a line takes a return before it.
-    exact = name != "tsv" or not any(set(record["text"]) & set("\t\r\n") for record in records)
+    # A field of TSV can't hold tabs and line breaks. Data frames don't quote a return, and the end of a line
+    # takes one before it.
+    lost = {"tsv": "\t\r\n", "pandas": "\r", "polars": "\r"}.get(name, "")
+    exact = not any(set(record["text"]) & set(lost) for record in records)
     try:
         found = documents(load_collection(path))
     except ValueError as error:
         assert "line " in str(error)
-        assert not exact or name in ("pandas", "polars")
+        assert not exact
     else:
         assert found == records or not exact
 
