@@ -71,6 +71,22 @@ def save_encoder(folder: Path, model_type: str, **config: object) -> Path:
     return folder
 
 
+def save_own_code(folder: Path, name: str) -> Path:
+    """Save an encoder with code of its own, whose class is `{name}Model`."""
+    save_encoder(folder, "bert")
+    module, model_type = f"{name.lower()}_code", f"{name.lower()}-bert"
+    (folder / f"{module}.py").write_text(
+        "from transformers import BertConfig, BertModel\n\n"
+        f"class {name}Config(BertConfig):\n    model_type = {model_type!r}\n\n"
+        f"class {name}Model(BertModel):\n    config_class = {name}Config\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config["model_type"] = model_type
+    config["auto_map"] = {f"Auto{kind}": f"{module}.{name}{kind}" for kind in ("Config", "Model")}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 def add_side_files(
     folder: Path, pooling: dict[str, object], normalize: bool = True, **settings: object
 ) -> Path:

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from bad_input import fail, succeed, write_beir
 from rrra_hf import Retriever
-from tiny import save_encoder
+from tiny import save_own_code
 
-CODE = """
-from transformers import BertConfig, BertModel
-
-class CommandConfig(BertConfig):
-    model_type = "command-bert"
-
-class CommandModel(BertModel):
-    config_class = CommandConfig
-"""
 TRUST = "--trust-remote-code"
 
 
 @pytest.fixture
 def own_code(tmp_path: Path) -> Path:
-    folder = save_encoder(tmp_path / "own", "bert")
-    (folder / "command_code.py").write_text(CODE)
-    config = json.loads((folder / "config.json").read_text())
-    config["model_type"] = "command-bert"
-    config["auto_map"] = {
-        "AutoConfig": "command_code.CommandConfig",
-        "AutoModel": "command_code.CommandModel",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return save_own_code(tmp_path / "own", "Command")
 
 
 @pytest.fixture

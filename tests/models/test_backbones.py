@@ -27,7 +27,7 @@ from alike import assert_alike
 from model_folders import TEXTS, embed, make
 from rrra_hf import RRRAModel
 from rrra_hf.retrieval import Retriever
-from tiny import SIZE, add_side_files, make_tokenizer, save_encoder
+from tiny import SIZE, add_side_files, make_tokenizer, save_encoder, save_own_code
 
 T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
 
@@ -146,26 +146,10 @@ def test_settings_are_found_under_the_names_of_early_releases(tmp_path: Path) ->
 
 # -------------------------------------------------------------------- code of its own
 
-CODE = """
-from transformers import BertConfig, BertModel
-
-class OwnConfig(BertConfig):
-    model_type = "own-bert"
-
-class OwnModel(BertModel):
-    config_class = OwnConfig
-"""
-
 
 @pytest.fixture
 def own_code(tmp_path: Path) -> Path:
-    folder = save_encoder(tmp_path / "own", "bert")
-    (folder / "own_code.py").write_text(CODE)
-    config = json.loads((folder / "config.json").read_text())
-    config["model_type"] = "own-bert"
-    config["auto_map"] = {"AutoConfig": "own_code.OwnConfig", "AutoModel": "own_code.OwnModel"}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return save_own_code(tmp_path / "own", "Own")
 
 
 def test_code_of_an_encoder_runs_where_it_is_trusted(own_code: Path, tmp_path: Path) -> None:

@@ -25,22 +25,23 @@ FULL = replace(
 )
 
 
+def copied(encoder: Path, folder: Path, dtype: torch.dtype) -> Path:
+    """Save an encoder again, with its weights in a data type."""
+    shutil.copytree(encoder, folder)
+    AutoModel.from_pretrained(encoder, dtype=dtype).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def half_bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny BERT in bfloat16."""
-    folder = tmp_path_factory.mktemp("half") / "bert"
-    shutil.copytree(tiny_bert, folder)
-    AutoModel.from_pretrained(tiny_bert, dtype=torch.bfloat16).save_pretrained(folder)
-    return folder
+    return copied(tiny_bert, tmp_path_factory.mktemp("half") / "bert", torch.bfloat16)
 
 
 @pytest.fixture(scope="module")
 def same_in_float32(half_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same numbers in float32."""
-    folder = tmp_path_factory.mktemp("single") / "bert"
-    shutil.copytree(half_bert, folder)
-    AutoModel.from_pretrained(half_bert, dtype=torch.float32).save_pretrained(folder)
-    return folder
+    return copied(half_bert, tmp_path_factory.mktemp("single") / "bert", torch.float32)
 
 
 def dtypes(folder: Path) -> set[torch.dtype]:
