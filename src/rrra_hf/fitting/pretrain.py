@@ -175,18 +175,18 @@ def pretrain(
     adapter = _unfitted()
     reader = adapter.reader
     assert isinstance(reader, FeatureReader)
-    every = [*lessons, *also_relevant]
+    relevance = _of([*lessons, *also_relevant], reader, reader.relevance)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reader.ranking_head = Head(len(reader.ranking), RANKING_UNITS)
         reader.relevance_head = Head(len(reader.relevance), RELEVANCE_UNITS)
         _teach(reader.ranking_head, _of(lessons, reader, reader.ranking), _ranking_loss, seed, steps)
-        _teach(reader.relevance_head, _of(every, reader, reader.relevance), _relevance_loss, seed, steps)
+        _teach(reader.relevance_head, relevance, _relevance_loss, seed, steps)
     _add_prior(reader.ranking_head, reader.ranking, RANKING_PRIOR)
-    taught = _shown(_of(every, reader, reader.relevance))
-    level = _mean_probability(reader.relevance_head, taught)
+    shown = _shown(relevance)
+    level = _mean_probability(reader.relevance_head, shown)
     _add_prior(reader.relevance_head, reader.relevance, RELEVANCE_PRIOR)
-    _set_level(reader.relevance_head, taught, level)
+    _set_level(reader.relevance_head, shown, level)
     adapter.config.lambda_ = 1.0
     return adapter.eval()
 
