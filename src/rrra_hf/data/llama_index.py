@@ -14,7 +14,7 @@ from .tables import add_table
 PARTS = ("queries", "corpus", "relevant_docs")
 
 
-def read_json(path: Path, builder: CollectionBuilder) -> None:
+def add_json(path: Path, builder: CollectionBuilder) -> None:
     """Add what a JSON file holds.
 
     Args:

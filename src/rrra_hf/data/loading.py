@@ -11,7 +11,7 @@ from .beir import is_beir, read_beir
 from .builder import CollectionBuilder
 from .collection import Collection
 from .hub import load_parts
-from .llama_index import read_json
+from .llama_index import add_json
 from .pairs import DEFAULT_SPLIT, add_pairs
 from .problems import Problems, brief
 from .python_docs import python_docs
@@ -133,7 +133,7 @@ def _from_path(
         builder.name = path.name
         return _from_mapping(load_parts(str(source), cache_dir), builder)
     if path.suffix == JSON:
-        read_json(path, builder)
+        add_json(path, builder)
     elif beside:
         _add_files(path, beside, builder)
     else:

@@ -84,8 +84,10 @@ def _holds_pairs(location: Location, record: Record, builder: CollectionBuilder)
         return False
     has = {role for role, names in builder.columns.items() if any(name in record for name in names)}
     found = has & {"query", "document", "text"}
-    if found == {"text"} or found >= {"query", "document"}:
-        return found != {"text"}
+    if found == {"text"}:
+        return False
+    if found >= {"query", "document"}:
+        return True
     unknown = [name for name, value in record.items() if name not in builder.names and isinstance(value, str)]
     guessed = _guess(has, len(unknown))
     if not guessed:

@@ -16,7 +16,6 @@ from .hub_files_rrra import find_file, read_model_json
 
 WEIGHTS_NAME = "model.safetensors"
 EMBEDDING = "sentence_embedding"
-KEYS = {"Dense": "linear", "LayerNorm": "norm"}
 # Where sentence-transformers finds an activation by its name.
 ACTIVATION_MODULES = ("torch.nn.modules.activation", "torch.nn.modules.linear")
 
