@@ -1,0 +1,166 @@
+"""Probabilities that follow what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit
+
+from ..candidates import CandidatePool
+from ..evaluation.checks import check_between
+from .decisions import ADAPTER, Decision, Decisions
+
+# How far slope and intercept are from 1 and 0 before anything is decided: standard deviations of a normal
+# distribution. On 12 collections with one label kept per query, with 3 encoders, the root mean square of what
+# all labels say is 0.24 and 1.4. The calibration error after 50 to 200 decisions is the same with twice the
+# spread of the intercept, and a third greater with twice that of the slope.
+SLOPE_SPREAD = 0.25
+INTERCEPT_SPREAD = 2.0
+# Greater probabilities are single floats that were rounded up, not certain.
+MAX_PROBABILITY = 1 - 2**-23
+
+
+class Recalibration(NamedTuple):
+    """A line from the adapter's log-odds to those that fit the decisions.
+
+    Args:
+        slope: Slope of the line.
+        intercept: Its value where the adapter's probability is .5.
+        decisions: Number of decisions that it fits.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    decisions: int = 0
+
+    @classmethod
+    def fit(cls, probability: np.ndarray, relevant: np.ndarray) -> Recalibration:
+        """Fit the line to decided pairs.
+
+        It is the most probable line, with normal priors around slope 1 and intercept 0. Few decisions
+        therefore change little, and many decide alone.
+
+        The pairs need not be a random sample. A choice by probability, or by anything else that the adapter
+        knew, leaves the share of relevant pairs at each probability as it is, and this share is all that is
+        fitted. It only matters that the share is the same for pairs that weren't chosen.
+
+        Args:
+            probability: The adapter's probabilities of the pairs, `(n,)`. Pairs with 0 are left out: they
+                were judged before.
+            relevant: What was decided, 0 or 1, `(n,)`.
+
+        Raises:
+            ValueError: If a probability is not in [0, 1].
+
+        Source:
+            Platt 1999, "Probabilistic Outputs for Support Vector Machines", with priors.
+
+        Example:
+            >>> Recalibration.fit(np.empty(0), np.empty(0))
+            Recalibration(slope=1.0, intercept=0.0, decisions=0)
+            >>> doubted = Recalibration.fit(np.full(50, 0.5), np.zeros(50))
+            >>> bool(doubted(np.array([0.5]))[0] < 0.05)
+            True
+        """
+        x, kept = _log_odds(probability)
+        x, y = x[kept], np.asarray(relevant, dtype=np.float64)[kept]
+        if not len(x):
+            return cls()
+        inputs, prior = np.column_stack([x, np.ones_like(x)]), np.array([1.0, 0.0])
+        precision = 1 / np.array([SLOPE_SPREAD, INTERCEPT_SPREAD]) ** 2
+
+        def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+            z, off = inputs @ line, line - prior
+            likelihood = y @ log_expit(z) + (1 - y) @ log_expit(-z)
+            return precision @ off**2 / 2 - likelihood, inputs.T @ (expit(z) - y) + precision * off
+
+        def curvature(line: np.ndarray) -> np.ndarray:
+            p = expit(inputs @ line)
+            return (inputs.T * (p * (1 - p))) @ inputs + np.diag(precision)
+
+        found = minimize(loss, prior, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-8})
+        slope, intercept = map(float, found.x)
+        return cls(slope, intercept, len(x))
+
+    def __call__(self, probability: np.ndarray) -> np.ndarray:
+        """Return probabilities as the decisions would have them.
+
+        Args:
+            probability: The adapter's probabilities, of any shape. 0 and NaN stay what they are.
+        """
+        x, uncertain = _log_odds(probability)
+        return np.where(uncertain, expit(self.slope * x + self.intercept), probability)
+
+
+def recalibrate(pool: CandidatePool, decisions: Decisions) -> tuple[CandidatePool, Recalibration]:
+    """Return a pool whose probabilities follow the decisions of persons and judges.
+
+    Decided pairs get 1 or 0, the others what `Recalibration.fit` says. Decisions of the adapter tell nothing
+    new, and are left out.
+
+    Args:
+        pool: Candidates with the adapter's probabilities.
+        decisions: The decisions. Those about other pairs are left out.
+
+    Returns:
+        The pool, and how its probabilities were changed.
+
+    Raises:
+        ValueError: If the pool has no probabilities.
+
+    Example:
+        >>> pool = CandidatePool(
+        ...     query_ids=["q"], document_ids=["a", "b"], positives=[np.array([], int)],
+        ...     candidates=np.array([[0, 1]]), scores=np.array([[0.5, 0.25]]),
+        ...     probability=np.array([[0.5, 0.5]]),
+        ... )
+        >>> decisions = Decisions()
+        >>> decisions.add(Decision("q", "a", True, "person", 0.5))
+        >>> changed, line = recalibrate(pool, decisions)
+        >>> (100 * changed.probability).round().tolist(), line.decisions
+        ([[100.0, 74.0]], 1)
+    """
+    if pool.probability is None:
+        raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+    labels = decided_labels(pool, decisions)
+    decided = ~np.isnan(labels)
+    line = Recalibration.fit(pool.probability[decided], labels[decided])
+    return replace(pool, probability=np.where(decided, labels, line(pool.probability))), line
+
+
+def decided_labels(pool: CandidatePool, decisions: Iterable[Decision]) -> np.ndarray:
+    """Return what persons and judges decided about the candidates of a pool.
+
+    Args:
+        pool: The candidates, `n` queries.
+        decisions: The decisions. Those of the adapter, and those about other pairs, are left out.
+
+    Returns:
+        1 or 0, NaN where nothing was decided, `(n, depth)` float32.
+    """
+    row_of = {query_id: row for row, query_id in enumerate(pool.query_ids)}
+    labels = np.full(pool.candidates.shape, np.nan, dtype=np.float32)
+    made = [each for each in decisions if each.by != ADAPTER and each.query_id in row_of]
+    by_query = attrgetter("query_id")
+    for query_id, of_query in groupby(sorted(made, key=by_query), by_query):
+        row = row_of[query_id]
+        candidates = pool.candidates[row][pool.candidates[row] >= 0]
+        place_of = {pool.document_ids[document]: place for place, document in enumerate(candidates)}
+        for each in of_query:
+            if each.document_id in place_of:
+                labels[row, place_of[each.document_id]] = each.relevant
+    return labels
+
+
+def _log_odds(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return log-odds, and which of them are finite."""
+    probability = np.asarray(probability)
+    check_between("probability", probability[~np.isnan(probability)], 0, 1)
+    x = logit(np.minimum(probability, MAX_PROBABILITY))
+    return x, np.isfinite(x)
