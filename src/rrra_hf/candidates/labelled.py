@@ -42,6 +42,34 @@ def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:
     return np.column_stack([queries, documents])
 
 
+def at_most(count: int, positives: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Return each query's positives; of those that have more than `count`, so many at random."""
+    return [rows if len(rows) <= count else rng.choice(rows, count, replace=False) for rows in positives]
+
+
+def labelled_among(positives: Sequence[np.ndarray], queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return which of some documents are labelled relevant for each query, `(n, k)`.
+
+    It takes time for the labels of these queries, not for all pairs of a query and a document.
+
+    Args:
+        positives: Rows of the relevant documents of all queries.
+        queries: Rows of the queries, `(n,)`; they may repeat.
+        rows: Rows of the documents, ascending, `(k,)`.
+
+    Example:
+        >>> labelled_among([np.array([4]), np.array([1, 2])], np.array([1, 0]), np.array([2, 3])).tolist()
+        [[True, False], [False, False]]
+    """
+    distinct, place = np.unique(queries, return_inverse=True)
+    asking, documents = pair_rows([positives[row] for row in distinct]).T
+    found = np.searchsorted(rows, documents).clip(max=len(rows) - 1)
+    among = rows[found] == documents
+    labelled = np.zeros((len(distinct), len(rows)), dtype=bool)
+    labelled[asking[among], found[among]] = True
+    return labelled[place]
+
+
 def gather(embeddings: np.ndarray, rows: np.ndarray) -> Tensor:
     """Return the embeddings at the given rows as float32, `(*rows.shape, dim)`."""
     return torch.from_numpy(np.asarray(embeddings[rows], dtype=np.float32))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..candidates import DocumentFeatures, LabelledQueries
-from ..candidates.labelled import pair_rows
+from ..candidates.labelled import at_most, pair_rows
 from ..candidates.reading import candidate_features
 from ..candidates.retrieved import RetrievedCandidates
 from ..indexes import WordIndex
@@ -20,8 +20,9 @@ from ..models.reader_rrra import FeatureReader
 from .arguments import FitArguments
 from .maps import Maps
 
-# Maximum number of training queries to remember.
+# Maximum number of training queries to remember, and of labels of each.
 MEMORY = 10_000
+LABELS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ def fold_state(
     """Return what training queries teach.
 
     Args:
-        training: The queries to remember; a random `MEMORY` of them if there are more.
+        training: The queries to remember; a random `MEMORY` of them if there are more, and a random
+            `LABELS` of the labels of each.
         documents: Embeddings of the documents, `(m, dim)`.
         maps: The maps that were fitted on these queries, if any.
         arguments: `features`, `tau` and `seed` are used. Without features of labels, nothing is remembered.
@@ -89,10 +91,10 @@ def fold_state(
     remembers = any(name in OF_LABELS for name in arguments.features)
     if not remembers:
         training = training.select(np.arange(0))
-    elif len(training.positives) > MEMORY:
-        rng = np.random.default_rng(arguments.seed)
+    rng = np.random.default_rng(arguments.seed)
+    if len(training.positives) > MEMORY:
         training = training.select(np.sort(rng.choice(len(training.positives), MEMORY, replace=False)))
-    pairs = pair_rows(training.positives)
+    pairs = pair_rows(at_most(LABELS, training.positives, rng))
     labelled, columns = np.unique(pairs[:, 1], return_inverse=True)
     sizes = {"queries": len(training.positives), "documents": len(labelled), "pairs": len(pairs)}
     adapter = _unfitted(documents.shape[1], sizes, arguments)
@@ -106,7 +108,8 @@ def fold_state(
             torch.from_numpy(mapped[labelled]),
             torch.from_numpy(np.column_stack([pairs[:, 0], columns])),
         )
-    return FoldState(adapter, mapped, DocumentFeatures.of(adapter.reader, [mapped], words), labelled)
+    remembered = np.unique(pair_rows(training.positives)[:, 1])
+    return FoldState(adapter, mapped, DocumentFeatures.of(adapter.reader, [mapped], words), remembered)
 
 
 def _unfitted(dim: int, sizes: dict[str, int], arguments: FitArguments) -> RetrieverAdapter:

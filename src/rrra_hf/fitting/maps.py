@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..candidates import LabelledQueries
-from ..candidates.labelled import KnownPositives, gather, pair_rows, shuffled_batches
+from ..candidates.labelled import gather, labelled_among, pair_rows, shuffled_batches
 from ..candidates.retrieved import RetrievedCandidates
 from ..evaluation import ndcg_per_query
 from ..models.adapter_rrra import RetrieverAdapter
@@ -221,16 +221,13 @@ def _trained(
     sides = ["query"] if arguments.maps == "query" else ["query", "document"]
     residuals = nn.ParameterDict({side: torch.zeros(dim, dim) for side in sides})
     pairs = pair_rows(training.positives)
-    known = KnownPositives(training.positives, len(documents))
     optimizer = torch.optim.AdamW(residuals.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, STEPS)
     batches = shuffled_batches(len(pairs), BATCH_SIZE, rng)
     for step in tqdm(range(1, last + 1), desc="Fitting maps", leave=False, disable=None):
         batch = pairs[next(batches)]
         drawn = rng.integers(0, len(documents), corpus_negatives)
-        loss = _contrastive_loss(
-            residuals, batch, drawn, training.embeddings, documents, known, arguments.tau
-        )
+        loss = _contrastive_loss(residuals, batch, drawn, training, documents, arguments.tau)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -243,17 +240,16 @@ def _contrastive_loss(
     residuals: nn.ParameterDict,
     batch: np.ndarray,
     drawn: np.ndarray,
-    queries: np.ndarray,
+    training: LabelledQueries,
     documents: np.ndarray,
-    known: KnownPositives,
     tau: float,
 ) -> Tensor:
     """Return the cross-entropy of each pair's document among the distinct ones of the batch and drawn."""
     rows = np.unique(np.concatenate([batch[:, 1], drawn]))
     labels = np.searchsorted(rows, batch[:, 1])
-    others = known.contains(batch[:, :1], rows)
+    others = labelled_among(training.positives, batch[:, 0], rows)
     others[np.arange(len(batch)), labels] = False
-    q = _residual(residuals["query"], gather(queries, batch[:, 0]))
+    q = _residual(residuals["query"], gather(training.embeddings, batch[:, 0]))
     c = F.normalize(gather(documents, rows), dim=-1)
     if "document" in residuals:
         c = _residual(residuals["document"], c)

@@ -15,8 +15,9 @@ MEMORY_TAU = 0.05
 HUB_QUERIES = 10
 # Cosine above which two documents count as the same; half precision preserves that much.
 SAME = 0.9995
-# Documents handled at a time.
+# Documents, and labels, handled at a time.
 BLOCK = 256
+PAIRS = 65_536
 
 
 class Recalled(NamedTuple):
@@ -84,7 +85,10 @@ class Memory(nn.Module):
             pairs: Rows of query and document of each label, `(pairs, 2)`.
         """
         pairs = pairs.long()
-        answers = torch.zeros_like(queries).index_add_(0, pairs[:, 0], documents[pairs[:, 1]])
+        answers = torch.zeros_like(queries)
+        # Not all at once: a document takes its memory for each of its labels.
+        for some in pairs.split(PAIRS):
+            answers.index_add_(0, some[:, 0], documents[some[:, 1]])
         self.queries.copy_(F.normalize(queries, dim=-1))
         self.answers.copy_(answers / torch.bincount(pairs[:, 0], minlength=len(queries))[:, None])
         self.documents.copy_(documents)
@@ -122,16 +126,27 @@ class Memory(nn.Module):
         Training queries that a document is labelled for are left out.
         """
         queries, labelled = self._single_precision(), self.documents.float()
-        pairs = self.pairs.long()
+        asking, starts, counts = self._by_document()
         found = []
         for block in documents.split(BLOCK):
             cosines = queries @ block.T
-            label, column = (labelled @ block.T > SAME)[pairs[:, 1]].nonzero(as_tuple=True)
-            cosines[pairs[label, 0], column] = -torch.inf
+            same, column = (labelled @ block.T > SAME).nonzero(as_tuple=True)
+            # The places of the labels of the first document, of the second, ...
+            times = counts[same]
+            place = torch.arange(int(times.sum()), device=times.device)
+            place += (starts[same] - times.cumsum(0) + times).repeat_interleave(times)
+            cosines[asking[place], column.repeat_interleave(times)] = -torch.inf
             closest = cosines.topk(min(HUB_QUERIES, len(cosines)), dim=0).values
             others = closest.isfinite()
             found.append(closest.where(others, 0.0).sum(0) / others.sum(0).clamp_min(1))
         return torch.cat(found)
+
+    def _by_document(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the query of each label, document by document, and where each document's labels start, and
+        how many it has."""
+        queries, documents = self.pairs.long().T
+        counts = torch.bincount(documents, minlength=len(self.documents))
+        return queries[documents.argsort()], counts.cumsum(0) - counts, counts
 
     def _probe(self, q: Tensor) -> Tensor:
         """Return the embeddings that training queries are compared with."""
