@@ -20,7 +20,7 @@ from retrievers import QUERIES, TEXTS, ids, make_collection, make_model, scores,
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import DEPTH
 from rrra_hf.embeddings import encode
-from rrra_hf.retrieval import Retriever, evaluate
+from rrra_hf.retrieval import Hit, Retriever, evaluate
 from rrra_hf.retrieval.fingerprints import embeddings_fingerprint
 
 # Of these documents, the encoder knows the words copy, file, sort and list only.
@@ -87,6 +87,24 @@ def test_hits_do_not_depend_on_other_queries_or_on_top_k(hybrid: Retriever) -> N
         (alone,) = hybrid.search(query, top_k=4, probabilities=True)
         assert ids(alone) == ids(expected)[:4]
         assert_allclose(scores(alone), scores(expected)[:4], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", [None, "hybrid", "dense"])
+def test_a_document_has_one_probability(hybrid: Retriever, mode: str | None) -> None:
+    queries, options = ["copy file archive", "unheard"], {"mode": mode, "depth": 6, "probabilities": True}
+
+    def judged(hits: list[Hit]) -> dict[str, float]:
+        return {hit["corpus_id"]: hit["probability"] for hit in hits}
+
+    reranked, plain, many = (
+        [judged(hits) for hits in hybrid.search(queries, **settings, **options)]
+        for settings in ({"top_k": 6}, {"top_k": 6, "rerank": False}, {"top_k": 21})
+    )
+    for first, second, all_hits in zip(reranked, plain, many, strict=True):
+        assert first.keys() & second.keys() and first.keys() < all_hits.keys()
+        for document in first:
+            assert all_hits[document] == first[document]
+            assert second.get(document, first[document]) == first[document]
 
 
 @pytest.mark.parametrize("query", ["unheard of", "the", "copy file"])

@@ -90,7 +90,8 @@ def searcher(
     def rank(queries: Queries) -> np.ndarray:
         counts = None if words is None else words.count(queries.texts)
         encoded, k = EncodedQueries(map_queries(queries.embeddings), counts), max(depth, RANKED)
-        return search_and_rerank(adapter, indexed, encoded, k, depth, hybrid=words is not None).rows
+        by_words = words is not None
+        return search_and_rerank(adapter, indexed, encoded, k, depth, hybrid=by_words, fused=by_words).rows
 
     return rank
 

@@ -28,6 +28,10 @@ class Reranked(NamedTuple):
     probabilities: np.ndarray
     cosines: np.ndarray
 
+    def first(self, k: int) -> Reranked:
+        """Return the best `k` documents."""
+        return Reranked(*(values[:, :k] for values in self))
+
 
 def search_and_rerank(
     adapter: RetrieverAdapter | None,
@@ -36,37 +40,67 @@ def search_and_rerank(
     k: int,
     depth: int,
     *,
+    reranks: bool = True,
     hybrid: bool = False,
+    fused: bool = False,
     probabilities: bool = False,
 ) -> Reranked:
     """Return the best documents for each query.
+
+    The adapter compares a document with the query's candidates. They are the same for all that is asked of a
+    query, so that a document has the same probability whether it is reranked or not.
 
     Args:
         adapter: The adapter.
         documents: The documents to search.
         queries: The queries.
-        k: Number of documents to return per query, at least `depth`.
-        depth: Number of documents to rerank per query; 0 for none.
-        hybrid: Search by words too.
+        k: Number of documents to return per query.
+        depth: Number of candidates per query.
+        reranks: Sort the candidates by their reranking scores.
+        hybrid: Find candidates by words too.
+        fused: Merge a ranking that isn't reranked with one by words.
         probabilities: Return the probabilities of all documents, not only of those that are reranked.
 
     Raises:
         ValueError: If the adapter gives NaN or infinite scores.
     """
-    dense = search_dense(documents, queries, k)
-    if adapter is None or depth == 0:
-        found = fuse(documents, queries, dense) if hybrid else dense
-        none = np.empty((len(found.rows), 0), dtype=np.float32)
-        ranked = Reranked(*found, probabilities=none, cosines=none)
-    else:
-        candidates = dense.rows[:, :depth]
-        if hybrid:
-            candidates = hybrid_candidates(documents, queries, dense, depth)
-        ranked = rerank(adapter, documents, queries, candidates, dense)
-    if adapter is not None and probabilities and ranked.probabilities.shape != ranked.rows.shape:
-        judged = torch.sigmoid(_read(adapter, documents, queries, ranked.rows).relevance).numpy()
+    reads = adapter is not None and (reranks or probabilities)
+    dense = search_dense(documents, queries, max(k, depth) if reads or fused else k)
+    found = fuse(documents, queries, dense) if fused and not (adapter and reranks) else dense
+    ranked = Reranked(*found, *np.empty((2, len(found.rows), 0), dtype=np.float32))
+    if adapter is None or not reads:
+        return ranked.first(k)
+    candidates = hybrid_candidates(documents, queries, dense, depth) if hybrid else dense.rows[:, :depth]
+    reranked = rerank(adapter, documents, queries, candidates, dense)
+    ranked = (reranked if reranks else ranked).first(k)
+    if probabilities:
+        judged = _probabilities(adapter, documents, queries, ranked.rows, reranked)
         ranked = ranked._replace(probabilities=judged)
     return ranked
+
+
+def _probabilities(
+    adapter: RetrieverAdapter,
+    documents: IndexedDocuments,
+    queries: EncodedQueries,
+    rows: np.ndarray,
+    reranked: Reranked,
+) -> np.ndarray:
+    """Return the probabilities of documents, `(n, k)`.
+
+    Those of the candidates are known. The other documents are read together with the candidates.
+    """
+    depth = reranked.probabilities.shape[1]
+    candidates = reranked.rows[:, :depth]
+    lines = np.arange(len(rows))[:, None] * (len(documents.index) + 1)
+    keys, wanted = (candidates + lines).ravel(), rows + lines
+    order = keys.argsort()
+    place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
+    known, others = reranked.probabilities.ravel()[place], np.where(keys[place] == wanted, -1, rows)
+    if (others < 0).all():
+        return known
+    reading = _read(adapter, documents, queries, np.concatenate([candidates, others], axis=1))
+    return np.where(others < 0, known, torch.sigmoid(reading.relevance[:, depth:]).numpy())
 
 
 def rerank(
@@ -107,7 +141,10 @@ def rerank(
 def _read(
     adapter: RetrieverAdapter, documents: IndexedDocuments, queries: EncodedQueries, rows: np.ndarray
 ) -> Reading:
-    take = documents.index.reconstruct
+    def take(rows: np.ndarray) -> np.ndarray:
+        # An index gives no embeddings of -1, where there is no document.
+        return documents.index.reconstruct(np.maximum(rows, 0))
+
     return read_candidates(adapter, queries.embeddings, rows, take, documents.features, queries.words)
 
 

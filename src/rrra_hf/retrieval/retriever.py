@@ -325,7 +325,8 @@ class Retriever:
             mode: `"hybrid"` or `"dense"`. By default, hybrid if an adapter that reads words reranks, and the
                 index has words. A hybrid search that isn't reranked merges both rankings by reciprocal rank
                 fusion, and scores are the fused ones.
-            probabilities: Add the probability that it is relevant to each hit.
+            probabilities: Add the probability that it is relevant to each hit. It is estimated among the
+                candidates of the query, and is the same with and without `rerank`.
             batch_size: Encoder batch size.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
 
@@ -393,15 +394,13 @@ class Retriever:
                 `query_texts` are needed and not given.
         """
         self._check_search(top_k, depth, probabilities)
-        hybrid = self.is_hybrid(mode, rerank, query_texts is not None)
+        fused, hybrid = (self.is_hybrid(mode, reranks, query_texts is not None) for reranks in (rerank, True))
         documents = self.corpus_index
         embeddings = check_embeddings(query_embeddings, "query_embeddings", documents.index.dim)
         if query_texts is not None and len(query_texts) != len(embeddings):
             raise ValueError(
                 f"query_texts must be of the {len(embeddings)} queries, got {len(query_texts)} texts."
             )
-        # The adapter compares a document with the others that were found, and fusion needs long rankings.
-        found = max(top_k, depth) if rerank or probabilities or hybrid else top_k
         hits: list[list[Hit]] = []
         for start in range(0, len(embeddings), BLOCK_SIZE):
             block = slice(start, start + BLOCK_SIZE)
@@ -411,17 +410,19 @@ class Retriever:
                 self.adapter,
                 documents,
                 queries,
-                found,
-                depth if rerank else 0,
+                top_k,
+                depth,
+                reranks=rerank,
                 hybrid=hybrid,
+                fused=fused,
                 probabilities=probabilities,
             )
-            hits += self._hits(ranked, top_k, probabilities)
+            hits += self._hits(ranked, probabilities)
         return hits
 
-    def _hits(self, ranked: Reranked, top_k: int, probabilities: bool) -> list[list[Hit]]:
+    def _hits(self, ranked: Reranked, probabilities: bool) -> list[list[Hit]]:
         ids = self.corpus_index.ids
-        rows, scores, relevant = (values[:, :top_k].tolist() for values in ranked[:3])
+        rows, scores, relevant = (values.tolist() for values in ranked[:3])
         hits: list[list[Hit]] = [
             # An approximate index may find fewer documents, and ends with -1.
             [{"corpus_id": ids[row], "score": score} for row, score in zip(*columns, strict=True) if row >= 0]
