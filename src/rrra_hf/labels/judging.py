@@ -1,0 +1,175 @@
+"""Asking a judge where the adapter is unsure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from ..candidates import CandidatePool
+from ..data import Collection
+from ..evaluation.checks import check_between, check_count
+from .decisions import JUDGE, Decision, Decisions
+from .judges.base import Cost, Judge, Texts
+from .next_pair import most_worth
+from .recalibrate import decided_labels, recalibrate
+
+# How often a judge calls a document relevant that is not.
+JUDGE_ERROR = 0.05
+# Pairs to ask about until the probabilities are recalibrated, and other pairs may be more uncertain.
+ROUND = 100
+# Without the adapter, a judge would be asked about all candidates that are at least so probable: those that
+# are less probable hold few labels.
+LOW = 0.02
+
+
+class Judging(NamedTuple):
+    """What a judge was asked, and what it answered.
+
+    Args:
+        judge: Name of the judge.
+        calls: Calls that were made. There are more than pairs if answers had to be asked for again.
+        relevant: Pairs that it found relevant.
+        not_relevant: Pairs that it found not relevant.
+        undecided: Pairs to which it gave no answer.
+        without: Pairs that it would have been asked about without the adapter: those with a probability of
+            at least `LOW`.
+    """
+
+    judge: str
+    calls: int
+    relevant: int
+    not_relevant: int
+    undecided: int
+    without: int
+
+    @property
+    def saved(self) -> int:
+        """Calls that were saved."""
+        return max(0, self.without - self.calls)
+
+
+def cost_of_judging(
+    collection: Collection,
+    pool: CandidatePool,
+    decisions: Decisions,
+    judge: Judge,
+    *,
+    judge_error: float = JUDGE_ERROR,
+    max_calls: int | None = None,
+) -> Cost:
+    """Return what `judge_uncertain` costs at most, except for answers that have to be asked for again.
+
+    Args:
+        collection, pool, decisions, judge, judge_error, max_calls: As for `judge_uncertain`.
+    """
+    probability = _probability(pool, decisions)
+    pairs = _to_ask(probability, np.isnan(decided_labels(pool, decisions)), judge_error, max_calls)
+    return judge.cost(_Pairs(collection, pool).texts(pairs))
+
+
+def judge_uncertain(
+    collection: Collection,
+    pool: CandidatePool,
+    decisions: Decisions,
+    judge: Judge,
+    *,
+    judge_error: float = JUDGE_ERROR,
+    max_calls: int | None = None,
+) -> Judging:
+    """Ask a judge about the pairs of which the adapter knows less than the judge.
+
+    If the adapter decides a pair of probability p, it errs with probability min(p, 1 - p). Asking is a gain
+    where that is more than the judge's share of errors. The pairs that are worth most come first. After each
+    `ROUND` of them, the probabilities are recalibrated from what was decided.
+
+    Each answer is added to the decisions when it comes. So a run that was stopped goes on where it was.
+
+    F1 of the labels of 12 collections with one label kept per query, and calls, where the adapter decides the
+    other pairs, with an adapter that wasn't fitted. The last columns are those of a judge that decides all
+    pairs with a probability of at least .02:
+
+    | relevant pairs missed | others called relevant | `judge_error` | F1 | calls | F1, all | calls, all |
+    | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+    | 5 % | 5 % | .05 | .749 | 1807 | .733 | 3819 |
+    | 20 % | 5 % | .05 | .669 | 1757 | .653 | 3819 |
+    | 10 % | 10 % | .05 | .644 | 2266 | .611 | 3819 |
+    | 10 % | 10 % | .1 | .650 | 1373 | .611 | 3819 |
+    | 10 % | 2 % | .05 | .746 | 1685 | .779 | 3819 |
+    | 10 % | 2 % | .03 | .777 | 2173 | .779 | 3819 |
+
+    Args:
+        collection: The collection.
+        pool: Its candidates with the adapter's probabilities.
+        decisions: What was decided. Pairs that a person or a judge decided are not asked about.
+        judge: The judge.
+        judge_error: The judge's share of errors among documents that are not relevant, in [0, .5]. The
+            smaller it is, the more pairs the judge is asked about.
+        max_calls: Calls at most.
+
+    Returns:
+        What was asked and answered.
+
+    Raises:
+        ValueError: If the pool has no probabilities or other documents than the collection, `judge_error` is
+            outside [0, .5], or `max_calls` is less than 1.
+        OSError: If the judge can't be asked any more, or a decision can't be saved.
+    """
+    check_between("judge_error", np.array([judge_error]), 0, 0.5)
+    if max_calls is not None:
+        check_count("max_calls", max_calls)
+    pairs = _Pairs(collection, pool)
+    probability = _probability(pool, decisions)
+    undecided = np.isnan(decided_labels(pool, decisions))
+    without = int((undecided & (probability >= LOW)).sum())
+    left = len(_to_ask(probability, undecided, judge_error, max_calls))
+    before = judge.calls
+    answers: Counter[bool | None] = Counter()
+    while left > 0 and (max_calls is None or judge.calls - before < max_calls):
+        probability = _probability(pool, decisions)
+        asked = _to_ask(probability, undecided, judge_error, min(left, ROUND))
+        left -= len(asked) or left
+        calls = None if max_calls is None else max_calls - (judge.calls - before)
+        for number, relevant in judge.judge(pairs.texts(asked), calls):
+            row, place = asked[number]
+            undecided[row, place] = False
+            answers[relevant] += 1
+            if relevant is not None:
+                ids = pool.query_ids[row], pool.document_ids[pool.candidates[row, place]]
+                decisions.add(Decision(*ids, relevant, JUDGE + judge.name, float(probability[row, place])))
+    return Judging(judge.name, judge.calls - before, answers[True], answers[False], answers[None], without)
+
+
+def _probability(pool: CandidatePool, decisions: Decisions) -> np.ndarray:
+    """Return the recalibrated probabilities of a pool."""
+    probability = recalibrate(pool, decisions)[0].probability
+    assert probability is not None
+    return probability
+
+
+def _to_ask(
+    probability: np.ndarray, undecided: np.ndarray, judge_error: float, count: int | None
+) -> np.ndarray:
+    """Return the pairs that the judge knows more of, those that are worth most first, `(pairs, 2)`."""
+    unsure = undecided & (np.minimum(probability, 1 - probability) > judge_error)
+    return most_worth(probability, unsure, unsure.size if count is None else count)
+
+
+class _Pairs:
+    """Texts of the pairs of a pool."""
+
+    def __init__(self, collection: Collection, pool: CandidatePool):
+        if pool.document_ids != collection.document_ids:
+            raise ValueError("pool must have the documents of the collection; mine it again.")
+        row_of = {query_id: row for row, query_id in enumerate(collection.query_ids)}
+        missing = [query_id for query_id in pool.query_ids if query_id not in row_of]
+        if missing:
+            raise ValueError(f"pool must have queries of the collection, {missing[0]!r} isn't one.")
+        self._candidates = pool.candidates
+        self._documents = collection.document_texts
+        self._queries = [collection.query_texts[row_of[query_id]] for query_id in pool.query_ids]
+
+    def texts(self, pairs: np.ndarray) -> list[Texts]:
+        """Return the texts of query and document of each pair."""
+        return [(self._queries[row], self._documents[self._candidates[row, place]]) for row, place in pairs]
