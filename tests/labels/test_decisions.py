@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -37,11 +39,14 @@ def test_a_person_counts_before_a_judge_and_a_judge_before_the_adapter(makers: t
     for by in makers:
         decisions.add(decided(relevant=by == "person", by=by))
     assert [(decision.by, decision.relevant) for decision in decisions] == [("person", True)]
-    decisions.undo("person")
+    decisions.undo(decided(relevant=True, by="person"))
     assert decisions["q1", "d1"].by == "judge:a"
-    decisions.undo("judge:a")
+    decisions.undo(decided(relevant=False, by="judge:a"))
     assert decisions["q1", "d1"].by == "adapter"
-    assert decisions.undo("judge:a") is None
+    decisions.undo(decided(relevant=False, by="adapter"))
+    assert ("q1", "d1") not in decisions and len(decisions) == 0 and decisions.made == ()
+    with pytest.raises(ValueError, match="decision must be one that was made, got Decision"):
+        decisions.undo(decided())
 
 
 def test_of_one_rank_the_last_counts() -> None:
@@ -49,9 +54,9 @@ def test_of_one_rank_the_last_counts() -> None:
     for by, relevant in (("judge:a", True), ("judge:b", False), ("person", True), ("person", False)):
         decisions.add(decided(relevant=relevant, by=by))
     assert decisions["q1", "d1"] == decided(relevant=False)
-    decisions.undo("person")
+    decisions.undo(decisions.made[-1])
     assert decisions["q1", "d1"] == decided(relevant=True)
-    decisions.undo("person")
+    decisions.undo(decisions.made[-1])
     assert decisions["q1", "d1"] == decided(relevant=False, by="judge:b")
 
 
@@ -83,14 +88,15 @@ steps = st.one_of(
         st.sampled_from(["person", "judge:a", "judge:b", "adapter"]),
         st.floats(0, 1),
     ),
-    st.sampled_from(["person", "judge:a"]),
+    # The place of a decision to take back.
+    st.integers(0, 9),
 )
 
 
 @settings(max_examples=30)
 @given(st.lists(st.lists(steps, max_size=6), max_size=3))
 def test_what_is_read_is_what_was_made(
-    tmp_path_factory: pytest.TempPathFactory, sessions: list[list[Decision | str]]
+    tmp_path_factory: pytest.TempPathFactory, sessions: list[list[Decision | int]]
 ) -> None:
     path = tmp_path_factory.mktemp("decisions") / "decisions.jsonl"
     remembered = Decisions()
@@ -99,7 +105,10 @@ def test_what_is_read_is_what_was_made(
         with Decisions.open(path) as decisions:
             for step in session:
                 for each in (decisions, remembered):
-                    each.undo(step) if isinstance(step, str) else each.add(step)
+                    if isinstance(step, Decision):
+                        each.add(step)
+                    elif step < len(each.made):
+                        each.undo(each.made[step])
         # Nothing is ever rewritten.
         assert path.read_bytes().startswith(before)
         assert list(Decisions.read(path)) == list(decisions) == list(remembered)
@@ -155,25 +164,28 @@ def test_one_process_at_a_time_decides(tmp_path: Path) -> None:
         pass
 
 
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file become larger, as on a disk that is full."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 def test_a_decision_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
-    assert Process(fill, path).wait() == 0
-    assert path.read_text() == lines(decided("d1"), decided("d3"))
-
-
-def fill(path: Path) -> None:
-    """Write decisions, one of them where a file may be hardly longer than it is."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Decisions.open(path) as decisions:
         decisions.add(decided("d1"))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
-        for change in (lambda: decisions.add(decided("d2")), lambda: decisions.undo("person")):
-            with pytest.raises(OSError):
+        for change in (lambda: decisions.add(decided("d2")), lambda: decisions.undo(decided("d1"))):
+            with largest_file(path.stat().st_size + 10), pytest.raises(OSError):
                 change()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        assert [decision.document_id for decision in decisions] == ["d1"]
+        assert decisions.made == (decided("d1"),)
         decisions.add(decided("d3"))
+    assert path.read_text() == lines(decided("d1"), decided("d3"))
 
 
 # -------------------------------------------------------------------- kill -9
@@ -187,7 +199,7 @@ def decide(path: Path, told: Path) -> None:
             acknowledged.write(f"d{number}\n".encode())
             if number % 5 == 4:
                 decisions.add(decided("mistake"))
-                decisions.undo("person")
+                decisions.undo(decided("mistake"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are killed are forked")

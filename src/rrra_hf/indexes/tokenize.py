@@ -40,6 +40,32 @@ def runs_of(text: str) -> list[str]:
     return _RUN.findall(text if text.isascii() else unicodedata.normalize("NFKC", text))
 
 
+def run_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the runs of a text start and end.
+
+    Args:
+        text: The text, whose compatibility characters stay as they are.
+
+    Example:
+        >>> run_spans("a (b_c)")
+        [(0, 1), (3, 6)]
+    """
+    return [found.span() for found in _RUN.finditer(text)]
+
+
+def characters_of(text: str) -> list[str]:
+    r"""Return the characters of a text, each with its combining marks.
+
+    Args:
+        text: The text.
+
+    Example:
+        >>> [len(character) for character in characters_of("e\u0301a")]
+        [2, 1]
+    """
+    return _CHARACTER.findall(text)
+
+
 def is_unspaced(run: str) -> bool:
     """Tell whether a run is of a script that has no spaces between words, such as Chinese or Thai."""
     return _UNSPACED_RUN.match(run) is not None

@@ -80,8 +80,9 @@ class Decisions:
         >>> decisions.add(Decision("q1", "d1", False, "person", 0.5))
         >>> decisions["q1", "d1"].relevant, len(decisions)
         (False, 1)
-        >>> decisions.undo("person").relevant, decisions["q1", "d1"].by
-        (False, 'judge:small')
+        >>> decisions.undo(decisions.made[-1])
+        >>> decisions["q1", "d1"].by
+        'judge:small'
     """
 
     def __init__(self) -> None:
@@ -135,6 +136,11 @@ class Decisions:
             finally:
                 decisions._file.close()
 
+    @property
+    def made(self) -> tuple[Decision, ...]:
+        """All decisions in the order in which they were made, without those that were taken back."""
+        return tuple(self._made)
+
     def __len__(self) -> int:
         return len(self._counting)
 
@@ -160,23 +166,20 @@ class Decisions:
         self._save(asdict(decision))
         self._add(decision)
 
-    def undo(self, by: str) -> Decision | None:
-        """Take back the last decision that somebody made. Saved decisions get a line that says so.
+    def undo(self, decision: Decision) -> None:
+        """Take a decision back. Saved decisions get a line that says so.
 
         Args:
-            by: Who made it.
-
-        Returns:
-            The decision, None if there is none left to take back.
+            decision: One of `made`. If it was made several times, the last is taken back.
 
         Raises:
+            ValueError: If there is no such decision.
             OSError: If this can't be saved. The decision stays then.
         """
-        last = next((decision for decision in reversed(self._made) if decision.by == by), None)
-        if last is not None:
-            self._save({"undo": asdict(last)})
-            self._take_back(last)
-        return last
+        if decision not in self._made:
+            raise ValueError(f"decision must be one that was made, got {decision}.")
+        self._save({"undo": asdict(decision)})
+        self._take_back(decision)
 
     def _add(self, decision: Decision) -> None:
         self._made.append(decision)

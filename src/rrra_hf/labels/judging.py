@@ -11,8 +11,9 @@ from ..candidates import CandidatePool
 from ..data import Collection
 from ..evaluation.checks import check_between, check_count
 from .decisions import JUDGE, Decision, Decisions
-from .judges.base import Cost, Judge, Texts
+from .judges.base import Cost, Judge
 from .next_pair import most_worth
+from .pair_texts import PairTexts
 from .recalibrate import decided_labels, recalibrate
 
 # How often a judge calls a document relevant that is not.
@@ -66,7 +67,7 @@ def cost_of_judging(
     """
     probability = _probability(pool, decisions)
     pairs = _to_ask(probability, np.isnan(decided_labels(pool, decisions)), judge_error, max_calls)
-    return judge.cost(_Pairs(collection, pool).texts(pairs))
+    return judge.cost(PairTexts(collection, pool).texts(pairs))
 
 
 def judge_uncertain(
@@ -119,7 +120,7 @@ def judge_uncertain(
     check_between("judge_error", np.array([judge_error]), 0, 0.5)
     if max_calls is not None:
         check_count("max_calls", max_calls)
-    pairs = _Pairs(collection, pool)
+    pairs = PairTexts(collection, pool)
     probability = _probability(pool, decisions)
     undecided = np.isnan(decided_labels(pool, decisions))
     without = int((undecided & (probability >= LOW)).sum())
@@ -136,8 +137,8 @@ def judge_uncertain(
             undecided[row, place] = False
             answers[relevant] += 1
             if relevant is not None:
-                ids = pool.query_ids[row], pool.document_ids[pool.candidates[row, place]]
-                decisions.add(Decision(*ids, relevant, JUDGE + judge.name, float(probability[row, place])))
+                by, p = JUDGE + judge.name, float(probability[row, place])
+                decisions.add(Decision(*pairs.ids(row, place), relevant, by, p))
     return Judging(judge.name, judge.calls - before, answers[True], answers[False], answers[None], without)
 
 
@@ -154,22 +155,3 @@ def _to_ask(
     """Return the pairs that the judge knows more of, those that are worth most first, `(pairs, 2)`."""
     unsure = undecided & (np.minimum(probability, 1 - probability) > judge_error)
     return most_worth(probability, unsure, unsure.size if count is None else count)
-
-
-class _Pairs:
-    """Texts of the pairs of a pool."""
-
-    def __init__(self, collection: Collection, pool: CandidatePool):
-        if pool.document_ids != collection.document_ids:
-            raise ValueError("pool must have the documents of the collection; mine it again.")
-        row_of = {query_id: row for row, query_id in enumerate(collection.query_ids)}
-        missing = [query_id for query_id in pool.query_ids if query_id not in row_of]
-        if missing:
-            raise ValueError(f"pool must have queries of the collection, {missing[0]!r} isn't one.")
-        self._candidates = pool.candidates
-        self._documents = collection.document_texts
-        self._queries = [collection.query_texts[row_of[query_id]] for query_id in pool.query_ids]
-
-    def texts(self, pairs: np.ndarray) -> list[Texts]:
-        """Return the texts of query and document of each pair."""
-        return [(self._queries[row], self._documents[self._candidates[row, place]]) for row, place in pairs]
