@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shutil
 import signal
 import socket
 import sys
@@ -21,15 +20,16 @@ import gradio as gr
 import pytest
 import yaml
 from packaging.version import Version
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
+from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from sentence_transformers import SentenceTransformer
 
+from browsing import wait_for
 from command_line import rrra
 from forked import WAIT
 from retriever_models import CORPUS, QUERY, make_adapter, make_retriever
-from rrra_hf.app import THEME, Comparison, PlacedHit, compare, create_demo
+from rrra_hf.app import Comparison, PlacedHit, compare, create_demo
 from rrra_hf.app.page import EXCERPT_LENGTH, NO_ADAPTER, comparison_html
 from rrra_hf.retrieval import Retriever
 
@@ -154,56 +154,6 @@ def test_what_to_install_is_told_where_gradio_is_missing(monkeypatch: pytest.Mon
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    """Headless Chromium that can reach this machine only."""
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    if missing:
-        reason = f"no {' and no '.join(missing)}: apt-get install chromium chromium-driver"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in (
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"),
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(argument)
-    driver = Chrome(options=options, service=ChromeService(executable_path=shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def contacted() -> Iterator[list[str]]:
-    """Host names other than this machine that the process looked up."""
-    names: list[str] = []
-    look_up = socket.getaddrinfo
-
-    def record(host: Any, *arguments: Any, **options: Any) -> Any:
-        if host not in ("127.0.0.1", "localhost"):
-            names.append(host)
-        return look_up(host, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", record)
-        yield names
-
-
-@pytest.fixture(scope="module")
-def serve(contacted: list[str]) -> Iterator[Callable[[gr.Blocks], str]]:
-    """Serve pages on this machine and return their URLs."""
-    served: list[gr.Blocks] = []
-
-    def launch(demo: gr.Blocks) -> str:
-        _, url, _ = demo.launch(server_name="127.0.0.1", theme=THEME, quiet=True, prevent_thread_lock=True)
-        served.append(demo)
-        return url
-
-    yield launch
-    for demo in served:
-        demo.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
 def url(retriever: Retriever, serve: Callable[[gr.Blocks], str]) -> str:
     return serve(create_demo(retriever, title="Commands", examples=["sort a text", QUERY]))
 
@@ -211,10 +161,6 @@ def url(retriever: Retriever, serve: Callable[[gr.Blocks], str]) -> str:
 def search(browser: Chrome, query: str) -> None:
     """Type a query and press Enter."""
     wait_for(browser, "textarea").send_keys(query, Keys.ENTER)
-
-
-def wait_for(browser: Chrome, selector: str) -> Any:
-    return WebDriverWait(browser, WAIT).until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector))[0]
 
 
 def column(browser: Chrome, name: str) -> list[tuple[str, str, str]]:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forked import Process
 from rrra_hf.labels.decisions import Decision, Decisions
-
-KILLS = int(os.environ.get("KILLS", "3"))
 
 
 def decided(document: str = "d1", relevant: bool = True, by: str = "person") -> Decision:
@@ -186,37 +180,3 @@ def test_a_decision_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(tmp_p
         assert decisions.made == (decided("d1"),)
         decisions.add(decided("d3"))
     assert path.read_text() == lines(decided("d1"), decided("d3"))
-
-
-# -------------------------------------------------------------------- kill -9
-
-
-def decide(path: Path, told: Path) -> None:
-    """Make decisions, undo some, and tell of each when it is saved."""
-    with Decisions.open(path) as decisions, told.open("ab", buffering=0) as acknowledged:
-        for number in range(len(decisions), 10**9):
-            decisions.add(decided(f"d{number}"))
-            acknowledged.write(f"d{number}\n".encode())
-            if number % 5 == 4:
-                decisions.add(decided("mistake"))
-                decisions.undo(decided("mistake"))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are killed are forked")
-def test_no_saved_decision_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
-    path, told = tmp_path / "decisions.jsonl", tmp_path / "told"
-    moments = Random(0)
-    for kill in range(1, KILLS + 1):
-        told.touch()
-        before = told.stat().st_size
-        process = Process(decide, path, told)
-        while told.stat().st_size == before:
-            assert process.process.is_alive(), process.err
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.05))
-        process.kill()
-        assert process.process.exitcode == -signal.SIGKILL
-        saved = {decision.document_id for decision in Decisions.read(path)} - {"mistake"}
-        acknowledged = set(told.read_text().split())
-        # At most one decision per kill was saved and not told of.
-        assert acknowledged <= saved and len(saved - acknowledged) <= kill

@@ -154,6 +154,14 @@ class Decisions:
     def __getitem__(self, pair: Pair) -> Decision:
         return self._counting[pair]
 
+    def get(self, pair: Pair) -> Decision | None:
+        """Return the decision about a pair that counts, None if there is none.
+
+        Args:
+            pair: Query id and document id.
+        """
+        return self._counting.get(pair)
+
     def add(self, decision: Decision) -> None:
         """Add a decision. If they are saved, it is on the disk when this returns.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import groupby
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -144,18 +142,32 @@ def decided_labels(pool: CandidatePool, decisions: Iterable[Decision]) -> np.nda
     Returns:
         1 or 0, NaN where nothing was decided, `(n, depth)` float32.
     """
-    row_of = {query_id: row for row, query_id in enumerate(pool.query_ids)}
     labels = np.full(pool.candidates.shape, np.nan, dtype=np.float32)
-    made = [each for each in decisions if each.by != ADAPTER and each.query_id in row_of]
-    by_query = attrgetter("query_id")
-    for query_id, of_query in groupby(sorted(made, key=by_query), by_query):
-        row = row_of[query_id]
-        candidates = pool.candidates[row][pool.candidates[row] >= 0]
-        place_of = {pool.document_ids[document]: place for place, document in enumerate(candidates)}
-        for each in of_query:
-            if each.document_id in place_of:
-                labels[row, place_of[each.document_id]] = each.relevant
+    for row, place, decision in located(pool, decisions):
+        if decision.by != ADAPTER:
+            labels[row, place] = decision.relevant
     return labels
+
+
+def located(pool: CandidatePool, decisions: Iterable[Decision]) -> Iterator[tuple[int, int, Decision]]:
+    """Yield decisions with the row of the query and the place of the candidate.
+
+    Args:
+        pool: The candidates.
+        decisions: The decisions. Those about other pairs are left out.
+    """
+    row_of = {query_id: row for row, query_id in enumerate(pool.query_ids)}
+    places: dict[int, dict[str, int]] = {}
+    for decision in decisions:
+        row = row_of.get(decision.query_id)
+        if row is None:
+            continue
+        if row not in places:
+            candidates = pool.candidates[row][pool.candidates[row] >= 0]
+            places[row] = {pool.document_ids[document]: place for place, document in enumerate(candidates)}
+        place = places[row].get(decision.document_id)
+        if place is not None:
+            yield row, place, decision
 
 
 def _log_odds(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

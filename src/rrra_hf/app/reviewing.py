@@ -1,0 +1,159 @@
+"""The state of a review: which pair is shown, what was decided, and what that says about the others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..candidates import CandidatePool
+from ..data import Collection
+from ..labels.decisions import ADAPTER, PERSON, Decision, Decisions
+from ..labels.next_pair import most_worth
+from ..labels.pair_texts import PairTexts, Suspect
+from ..labels.recalibrate import Recalibration, decided_labels, located
+
+
+class Progress(NamedTuple):
+    """How far a review is.
+
+    Args:
+        relevant: Pairs that were found relevant.
+        not_relevant: Pairs that were found not relevant.
+        left: Relevant pairs that are probably left.
+        recalibration: What the decisions made of the probabilities.
+    """
+
+    relevant: int
+    not_relevant: int
+    left: float
+    recalibration: Recalibration
+
+
+class Review:
+    """A person decides about pairs, those first that are worth most.
+
+    Skipped pairs come again when nothing else is left.
+
+    Args:
+        collection: The collection.
+        pool: Its candidates with the adapter's probabilities.
+        decisions: What was decided. What the person decides is added to it, and so is on the disk at once if
+            they are saved.
+
+    Raises:
+        ValueError: If the pool has no probabilities or other documents than the collection.
+
+    Example:
+        >>> from rrra_hf import load_collection
+        >>> collection = load_collection([{"query": "what swims", "answer": "A fish."}])
+        >>> pool = CandidatePool(
+        ...     query_ids=collection.query_ids, document_ids=collection.document_ids,
+        ...     positives=[np.array([], int)], candidates=np.array([[0]]), scores=np.array([[0.5]]),
+        ...     probability=np.array([[0.75]]),
+        ... )
+        >>> review = Review(collection, pool, Decisions())
+        >>> review.suspect().document
+        'A fish.'
+        >>> review.decide(review.shown, relevant=True)
+        >>> review.suspect() is None, review.progress().relevant
+        (True, 1)
+    """
+
+    def __init__(self, collection: Collection, pool: CandidatePool, decisions: Decisions):
+        if pool.probability is None:
+            raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+        self._texts = PairTexts(collection, pool)
+        self._given = pool.probability
+        self._decisions = decisions
+        self._labels = decided_labels(pool, decisions)
+        self._skipped = np.zeros(self._labels.shape, dtype=bool)
+        # What can be undone: places, with what was decided about them, or None where they were skipped.
+        self._done: list[tuple[tuple[int, int], Decision | None]] = [
+            ((row, place), made) for row, place, made in located(pool, decisions.made) if made.by == PERSON
+        ]
+        self._shown: tuple[int, int] | None = None
+        self._follow()
+        self._show_next()
+
+    @property
+    def shown(self) -> str:
+        """Name of the pair that is shown, empty if there is none."""
+        return "" if self._shown is None else "{}-{}".format(*self._shown)
+
+    def suspect(self) -> Suspect | None:
+        """Return the pair that is shown, None if nothing is left to decide."""
+        if self._shown is None:
+            return None
+        return self._texts.suspect(*self._shown, float(self._probability[self._shown]))
+
+    def progress(self) -> Progress:
+        """Return how far the review is."""
+        left = np.nansum(np.where(np.isnan(self._labels), self._probability, 0), dtype=np.float64)
+        relevant, not_relevant = (int((self._labels == label).sum()) for label in (1, 0))
+        return Progress(relevant, not_relevant, float(left), self._recalibration)
+
+    def decide(self, pair: str, relevant: bool) -> None:
+        """Decide about the pair that is shown, and show the next.
+
+        Args:
+            pair: Name of the pair that the person saw. If another is shown meanwhile, nothing is decided.
+            relevant: Whether the document is relevant.
+
+        Raises:
+            OSError: If the decision can't be saved. The pair is still shown then.
+        """
+        if self._shown is None or pair != self.shown:
+            return
+        place, p = self._shown, float(self._probability[self._shown])
+        decision = Decision(*self._texts.ids(*place), relevant, PERSON, p)
+        self._decisions.add(decision)
+        self._done.append((place, decision))
+        self._labels[place] = relevant
+        self._follow()
+        self._show_next()
+
+    def skip(self, pair: str) -> None:
+        """Show another pair instead.
+
+        Args:
+            pair: Name of the pair that the person saw, as for `decide`.
+        """
+        if self._shown is None or pair != self.shown:
+            return
+        self._done.append((self._shown, None))
+        self._skipped[self._shown] = True
+        self._show_next()
+
+    def undo(self) -> None:
+        """Take back the last decision, or skip, and show its pair again. Decisions of earlier reviews, too.
+
+        Raises:
+            OSError: If this can't be saved. Nothing is taken back then.
+        """
+        if not self._done:
+            return
+        place, decision = self._done[-1]
+        if decision is None:
+            self._skipped[place] = False
+        else:
+            self._decisions.undo(decision)
+            before = self._decisions.get(decision.pair)
+            self._labels[place] = np.nan if before is None or before.by == ADAPTER else before.relevant
+            self._follow()
+        self._done.pop()
+        self._shown = place
+
+    def _follow(self) -> None:
+        """Let the probabilities follow the decisions."""
+        decided = ~np.isnan(self._labels)
+        self._recalibration = Recalibration.fit(self._given[decided], self._labels[decided])
+        self._probability = self._recalibration(self._given)
+
+    def _show_next(self) -> None:
+        undecided = np.isnan(self._labels)
+        found = most_worth(self._probability, undecided & ~self._skipped, 1)
+        if not len(found):
+            self._skipped[:] = False
+            found = most_worth(self._probability, undecided, 1)
+        self._shown = (int(found[0, 0]), int(found[0, 1])) if len(found) else None
