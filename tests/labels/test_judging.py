@@ -88,7 +88,7 @@ def test_only_pairs_of_which_the_adapter_knows_less_are_asked_about() -> None:
         ("query 1", "The fish 1"),
         ("query 1", "The fish 3"),
     }
-    assert report == ("oracle", 4, 2, 2, 0, 7)
+    assert report == ("oracle", 4, 2, 2, 0, 1, 7)
     assert report.saved == 3 and LOW == 0.02
     assert {decision.pair: (decision.relevant, decision.by) for decision in decisions} == {
         ("q0", "d0"): (False, "judge:oracle"),
@@ -159,6 +159,18 @@ def test_rounds_follow_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> Non
     judge = Oracle()
     report = judge_uncertain(collection, pool, Decisions(), judge)
     assert report.without == 200 and 40 <= report.calls < 120
+
+
+def test_pairs_that_become_uncertain_are_left_for_a_second_run() -> None:
+    # All are relevant, so what was improbable isn't any more.
+    collection, pool = task([[0.3] * 30 + [0.03] * 50], ["fish"] * 80)
+    decisions = Decisions()
+    assert cost_of_judging(collection, pool, decisions, Oracle()).calls == 30
+    first = judge_uncertain(collection, pool, decisions, Oracle())
+    assert (first.calls, first.left) == (30, 50)
+    assert cost_of_judging(collection, pool, decisions, Oracle()).calls == 50
+    second = judge_uncertain(collection, pool, decisions, Oracle(), max_calls=20)
+    assert (second.calls, second.left) == (20, 30)
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:

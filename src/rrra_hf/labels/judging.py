@@ -34,6 +34,8 @@ class Judging(NamedTuple):
         relevant: Pairs that it found relevant.
         not_relevant: Pairs that it found not relevant.
         undecided: Pairs to which it gave no answer.
+        left: Pairs that the answers made uncertain, or for which there were no calls: a second run asks about
+            them.
         without: Pairs that it would have been asked about without the adapter: those with a probability of
             at least `LOW`.
     """
@@ -43,6 +45,7 @@ class Judging(NamedTuple):
     relevant: int
     not_relevant: int
     undecided: int
+    left: int
     without: int
 
     @property
@@ -83,7 +86,8 @@ def judge_uncertain(
 
     If the adapter decides a pair of probability p, it errs with probability min(p, 1 - p). Asking is a gain
     where that is more than the judge's share of errors. The pairs that are worth most come first. After each
-    `ROUND` of them, the probabilities are recalibrated from what was decided.
+    `ROUND` of them, the probabilities are recalibrated from what was decided. If that makes more pairs
+    uncertain than `cost_of_judging` counted, they are left for a second run.
 
     Each answer is added to the decisions when it comes. So a run that was stopped goes on where it was.
 
@@ -139,7 +143,9 @@ def judge_uncertain(
             if relevant is not None:
                 by, p = JUDGE + judge.name, float(probability[row, place])
                 decisions.add(Decision(*pairs.ids(row, place), relevant, by, p))
-    return Judging(judge.name, judge.calls - before, answers[True], answers[False], answers[None], without)
+    more = _to_ask(_probability(pool, decisions), undecided, judge_error, None)
+    counts = answers[True], answers[False], answers[None]
+    return Judging(judge.name, judge.calls - before, *counts, len(more), without)
 
 
 def _probability(pool: CandidatePool, decisions: Decisions) -> np.ndarray:
