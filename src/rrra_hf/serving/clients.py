@@ -9,6 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import RETRY_AFTER, problem
 
+# Turns of the event loop until the server tells of a client that left right after its request.
+TURNS_TO_LEAVE = 4
+
 
 class ClientLimit:
     """Middleware that rejects requests of a client address that has too many at the same time (429).
@@ -65,9 +68,11 @@ class DropDeparted:
         async def give_body() -> Message:
             return body
 
-        work = asyncio.ensure_future(self.app(scope, give_body, send))
         # After the body, the server's next message is that the client has left.
         departure = asyncio.ensure_future(receive())
+        for _ in range(TURNS_TO_LEAVE):
+            await asyncio.sleep(0)
+        work = asyncio.ensure_future(self.app(scope, give_body, send))
         try:
             await asyncio.wait({work, departure}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
@@ -11,6 +11,10 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .limits import Limits
+
+# Share of connections beyond the limit for which room is made at once. For fewer, the server makes it once a
+# second, because a client whose connection is closed opens the next one.
+SPARE = 0.25
 
 
 class Connection(H11Protocol):
@@ -40,12 +44,13 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the head of the first request, and make room."""
+        """Wait for the head of the first request, and make room if there are far too many connections."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.address = self.client[0] if self.client else ""
         self._expect(self.limits.body_seconds)
-        if len(self.connections) > self.limits.connections:
-            make_room(one for one in self.connections if one is not self)  # type: ignore[misc]
+        if len(self.connections) > (1 + SPARE) * self.limits.connections:
+            others = [one for one in self.connections if one is not self]
+            make_room(others, self.limits.connections - 1)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -80,14 +85,20 @@ class Connection(H11Protocol):
         self._timeout = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
 
 
-def make_room(connections: Iterable[Connection]) -> None:
-    """Close a connection that is owed something, of the client that has most of them.
+def make_room(connections: Iterable[Connection], most: int) -> None:
+    """Close connections that are owed something until no more than `most` are open.
+
+    Each time it's the oldest one of the client that has most of them.
 
     Args:
-        connections: Connections to choose from. If none is owed anything, all stay open.
+        connections: All connections. Those that are owed nothing stay open.
+        most: Maximum number of connections.
     """
+    connections = list(connections)
     owed = [(since, one) for one in connections if (since := one.owed_since) is not None]
-    if owed:
-        [(most, _)] = Counter(one.address for _, one in owed).most_common(1)
-        _, oldest = min(((since, one) for since, one in owed if one.address == most), key=itemgetter(0))
-        oldest.transport.abort()
+    of_client: defaultdict[str, list[Connection]] = defaultdict(list)
+    for _, one in sorted(owed, key=itemgetter(0), reverse=True):
+        of_client[one.address].append(one)
+    for _ in range(min(len(connections) - most, len(owed))):
+        greediest = max(of_client.values(), key=len)
+        greediest.pop().transport.abort()

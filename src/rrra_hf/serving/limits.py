@@ -20,8 +20,8 @@ class Limits:
         waiting: Maximum number of waiting requests. Status 503 if exceeded.
         client_requests: Maximum number of requests of one client address at the same time. Status 429 if
             exceeded. Behind a proxy, all clients have its address.
-        connections: Maximum number of open connections. For each one beyond, the service closes a connection
-            that waits for its client.
+        connections: Number of open connections. Beyond it, the service soon closes as many connections
+            that wait for their clients.
         batch: Maximum number of queries to search in one batch.
         threads: Number of threads that search by embedding. One more thread encodes texts.
         body_seconds: Timeout for receiving the head of a request, and again for its body. Status 408 if the

@@ -10,15 +10,33 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from .connections import Connection
+from .connections import Connection, make_room
 from .limits import Limits
 
+# Times that uvicorn calls `on_tick` per second.
+TICKS = 10
 # Seconds that clients have, once the service stops, to send the rest of a request or to read an answer.
 GRACE_SECONDS = 0.5
 
 
 class Server(uvicorn.Server):
-    """A server that, when it stops, finishes whole requests and waits for nothing else."""
+    """A server that makes room for connections, and that finishes whole requests when it stops.
+
+    Args:
+        config: Configuration for uvicorn.
+        connections: Maximum number of connections.
+    """
+
+    def __init__(self, config: uvicorn.Config, connections: int):
+        super().__init__(config)
+        self._most = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """Make room once a second."""
+        connections = self.server_state.connections
+        if counter % TICKS == 0 and len(connections) > self._most:
+            make_room(connections, self._most)  # type: ignore[arg-type]
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down, and meanwhile close the connections whose clients owe something."""
@@ -78,7 +96,8 @@ def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> 
             server_header=False,
             timeout_keep_alive=math.ceil(limits.idle_seconds),
             timeout_graceful_shutdown=math.ceil(limits.work_seconds + GRACE_SECONDS),
-        )
+        ),
+        limits.connections,
     )
 
     def stop(*_: object) -> None:
