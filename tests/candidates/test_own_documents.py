@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from mined import make_collection
 from rrra_hf.candidates import mine, mine_collection, mine_embeddings
-from rrra_hf.candidates.mining import _rows_of_same_text
+from rrra_hf.candidates.excluded import _rows_of_same_text
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import CollectionEmbeddings
 from rrra_hf.indexes import FlatIndex, Index

@@ -86,6 +86,8 @@ def test_the_files_of_a_pool_can_be_read_by_others(tmp_path: Path) -> None:
         "candidate_ids": ["c", "b"],
         "scores": [np.float32(0.9), 0.5],
         "probability": [0.25, 0.5],
+        "negative_ids": [],
+        "excluded_ids": [],
     }
     assert pq.read_table(tmp_path / "pool" / "documents.parquet")["document_id"].to_pylist() == list("abc")
     assert json.loads((tmp_path / "pool" / "pool.json").read_text())["depth"] == 2

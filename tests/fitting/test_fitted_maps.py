@@ -298,7 +298,7 @@ def test_weights_count_as_so_many_candidates() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
 def test_weights_give_what_is_remembered_no_worse_odds(candidates: list[tuple[bool, bool]]) -> None:
     relevant, remembered = np.array(candidates).T[:, None]
-    weights = candidate_weights(relevant, remembered, PRESET).numpy()
+    weights = candidate_weights(relevant, remembered, relevant, PRESET).numpy()
     assert ((weights > 0) & (weights <= 1)).all()
     assert (weights[relevant | ~remembered] == 1).all()
     odds = [
@@ -306,7 +306,9 @@ def test_weights_give_what_is_remembered_no_worse_odds(candidates: list[tuple[bo
     ]
     expected = min(1.0, odds[0][0] / odds[0][1] / (odds[1][0] / odds[1][1]))
     assert_allclose(weights[~relevant & remembered], expected, rtol=1e-6)
-    assert (candidate_weights(relevant, remembered, replace(PRESET, even_odds=False)) == 1).all()
+    even = replace(PRESET, even_odds=False)
+    assert (candidate_weights(relevant, remembered, relevant, even) == 1).all()
+    assert (candidate_weights(relevant, remembered, np.ones_like(relevant), PRESET) == 1).all()
 
 
 def test_queries_are_dealt_once_each() -> None:

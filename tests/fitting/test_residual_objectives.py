@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrra_hf.candidates.labelled import KnownPositives
+from rrra_hf.candidates.labelled import KnownPositives, LabelledQueries
 from rrra_hf.fitting.residual_candidates import CandidateSampler
 from rrra_hf.fitting.residual_objectives import four_class_loss, listwise_loss, pointwise_loss, segment_loss
 
@@ -61,7 +61,7 @@ def test_drawn_candidates_are_mined_and_other_positives_are_masked(seed: int) ->
     mined = np.stack(
         [np.pad(np.setdiff1d(np.arange(20), p)[:5], (0, 2), constant_values=-1) for p in positives]
     )
-    sampler = CandidateSampler(positives, mined, 20, num_mined=3, rng=rng)
+    sampler = CandidateSampler(LabelledQueries(np.empty((2, 1)), positives), mined, 20, num_mined=3, rng=rng)
     batch = np.array([0, 3, 5])
     drawn = sampler.draw(batch)
     assert drawn.own.shape == (3, 4)
@@ -79,7 +79,8 @@ def test_drawn_candidates_are_mined_and_other_positives_are_masked(seed: int) ->
 
 def test_a_query_without_candidates_gets_random_documents() -> None:
     mined = np.full((1, 3), -1)
-    sampler = CandidateSampler([np.array([0])], mined, 50, 8, np.random.default_rng(0))
+    queries = LabelledQueries(np.empty((1, 1)), [np.array([0])])
+    sampler = CandidateSampler(queries, mined, 50, 8, np.random.default_rng(0))
     own = sampler.draw(np.array([0])).own
     assert own.min() >= 0
     assert len(np.unique(own)) > 2

@@ -103,6 +103,23 @@ def test_a_pool_weighs_as_the_dataset_with_its_weights(gamma: float) -> None:
     torch.testing.assert_close(value_of(RRRALoss(None, pool=make_pool(), gamma=gamma), pool_rows()), expected)
 
 
+@pytest.mark.parametrize("weights", ["pool", "adapter"])
+def test_known_negatives_weigh_one(model: SentenceTransformer, weights: str) -> None:
+    known = [np.array([3 * i + 1, 3 * i + 2]) for i in range(BATCH)]
+    loss = RRRALoss(model, pool=make_pool(negatives=known), weights=weights)
+    assert_close = torch.testing.assert_close
+    assert_close(value_of(loss, pool_rows()), value_of(RRRALoss(None), torch.ones(BATCH, NEGATIVES)))
+
+
+def test_documents_that_are_left_out_for_a_query_are_masked() -> None:
+    # Document 6, the positive of query 2, is query 0 itself.
+    nothing = np.empty(0, dtype=int)
+    pool = make_pool(excluded=[np.array([6]), *[nothing] * (BATCH - 1)])
+    labelled = make_pool(positives=[np.array([0, 6]), np.array([3]), np.array([6]), np.array([9])])
+    values = [value_of(RRRALoss(None, pool=given), pool_rows()) for given in (pool, labelled)]
+    torch.testing.assert_close(*values)
+
+
 def test_labelled_documents_of_others_are_masked() -> None:
     # Document 6 is query 2's own positive in the batch, and labelled for query 0, too.
     pool = make_pool(positives=[np.array([0, 6]), np.array([3]), np.array([6]), np.array([9])])

@@ -182,6 +182,27 @@ def test_what_outscores_the_positives_now_is_set_aside(make_run: Callable[..., R
     assert all(0 < share < 1 for share in aside)
 
 
+@pytest.mark.parametrize("probabilities", ["held_out", "cross_fit"])
+def test_known_negatives_stay_so(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probabilities: str
+) -> None:
+    run, fitted = make_run(), []
+    collection = run.resampler.collection
+    negatives = [np.setdiff1d(np.arange(6), rows) for rows in collection.positive_rows]
+    monkeypatch.setitem(vars(collection), "negative_rows", negatives)
+    own = [np.setdiff1d([29], rows) for rows in run.collection.split("dev").positive_rows]
+    monkeypatch.setattr("rrra_hf.candidates.labelled.excluded_rows", lambda collection: own)
+    settings = {"folds": 2, "drop_above_positive": True, "probabilities": probabilities}
+    fit = "rrra_hf.training.refresh.fit_adapter"
+    monkeypatch.setattr(fit, lambda *args, **given: fitted.append(given) or fit_adapter(*args, **given))
+    run.train(tmp_path, run.refresh(tmp_path, **settings), max_steps=4)
+    pool = run.resampler.pool
+    assert pool.known_negative.any()
+    assert (pool.probability[pool.known_negative] == 0).all()
+    given = fitted[0]["pool" if probabilities == "held_out" else "development"]
+    assert [rows.tolist() for rows in given.excluded] == [rows.tolist() for rows in own]
+
+
 def test_an_encoder_without_an_adapter_is_refreshed_too(
     make_run: Callable[..., Run], tiny_bert: Path, tmp_path: Path
 ) -> None:

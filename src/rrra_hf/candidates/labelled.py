@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
+
+from .excluded import excluded_rows
+
+if TYPE_CHECKING:
+    from ..data import Collection
 
 
 class LabelledQueries(NamedTuple):
@@ -18,21 +23,51 @@ class LabelledQueries(NamedTuple):
         embeddings: `(n, dim)`.
         positives: For each query the rows of its relevant documents, at least one.
         words: Counts of the queries' words, `(n, vocabulary)`, for an adapter that reads words.
+        negatives: For each query the rows of documents that were judged and aren't relevant; None if none are
+            known.
+        excluded: For each query the rows of documents that are neither relevant nor not, such as the query
+            itself where queries are documents too. None of them is a positive. They are left out.
     """
 
     embeddings: np.ndarray
     positives: Sequence[np.ndarray]
     words: csr_array | None = None
+    negatives: Sequence[np.ndarray] | None = None
+    excluded: Sequence[np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, collection: Collection, embeddings: np.ndarray, words: csr_array | None) -> LabelledQueries:
+        """Return the queries of a collection, each with at least one relevant document.
+
+        Args:
+            collection: The collection, or a split of it.
+            embeddings: Embeddings of its queries, `(n, dim)`.
+            words: Counts of the queries' words; None to read no words.
+        """
+        negatives, excluded = collection.negative_rows, excluded_rows(collection)
+        return cls(embeddings, collection.positive_rows, words, negatives, excluded)
 
     @property
     def num_relevant(self) -> np.ndarray:
         """Number of distinct relevant documents of each query, `(n,)`."""
         return np.array([len(np.unique(rows)) for rows in self.positives])
 
+    @property
+    def no_negatives(self) -> Sequence[np.ndarray]:
+        """For each query the rows of documents that are not to be learnt as irrelevant."""
+        if self.excluded is None:
+            return self.positives
+        return [np.concatenate(rows) for rows in zip(self.positives, self.excluded, strict=True)]
+
     def select(self, rows: np.ndarray) -> LabelledQueries:
         """Return the queries at the given rows."""
+        positives = [self.positives[row] for row in rows]
         words = None if self.words is None else self.words[rows]
-        return LabelledQueries(self.embeddings[rows], [self.positives[row] for row in rows], words)
+        negatives, excluded = (
+            None if lists is None else [lists[row] for row in rows]
+            for lists in (self.negatives, self.excluded)
+        )
+        return LabelledQueries(self.embeddings[rows], positives, words, negatives, excluded)
 
 
 def pair_rows(positives: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,7 +6,6 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,9 +17,10 @@ from tqdm.auto import tqdm
 
 from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection, texts_fingerprint
 from ..embeddings.fingerprint import array_fingerprint
-from ..evaluation import membership, reorder
+from ..evaluation import reorder
 from ..indexes import Index, WordIndex, search_flat
 from ..models.adapter_rrra import RetrieverAdapter, check_given
+from .excluded import excluded_rows
 from .hybrid import DEPTH, cosines_of, merge_ranks, take_from
 from .pool import CandidatePool
 from .reading import with_probability
@@ -96,7 +96,6 @@ def mine(
     if adapter == "pretrained":
         adapter = RetrieverAdapter.pretrained()
     pool = with_probability(pool, adapter, embeddings, words.count(part.query_texts), words)
-    pool = with_known_negatives(pool, part.negative_rows)
     if folder is not None:
         pool.save(folder)
     return pool
@@ -130,9 +129,6 @@ def mine_collection(
     """
     if words is not None:
         options |= {"query_words": words.count(collection.query_texts), "document_words": words}
-    excluded = _rows_of_same_text(collection.document_texts, collection.positive_rows)
-    if exclude_self:
-        excluded = [np.union1d(*rows) for rows in zip(excluded, _own_rows(collection), strict=True)]
     return mine_embeddings(
         embeddings.queries,
         embeddings.documents,
@@ -140,28 +136,11 @@ def mine_collection(
         depth=depth,
         query_ids=collection.query_ids,
         document_ids=collection.document_ids,
-        excluded=excluded,
+        negatives=collection.negative_rows,
+        excluded=excluded_rows(collection, exclude_self),
         fingerprint=embeddings.fingerprint,
         **options,
     )
-
-
-def with_known_negatives(pool: CandidatePool, negatives: Sequence[np.ndarray]) -> CandidatePool:
-    """Return a pool with probability 0 for candidates that were judged and aren't relevant.
-
-    Args:
-        pool: A pool with probabilities.
-        negatives: Row numbers of these documents per query, as `Collection.negative_rows`.
-
-    Example:
-        >>> pool = mine_embeddings(np.eye(3)[:1], np.eye(3), positives=[[0]], depth=2)
-        >>> pool = replace(pool, probability=np.array([[0.5, 0.25]]))
-        >>> with_known_negatives(pool, [np.array([2])]).probability.tolist()
-        [[0.5, 0.0]]
-    """
-    probability = np.array(pool.probability)
-    probability[membership(pool.candidates, negatives)] = 0
-    return replace(pool, probability=probability)
 
 
 def mine_embeddings(
@@ -172,6 +151,7 @@ def mine_embeddings(
     depth: int = DEPTH,
     query_ids: Sequence[str] | None = None,
     document_ids: Sequence[str] | None = None,
+    negatives: Sequence[Sequence[int] | np.ndarray] | None = None,
     excluded: Sequence[Sequence[int] | np.ndarray] | None = None,
     fingerprint: dict[str, str] | None = None,
     block_size: int = 1024,
@@ -200,7 +180,10 @@ def mine_embeddings(
         depth: Number of candidates per query. If the corpus has fewer, the pool is padded with -1.
         query_ids: Ids of the queries, by default their row numbers as strings.
         document_ids: Ids of the documents, by default their row numbers as strings.
-        excluded: Row numbers of further documents to leave out per query.
+        negatives: Row numbers of documents per query that were judged and aren't relevant. They may be
+            candidates.
+        excluded: Row numbers of further documents to leave out per query, such as the query itself where
+            queries are documents too.
         fingerprint: Fingerprints of the sources of the embeddings, see `CandidatePool`.
         block_size: Number of queries per block.
         max_memory: Maximum bytes per core, in addition to the embeddings and the pool.
@@ -239,10 +222,13 @@ def mine_embeddings(
     document_names = _ids(document_ids, len(documents), "document_ids")
     positive_rows = _check_rows(positives, "positives", len(queries), len(documents))
     _check_every_query_has_positives(positive_rows, query_names)
-    removed = positive_rows
-    if excluded is not None:
-        excluded_rows = _check_rows(excluded, "excluded", len(queries), len(documents))
-        removed = [np.union1d(p, e) for p, e in zip(positive_rows, excluded_rows, strict=True)]
+    nothing: list[list[int]] = [[]] * len(queries)
+    judged, others = (
+        _check_rows(nothing if rows is None else rows, name, len(queries), len(documents))
+        for name, rows in (("negatives", negatives), ("excluded", excluded))
+    )
+    removed = [np.union1d(*rows) for rows in zip(positive_rows, others, strict=True)]
+    left_out = [np.setdiff1d(*rows) for rows in zip(others, positive_rows, strict=True)]
 
     def search_vectors(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if index is not None:
@@ -264,7 +250,14 @@ def mine_embeddings(
     blocks = [
         slice(start, min(start + block_size, len(queries))) for start in range(0, len(queries), block_size)
     ]
-    make_pool = partial(CandidatePool, query_names, document_names, positive_rows)
+    make_pool = partial(
+        CandidatePool,
+        query_names,
+        document_names,
+        positive_rows,
+        negatives=judged,
+        excluded=left_out,
+    )
     fingerprint = dict(fingerprint or {})
     if folder is None:
         found = [search(block) for block in _with_progress(blocks, show_progress_bar)]
@@ -277,6 +270,7 @@ def mine_embeddings(
         "query_ids": texts_fingerprint(query_names),
         "document_ids": texts_fingerprint(document_names),
         "positives": _rows_fingerprint(positive_rows),
+        "negatives": _rows_fingerprint(judged),
         "removed": _rows_fingerprint(removed),
         "index": type(index).__name__,
         "depth": str(depth),
@@ -335,40 +329,6 @@ def _words_fingerprint(queries: csr_array | None, documents: WordIndex | None) -
         return ""
     parts = queries.indices, queries.indptr, documents.vocabulary, documents.lengths
     return "".join(array_fingerprint(part) for part in parts)
-
-
-def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the rows of all documents with the same text as a positive, per query."""
-    rows_of = defaultdict(list)
-    for row, text in enumerate(texts):
-        rows_of[text].append(row)
-    distinct = [{texts[row] for row in rows} for rows in positives]
-    return [np.array([row for text in found for row in rows_of[text]], dtype=np.int64) for found in distinct]
-
-
-def _own_rows(collection: Collection) -> list[np.ndarray]:
-    """Return the rows of the documents that are the query itself, per query."""
-    rows_by_id = {name: [row] for row, name in enumerate(collection.document_ids)}
-    rows_of = defaultdict(list)
-    for row, text in enumerate(collection.document_texts):
-        rows_of[_normal(text)].append(row)
-    queries = zip(collection.query_ids, collection.query_texts, strict=True)
-    own = [
-        np.array(rows_of.get(_normal(text), []) + rows_by_id.get(name, []), dtype=np.int64)
-        for name, text in queries
-    ]
-    count = sum(len(rows) > 0 for rows in own)
-    if count:
-        logger.info(
-            "%s: %d of %d queries are documents themselves, by id or text. These are not mined for them; "
-            "exclude_self=False keeps them.",
-            *(collection.name, count, len(own)),
-        )
-    return own
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _check_depth(depth: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evaluation import membership
 from ..models.files_rrra import write_aside
 from .pool_files import FILE_NAMES, QUERIES_NAME, read_pool, write_pool
 
@@ -28,9 +29,13 @@ class CandidatePool:
             with -1.
         scores: Cosines of the candidates, `(n, depth)` float32; -inf where `candidates` is -1.
         probability: Probability that a candidate is relevant although it has no label, `(n, depth)` float32;
-            NaN where `candidates` is -1.
+            NaN where `candidates` is -1. That of a known negative is set to 0.
         fingerprint: Fingerprints of the `encoder`, `corpus` and `queries` that the pool was mined with. Empty
             for embeddings from other sources.
+        negatives: Row numbers per query of documents that were judged and aren't relevant, `n` arrays of
+            int32; none are known by default. They may be candidates.
+        excluded: Row numbers per query of documents that are neither relevant nor not, such as the query
+            itself where queries are documents too, `n` arrays of int32. None of them is a positive.
 
     Raises:
         ValueError: If shapes don't match, ids repeat, a row number is out of range, a candidate repeats or is
@@ -55,15 +60,22 @@ class CandidatePool:
     scores: np.ndarray
     probability: np.ndarray | None = None
     fingerprint: dict[str, str] = field(default_factory=dict)
+    negatives: list[np.ndarray] = field(default_factory=list)
+    excluded: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.positives = [np.asarray(rows, dtype=np.int32) for rows in self.positives]
+        self.positives = _row_lists(self.positives)
+        nothing = [np.empty(0, dtype=np.int32)] * len(self)
+        self.negatives = _row_lists(self.negatives or nothing)
+        self.excluded = _row_lists(self.excluded or nothing)
         self.candidates = np.asarray(self.candidates, dtype=np.int32)
         self.scores = np.asarray(self.scores, dtype=np.float32)
         self._check_ids()
         self._check_shapes()
         self._check_rows()
         self._check_values()
+        if self.probability is not None and any(map(len, self.negatives)):
+            self.probability = np.where(self.known_negative, np.float32(0), self.probability)
 
     def _check_ids(self) -> None:
         for name in ("query_ids", "document_ids"):
@@ -72,10 +84,10 @@ class CandidatePool:
                 raise ValueError(f"{name} must be unique, {len(ids) - len(set(ids))} of {len(ids)} repeat.")
 
     def _check_shapes(self) -> None:
-        if len(self.positives) != len(self):
-            raise ValueError(
-                f"positives must have one entry per query ({len(self)}), got {len(self.positives)}."
-            )
+        for name in ("positives", "negatives", "excluded"):
+            count = len(getattr(self, name))
+            if count != len(self):
+                raise ValueError(f"{name} must have one entry per query ({len(self)}), got {count}.")
         if self.candidates.ndim != 2 or len(self.candidates) != len(self):
             raise ValueError(f"candidates must have shape ({len(self)}, depth), got {self.candidates.shape}.")
         if self.scores.shape != self.candidates.shape:
@@ -89,8 +101,8 @@ class CandidatePool:
 
     def _check_rows(self) -> None:
         count = len(self.document_ids)
-        positives = np.concatenate([np.empty(0, dtype=np.int32), *self.positives])
-        for name, rows, lowest in (("positives", positives, 0), ("candidates", self.candidates, -1)):
+        labels = [(name, _joined(getattr(self, name)), 0) for name in ("positives", "negatives", "excluded")]
+        for name, rows, lowest in (*labels, ("candidates", self.candidates, -1)):
             if rows.size and (rows.min() < lowest or rows.max() >= count):
                 raise ValueError(
                     f"{name} must hold rows of the {count} documents, got {rows.min()} to {rows.max()}."
@@ -110,8 +122,17 @@ class CandidatePool:
         # Numbers that ascend with the query, then with the row; -1 is the first of each query.
         width = len(self.document_ids) + 1
         numbers = (np.arange(len(self))[:, None] * width + ordered + 1).reshape(-1)
-        queries = np.repeat(np.arange(len(self)), [len(rows) for rows in self.positives])
-        labelled = queries * width + np.concatenate([np.empty(0, dtype=np.int64), *self.positives]) + 1
+        queries, negatives_of = (
+            np.repeat(np.arange(len(self)), [len(rows) for rows in lists])
+            for lists in (self.positives, self.negatives)
+        )
+        labelled = queries * width + _joined(self.positives) + 1
+        contradiction = np.isin(negatives_of * width + _joined(self.negatives) + 1, labelled)
+        if contradiction.any():
+            query = negatives_of[contradiction.argmax()]
+            raise ValueError(
+                f"negatives must not be positives, one of the query {self.query_ids[query]!r} is."
+            )
         found = np.searchsorted(numbers, labelled, side="right") > np.searchsorted(numbers, labelled)
         if found.any():
             query = queries[found.argmax()]
@@ -137,6 +158,11 @@ class CandidatePool:
     def depth(self) -> int:
         """Number of candidates per query, including empty places."""
         return self.candidates.shape[1]
+
+    @property
+    def known_negative(self) -> np.ndarray:
+        """Which candidates were judged and aren't relevant, `(n, depth)` bool."""
+        return membership(self.candidates, self.negatives)
 
     @property
     def candidate_ids(self) -> list[list[str]]:
@@ -168,6 +194,8 @@ class CandidatePool:
             query_ids=[self.query_ids[row] for row in rows],
             document_ids=self.document_ids,
             positives=[self.positives[row] for row in rows],
+            negatives=[self.negatives[row] for row in rows],
+            excluded=[self.excluded[row] for row in rows],
             candidates=self.candidates[rows],
             scores=self.scores[rows],
             probability=None if probability is None else probability[rows],
@@ -201,8 +229,8 @@ class CandidatePool:
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write the pool to a folder with Parquet and JSON files. A partial pool is never left.
 
-        `queries.parquet` has the columns `query_id`, `positive_ids`, `candidate_ids`, `scores` and
-        `probability`. `documents.parquet` has the ids of the corpus.
+        `queries.parquet` has the columns `query_id`, `positive_ids`, `candidate_ids`, `scores`,
+        `probability`, `negative_ids` and `excluded_ids`. `documents.parquet` has the ids of the corpus.
 
         Args:
             directory: The folder. It is created if needed, and an existing pool in it is replaced.
@@ -232,3 +260,11 @@ class CandidatePool:
             return cls(**fields)
         except ValueError as error:
             raise ValueError(f"{directory / QUERIES_NAME} has no candidate pool: {error}") from error
+
+
+def _row_lists(row_lists: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.asarray(rows, dtype=np.int32) for rows in row_lists]
+
+
+def _joined(row_lists: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype=np.int64), *row_lists])

@@ -19,9 +19,9 @@ META_NAME = "pool.json"
 DOCUMENTS_NAME = "documents.parquet"
 QUERIES_NAME = "queries.parquet"
 FILE_NAMES = (META_NAME, DOCUMENTS_NAME, QUERIES_NAME)
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Name of the column with probabilities per format version.
-PROBABILITY_COLUMN = {1: "false_negative_probability", FORMAT_VERSION: "probability"}
+PROBABILITY_COLUMN = {1: "false_negative_probability", 2: "probability", FORMAT_VERSION: "probability"}
 DOCUMENTS_SCHEMA = pa.schema({"document_id": pa.large_string()})
 QUERIES_SCHEMA = pa.schema(
     {
@@ -30,6 +30,9 @@ QUERIES_SCHEMA = pa.schema(
         "candidate_ids": pa.large_list(pa.large_string()),
         "scores": pa.large_list(pa.float32()),
         "probability": pa.large_list(pa.float32()),
+        # From version 3 on.
+        "negative_ids": pa.large_list(pa.large_string()),
+        "excluded_ids": pa.large_list(pa.large_string()),
     }
 )
 # Queries written at a time.
@@ -46,6 +49,8 @@ def write_pool(
     scores: np.ndarray,
     probability: np.ndarray | None,
     fingerprint: dict[str, str],
+    negatives: list[np.ndarray],
+    excluded: list[np.ndarray],
 ) -> None:
     """Write the fields of a `CandidatePool` to a new folder."""
     folder.mkdir(parents=True)
@@ -65,6 +70,8 @@ def write_pool(
                 pa.nulls(len(kept), pa.large_list(pa.float32()))
                 if probability is None
                 else pa.LargeListArray.from_arrays(offsets, pa.array(probability[block][kept])),
+                _id_lists(negatives[block], ids),
+                _id_lists(excluded[block], ids),
             ]
             writer.write_table(pa.table(columns, schema=QUERIES_SCHEMA))
     meta = {
@@ -91,9 +98,7 @@ def read_pool(folder: Path) -> dict[str, Any]:
     if not isinstance(fingerprint, dict) or not all(isinstance(value, str) for value in fingerprint.values()):
         raise ValueError(f"{folder / META_NAME} is damaged: fingerprint must be texts by name.")
     documents = _read_table(folder / DOCUMENTS_NAME, DOCUMENTS_SCHEMA, meta["documents"])
-    column = PROBABILITY_COLUMN[meta["format_version"]]
-    schema = pa.schema([*list(QUERIES_SCHEMA)[:-1], pa.field(column, pa.large_list(pa.float32()))])
-    queries = _read_table(folder / QUERIES_NAME, schema, meta["queries"])
+    queries = _read_table(folder / QUERIES_NAME, _schema(meta["format_version"]), meta["queries"])
     allowed = allowed_bytes(folder / QUERIES_NAME)
     if type(meta["depth"]) is not int or not 0 <= meta["depth"] * queries.num_rows <= allowed:
         raise ValueError(f"{folder / META_NAME} is damaged: depth is {meta['depth']!r:.80}.")
@@ -103,8 +108,16 @@ def read_pool(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / QUERIES_NAME} has no candidate pool: {error}") from error
 
 
+def _schema(version: int) -> pa.Schema:
+    """Return the columns of `queries.parquet` in a format version."""
+    columns = list(QUERIES_SCHEMA)
+    place = QUERIES_SCHEMA.get_field_index("probability")
+    columns[place] = columns[place].with_name(PROBABILITY_COLUMN[version])
+    return pa.schema(columns if version >= 3 else columns[: place + 1])
+
+
 def _fields(meta: dict[str, Any], document_ids: pa.Array, queries: pa.Table) -> dict[str, Any]:
-    query_ids, positives, candidates, scores, probabilities = (
+    query_ids, positives, candidates, scores, probabilities, *others = (
         column.combine_chunks() for column in queries.columns
     )
     for name, lists in (("scores", scores), ("probability", probabilities)):
@@ -115,13 +128,17 @@ def _fields(meta: dict[str, Any], document_ids: pa.Array, queries: pa.Table) -> 
     return {
         "query_ids": query_ids.to_pylist(),
         "document_ids": document_ids.to_pylist(),
-        "positives": np.split(_rows(positives, document_ids), np.cumsum(_lengths(positives)))[:-1],
+        "positives": _row_lists(positives, document_ids),
         "candidates": _scatter(_rows(candidates, document_ids), filled, -1),
         "scores": _scatter(scores.flatten().to_numpy(), filled, -np.inf),
         "probability": None
         if probabilities.null_count == len(probabilities)
         else _scatter(probabilities.flatten().to_numpy(zero_copy_only=False), filled, np.nan),
         "fingerprint": meta["fingerprint"],
+        **{
+            name: _row_lists(lists, document_ids)
+            for name, lists in zip(("negatives", "excluded"), others, strict=False)
+        },
     }
 
 
@@ -154,6 +171,11 @@ def _id_lists(row_lists: list[np.ndarray], document_ids: pa.Array) -> pa.Array:
 
 def _lengths(lists: pa.Array) -> np.ndarray:
     return lists.value_lengths().to_numpy()
+
+
+def _row_lists(id_lists: pa.Array, document_ids: pa.Array) -> list[np.ndarray]:
+    """Return the rows of the documents in each list."""
+    return np.split(_rows(id_lists, document_ids), np.cumsum(_lengths(id_lists)))[:-1]
 
 
 def _rows(id_lists: pa.Array, document_ids: pa.Array) -> np.ndarray:

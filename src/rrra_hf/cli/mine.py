@@ -102,14 +102,13 @@ def _cross_fitted(
     batch_size: int,
 ) -> CandidatePool:
     from ..candidates import mine_collection
-    from ..candidates.mining import with_known_negatives
     from ..embeddings import embed_collection
     from ..fitting import FitArguments, cross_fit
     from ..indexes import WordIndex
 
     embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
     words = WordIndex.of(part.document_texts)
-    pool = cross_fit(
+    return cross_fit(
         mine_collection(part, embeddings, depth, words=words),
         embeddings.queries,
         embeddings.documents,
@@ -117,4 +116,3 @@ def _cross_fitted(
         query_words=words.count(part.query_texts),
         document_words=words,
     )
-    return with_known_negatives(pool, part.negative_rows)

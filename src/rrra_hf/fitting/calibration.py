@@ -52,7 +52,7 @@ def calibrate(
     """
     queries, rows, take = development.queries, development.rows, take_from(documents)
     reading = read_candidates(adapter, queries, rows, take, features, development.words)
-    logits, labels = reading.relevance.numpy().ravel(), development.relevant.ravel()
+    logits, labels = reading.relevance.numpy()[rows >= 0], development.relevant[rows >= 0]
     slope, intercept = _platt(logits, labels)
     adapter.config.temperature = 1.0 / slope
     assert isinstance(adapter.reader, ResidualReader)

@@ -40,7 +40,7 @@ def cross_fit(
     labelled positives irrelevant, because it was taught so.
 
     Args:
-        pool: Candidates of `n` queries.
+        pool: Candidates of `n` queries. Known negatives among them get the probability 0.
         query_embeddings: Embeddings of the pool's queries, `(n, dim)`.
         document_embeddings: Embeddings of the corpus, `(m, dim)`.
         development: Development queries; if not given, some of the queries are held out.
@@ -63,7 +63,7 @@ def cross_fit(
         raise ValueError(f"folds must lie between 2 and the number of queries, {len(pool)}; got {folds}.")
     check_pool(pool, query_embeddings, document_embeddings)
     check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
-    training = LabelledQueries(query_embeddings, pool.positives, query_words)
+    training = LabelledQueries(query_embeddings, pool.positives, query_words, pool.negatives, pool.excluded)
     estimate = CROSS_FITS[type(arguments)]
     with torch.random.fork_rng(devices=[]):
         probability = estimate(

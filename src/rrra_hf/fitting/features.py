@@ -141,7 +141,8 @@ def fitted_head(
         head = started_head(trained.ranking_head, trained.ranking, arguments.features, features, present)
     if kind == PRETRAINED:
         return head
-    weights = candidate_weights(relevant.numpy(), remembered.numpy(), arguments)
+    judged = relevant | gathered.irrelevant[taught]
+    weights = candidate_weights(relevant.numpy(), remembered.numpy(), judged.numpy(), arguments)
     return fit_ranking_head(head, features, present, relevant, weights, arguments, started=kind == STARTED)
 
 

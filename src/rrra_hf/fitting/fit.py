@@ -47,7 +47,9 @@ def fit_adapter(
         query_embeddings: Embeddings of the training queries, `(n, dim)`, memory-mapped or not.
         document_embeddings: Embeddings of the whole corpus, `(m, dim)`, memory-mapped or not.
         positives: Rows of the relevant documents of each training query.
-        pool: Candidates mined before, with the positives; given instead of `positives`.
+        pool: Candidates mined before, with the positives; given instead of `positives`. Its known negatives
+            and excluded documents count too. Where queries are documents themselves, exclude each query's
+            own, or the query is taught to avoid itself.
         development: Development queries, which count in the choices and are not fitted on.
         arguments: Settings, `FitArguments` or `ResidualFitArguments`; `FitArguments()` if not given.
         start: The adapter that a fit of features starts from, from `pretrain`; that of the package if not
@@ -82,7 +84,7 @@ def fit_adapter(
     else:
         check_pool(pool, query_embeddings, document_embeddings)
     check_words(query_words, document_words, development, len(query_embeddings), len(document_embeddings))
-    training = LabelledQueries(query_embeddings, pool.positives, query_words)
+    training = LabelledQueries(query_embeddings, pool.positives, query_words, pool.negatives, pool.excluded)
     data = FitData(training, pool.candidates, document_embeddings, development, document_words)
     if start is not None:
         data = data._replace(given_start=trained_reader(start))

@@ -60,7 +60,7 @@ def fit_model(
     if "dev" in collection.splits:
         part = collection.split("dev")
         queries = encode(encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size)
-        development = LabelledQueries(queries, part.positive_rows, words.count(part.query_texts))
+        development = LabelledQueries.of(part, queries, words.count(part.query_texts))
     if pool is None:
         pool = mine_collection(training, embeddings, arguments.depth, words=words)
     else:

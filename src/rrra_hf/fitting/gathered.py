@@ -31,6 +31,7 @@ class GatheredFeatures(NamedTuple):
         cosines: `(n, depth)`; -inf where there is no candidate.
         relevant: Whether each candidate is labelled, `(n, depth)`.
         remembered: Whether another query is labelled with it, `(n, depth)`.
+        irrelevant: Whether each candidate was judged and isn't relevant, `(n, depth)`.
         num_relevant: Labelled documents of each query in the whole corpus, `(n,)`.
         fold: Fold of each query, `(n,)`; -1 for development queries.
         known: Place of a labelled candidate, `(n,)`; -1 if fewer than two are found.
@@ -43,6 +44,7 @@ class GatheredFeatures(NamedTuple):
     cosines: Tensor
     relevant: Tensor
     remembered: Tensor
+    irrelevant: Tensor
     num_relevant: np.ndarray
     fold: np.ndarray
     known: np.ndarray
@@ -115,6 +117,7 @@ def read_unseen(
         torch.from_numpy(found.cosines),
         torch.from_numpy(found.relevant),
         torch.from_numpy(np.isin(found.rows, state.remembered)),
+        torch.from_numpy(found.irrelevant),
         found.num_relevant,
         np.full(len(found.rows), fold),
         known,

@@ -24,7 +24,9 @@ OWN_STEPS, OWN_EPOCHS, OWN_STEPS_AT_MOST, OWN_LEARNING_RATE = 400, 12, 800, 3e-3
 STARTED_STEPS, STARTED_LEARNING_RATE, HELD = 300, 1e-3, 0.003
 
 
-def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: FitArguments) -> Tensor:
+def candidate_weights(
+    relevant: np.ndarray, remembered: np.ndarray, judged: np.ndarray, arguments: FitArguments
+) -> Tensor:
     """Return the weight of each candidate in a fit, so that being remembered doesn't count against it.
 
     Where each document is labelled for one query, a document that is remembered from another query never
@@ -36,6 +38,8 @@ def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: F
     Args:
         relevant: Whether each candidate is labelled, `(n, k)`.
         remembered: Whether another query is labelled with it, `(n, k)`.
+        judged: Whether it is known to be relevant or not, `(n, k)`. Those that aren't known to be relevant,
+            and aren't, have the weight 1.
         arguments: `even_odds` is used.
 
     Returns:
@@ -43,18 +47,17 @@ def candidate_weights(relevant: np.ndarray, remembered: np.ndarray, arguments: F
 
     Example:
         >>> relevant, remembered = np.array([[True, False, False]]), np.array([[False, False, True]])
-        >>> candidate_weights(relevant, remembered, FitArguments())
+        >>> candidate_weights(relevant, remembered, relevant, FitArguments())
         tensor([[1.0000, 1.0000, 0.3333]])
     """
     if not arguments.even_odds:
         return torch.ones(relevant.shape)
 
     def odds(part: np.ndarray) -> float:
-        positives = int((relevant & part).sum())
-        return (positives + 0.5) / (int(part.sum()) - positives + 0.5)
+        return ((relevant & part).sum() + 0.5) / ((~judged & part).sum() + 0.5)
 
     weight = min(1.0, odds(remembered) / odds(~remembered))
-    return torch.from_numpy(np.where(remembered & ~relevant, weight, 1.0).astype(np.float32))
+    return torch.from_numpy(np.where(remembered & ~judged, weight, 1.0).astype(np.float32))
 
 
 def own_head(features: Tensor, present: Tensor, arguments: FitArguments) -> Head:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -220,14 +220,15 @@ def _trained(
     dim = documents.shape[1]
     sides = ["query"] if arguments.maps == "query" else ["query", "document"]
     residuals = nn.ParameterDict({side: torch.zeros(dim, dim) for side in sides})
-    pairs = pair_rows(training.positives)
+    pairs, no_negatives = pair_rows(training.positives), training.no_negatives
     optimizer = torch.optim.AdamW(residuals.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, STEPS)
     batches = shuffled_batches(len(pairs), BATCH_SIZE, rng)
     for step in tqdm(range(1, last + 1), desc="Fitting maps", leave=False, disable=None):
         batch = pairs[next(batches)]
         drawn = rng.integers(0, len(documents), corpus_negatives)
-        loss = _contrastive_loss(residuals, batch, drawn, training, documents, arguments.tau)
+        embeddings = training.embeddings, documents
+        loss = _contrastive_loss(residuals, batch, drawn, *embeddings, no_negatives, arguments.tau)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -240,16 +241,17 @@ def _contrastive_loss(
     residuals: nn.ParameterDict,
     batch: np.ndarray,
     drawn: np.ndarray,
-    training: LabelledQueries,
+    queries: np.ndarray,
     documents: np.ndarray,
+    no_negatives: Sequence[np.ndarray],
     tau: float,
 ) -> Tensor:
     """Return the cross-entropy of each pair's document among the distinct ones of the batch and drawn."""
     rows = np.unique(np.concatenate([batch[:, 1], drawn]))
     labels = np.searchsorted(rows, batch[:, 1])
-    others = labelled_among(training.positives, batch[:, 0], rows)
+    others = labelled_among(no_negatives, batch[:, 0], rows)
     others[np.arange(len(batch)), labels] = False
-    q = _residual(residuals["query"], gather(training.embeddings, batch[:, 0]))
+    q = _residual(residuals["query"], gather(queries, batch[:, 0]))
     c = F.normalize(gather(documents, rows), dim=-1)
     if "document" in residuals:
         c = _residual(residuals["document"], c)

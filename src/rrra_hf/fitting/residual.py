@@ -132,7 +132,13 @@ def _mapped(maps: Maps, data: FitData, arguments: ResidualFitArguments) -> FitDa
         queries._replace(embeddings=maps.map_queries(queries.embeddings), words=None)
         for queries in (data.training, data.development)
     )
-    mined = mine_embeddings(training.embeddings, documents, training.positives, depth=arguments.depth)
+    mined = mine_embeddings(
+        training.embeddings,
+        documents,
+        training.positives,
+        depth=arguments.depth,
+        excluded=training.excluded,
+    )
     return FitData(training, mined.candidates, documents, development)
 
 
@@ -144,8 +150,8 @@ def _train(
     arguments: ResidualFitArguments,
     rng: np.random.Generator,
 ) -> RetrieverAdapter:
-    positives, documents = data.training.positives, data.documents
-    sampler = CandidateSampler(positives, data.candidates, len(documents), arguments.mined_negatives, rng)
+    documents = data.documents
+    sampler = CandidateSampler(data.training, data.candidates, len(documents), arguments.mined_negatives, rng)
     cutoffs = _cutoffs(data)
     if arguments.objective != "listwise":
         _centre(reader, cutoffs)
@@ -153,7 +159,7 @@ def _train(
         reader.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, arguments.max_steps)
-    batches = shuffled_batches(len(positives), arguments.batch_size, rng)
+    batches = shuffled_batches(len(data.candidates), arguments.batch_size, rng)
     features = DocumentFeatures.of(reader, [documents], None)
     best, best_quality, since_best = copy.deepcopy(reader.state_dict()), -1.0, 0
     for step in tqdm(range(1, arguments.max_steps + 1), desc="Fitting adapter", leave=False, disable=None):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..candidates.labelled import KnownPositives
+from ..candidates.labelled import KnownPositives, LabelledQueries
 
 
 class Candidates(NamedTuple):
@@ -19,7 +18,7 @@ class Candidates(NamedTuple):
         own: Rows of each query's own documents, its positive first, `(n, 1 + mined)`.
         shared: Rows of the documents all queries of the step share, `(m,)`.
         labels: 1 for the positive at hand, 0 for the others, `(n, 1 + mined + m)`.
-        mask: False for other documents known to be relevant to the query, same shape.
+        mask: False for other documents known to be relevant to the query, or left out for it, same shape.
     """
 
     own: np.ndarray
@@ -33,18 +32,18 @@ class CandidateSampler:
 
     def __init__(
         self,
-        positives: Sequence[np.ndarray],
+        queries: LabelledQueries,
         mined: np.ndarray,
         num_documents: int,
         num_mined: int,
         rng: np.random.Generator,
     ):
-        self._positives = positives
+        self._positives = queries.positives
         self._mined = mined
         self._num_documents = num_documents
         self._num_mined = num_mined
         self._rng = rng
-        self._known = KnownPositives(positives, num_documents)
+        self._known = KnownPositives(queries.no_negatives, num_documents)
 
     def draw(self, batch: np.ndarray) -> Candidates:
         """Draw the candidates for the queries at the given rows."""

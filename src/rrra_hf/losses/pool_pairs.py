@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..candidates import CandidatePool
+from ..candidates.labelled import pair_rows
 
 # Greater than the key of every pair. It keeps the table of candidates from being empty.
 NO_PAIR = np.iinfo(np.int64).max
@@ -36,6 +37,7 @@ class PoolPairs(nn.Module):
     """
 
     labelled_keys: Tensor
+    negative_keys: Tensor
     candidate_keys: Tensor
     logs: Tensor
 
@@ -45,9 +47,8 @@ class PoolPairs(nn.Module):
             raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
         self.pool = pool
         self.num_documents = len(pool.document_ids)
-        rows = np.arange(len(pool))
-        lengths = [len(positives) for positives in pool.positives]
-        labelled = self._keys(np.repeat(rows, lengths), np.concatenate(pool.positives))
+        no_negatives = [np.concatenate(both) for both in zip(pool.positives, pool.excluded, strict=True)]
+        labelled, negatives = (self._keys(*pair_rows(rows).T) for rows in (no_negatives, pool.negatives))
         query, place = np.nonzero(pool.candidates >= 0)
         candidates = self._keys(query, pool.candidates[query, place])
         order = np.argsort(candidates)
@@ -56,6 +57,7 @@ class PoolPairs(nn.Module):
         # Not persistent: they belong to the pool and are no part of a model's state.
         for name, values in (
             ("labelled_keys", np.sort(labelled)),
+            ("negative_keys", np.append(np.sort(negatives), NO_PAIR)),
             ("candidate_keys", np.append(candidates[order], NO_PAIR)),
             ("logs", np.append(logs, 0.0).astype(np.float32)),
         ):
@@ -89,8 +91,12 @@ class PoolPairs(nn.Module):
         return labels
 
     def labelled(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """Return which pairs are labelled relevant; the two are broadcast against each other."""
+        """Return which pairs are labelled relevant or left out; the two are broadcast against each other."""
         return self._find(self.labelled_keys, queries * self.num_documents + documents)[1]
+
+    def known_negative(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Return which pairs were judged and aren't relevant; the two are broadcast against each other."""
+        return self._find(self.negative_keys, queries * self.num_documents + documents)[1]
 
     def log_weights(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Return the logarithm of each pair's weight; 0 if the document is not a candidate of the query."""

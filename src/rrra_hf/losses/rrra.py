@@ -67,7 +67,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
     * `weights="pool"`: `w_j = (1 - p_j) ** gamma`, with the false-negative probabilities of a `pool`. This is
       the default if you give a pool.
     * `weights="adapter"`: `w_j = (1 - p_j) ** gamma`, with the probabilities that the model's adapter gives
-      at this step. No gradient flows through them.
+      at this step. No gradient flows through them. Known negatives of a pool weigh 1.
 
     Documents of other rows that are known not to be negatives are masked (`mask_known_positives`): copies of
     the query's own documents, positives of the same query in other rows, and the pool's labelled positives.
@@ -344,14 +344,16 @@ class RRRALoss(MultipleNegativesRankingLoss):
     def _log_weights(self, batch: InBatch, own: Tensor, labels: RowLabels) -> Tensor | None:
         """Return the log-weights of each row's own hard negatives, `(rows, n)`; None if all weigh 1."""
         places = batch.negative_places(own)
+        pairs = batch.query_ids[own][:, None], batch.document_ids[places]
         if self.weights == "adapter":
             adapter = labels.adapter or self.adapter
             with torch.no_grad():
                 log_odds = adapter_log_odds(adapter, batch.queries[own][:, None], batch.documents[places])
             # log((1 - sigmoid(x)) ** gamma), exact for probabilities near 1.
-            return -self.gamma * F.softplus(log_odds)
+            log_w = -self.gamma * F.softplus(log_odds)
+            return log_w if self.pairs is None else log_w.masked_fill(self.pairs.known_negative(*pairs), 0.0)
         if self.pairs is not None:
-            return self.pairs.log_weights(batch.query_ids[own][:, None], batch.document_ids[places])
+            return self.pairs.log_weights(*pairs)
         return None if labels.weights is None else log_weights(labels.weights[own - batch.own[0]])
 
     def _masks(self, batch: InBatch, own: Tensor, known: Tensor | None) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..candidates import CandidatePool, LabelledQueries, mine_collection
+from ..candidates import CandidatePool, LabelledQueries, mine_collection, mine_embeddings
 from ..candidates.reading import with_probability
 from ..data import Collection
 from ..embeddings import embed_collection, encode
@@ -263,12 +263,16 @@ class Refresh(TrainerCallback):
         fit: dict[str, Any] = {"arguments": self.arguments, "document_words": words}
         if self.probabilities == "held_out":
             assert development is not None
-            adapter = fit_adapter(
+            given = mine_embeddings(
                 development.embeddings,
                 documents,
                 development.positives,
-                query_words=development.words,
-                **fit,
+                depth=self.arguments.depth,
+                negatives=development.negatives,
+                excluded=development.excluded,
+            )
+            adapter = fit_adapter(
+                development.embeddings, documents, pool=given, query_words=development.words, **fit
             )
             pool = with_probability(pool, adapter, embeddings, query_words, words)
         else:
@@ -284,11 +288,8 @@ class Refresh(TrainerCallback):
         if self.development is None:
             return None
         texts = self.development.query_texts
-        return LabelledQueries(
-            encode(encoder, texts, task="query", batch_size=self.batch_size),
-            self.development.positive_rows,
-            self._words.count(texts),
-        )
+        embeddings = encode(encoder, texts, task="query", batch_size=self.batch_size)
+        return LabelledQueries.of(self.development, embeddings, self._words.count(texts))
 
     @cached_property
     def _words(self) -> WordIndex:

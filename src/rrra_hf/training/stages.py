@@ -77,9 +77,9 @@ class Stages:
         queries, documents, _ = embeddings = self._embed(self.training, encoder)
         fit: dict[str, Any] = {
             "arguments": self.arguments.fit,
-            "development": LabelledQueries(
+            "development": LabelledQueries.of(
+                self.development,
                 self._embed(self.development, encoder).queries,
-                self.development.positive_rows,
                 self._words.count(self.development.query_texts),
             ),
             "query_words": self._words.count(self.training.query_texts),

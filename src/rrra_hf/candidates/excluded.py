@@ -1,0 +1,64 @@
+"""Documents that are neither relevant to a query nor not: the query itself, and copies of labelled ones."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..data import Collection
+
+logger = logging.getLogger(__name__)
+
+
+def excluded_rows(collection: Collection, exclude_self: bool = True) -> list[np.ndarray]:
+    """Return the rows of the documents to leave out for each query, ascending, without the labelled ones.
+
+    Args:
+        collection: The collection.
+        exclude_self: Leave out documents that are the query, not only those with the text of a labelled one:
+            documents with its id, or with its text but for case and spaces. Collections of duplicate
+            questions and of citations have them.
+    """
+    positives = collection.positive_rows
+    excluded = _rows_of_same_text(collection.document_texts, positives)
+    if exclude_self:
+        excluded = [np.union1d(*rows) for rows in zip(excluded, _own_rows(collection), strict=True)]
+    return [np.setdiff1d(*rows) for rows in zip(excluded, positives, strict=True)]
+
+
+def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the rows of all documents with the same text as a positive, per query."""
+    rows_of = defaultdict(list)
+    for row, text in enumerate(texts):
+        rows_of[text].append(row)
+    distinct = [{texts[row] for row in rows} for rows in positives]
+    return [np.array([row for text in found for row in rows_of[text]], dtype=np.int64) for found in distinct]
+
+
+def _own_rows(collection: Collection) -> list[np.ndarray]:
+    """Return the rows of the documents that are the query itself, per query."""
+    rows_by_id = {name: [row] for row, name in enumerate(collection.document_ids)}
+    rows_of = defaultdict(list)
+    for row, text in enumerate(collection.document_texts):
+        rows_of[_normal(text)].append(row)
+    queries = zip(collection.query_ids, collection.query_texts, strict=True)
+    own = [
+        np.array(rows_of.get(_normal(text), []) + rows_by_id.get(name, []), dtype=np.int64)
+        for name, text in queries
+    ]
+    count = sum(len(rows) > 0 for rows in own)
+    if count:
+        logger.info(
+            "%s: %d of %d queries are documents themselves, by id or text. These are left out for them; "
+            "exclude_self=False keeps them.",
+            *(collection.name, count, len(own)),
+        )
+    return own
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.casefold().split())
