@@ -213,3 +213,16 @@ def test_a_fitted_adapter_is_calibrated(task: Task, training: LabelledQueries, m
     assert 0 <= adapter.config.fit["calibration"]["expected_calibration_error"] < 0.1
     monkeypatch.setattr(calibration_module, "MIN_POSITIVES", 10_000)
     assert "calibration" not in fit(task, training, PRESET).config.fit
+
+
+def test_documents_are_prepared_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task()
+    labelled = task.queries(40)
+    pool = mine_embeddings(labelled.embeddings, task.documents, labelled.positives, depth=10)
+    sizes = []
+    prepare = RetrieverAdapter.map_documents
+    monkeypatch.setattr(
+        RetrieverAdapter, "map_documents", lambda self, rows: sizes.append(len(rows)) or prepare(self, rows)
+    )
+    cross_fit_pool(task, pool, labelled, folds=4)
+    assert sizes == [len(task.documents)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rrra_hf.indexes import flat_search, search_flat
-from rrra_hf.indexes.best import best, cosines_of, rows_of, sort_keys
+from rrra_hf.indexes.best import best, cosines_in, rows_in, sort_keys
 from rrra_hf.indexes.vectors import VectorStore
 
 
@@ -145,8 +145,8 @@ def test_keys_sort_by_cosine_and_then_by_row(cosines: list[float], k: int, seed:
     scores = np.array(cosines, dtype=np.float32)
     rows = np.random.default_rng(seed).permutation(len(scores)) * 200_000_000
     keys = sort_keys(scores, rows)
-    assert_array_equal(cosines_of(keys), scores)
-    assert_array_equal(rows_of(keys), rows)
+    assert_array_equal(cosines_in(keys), scores)
+    assert_array_equal(rows_in(keys), rows)
     order = np.lexsort((rows, -scores))[:k]
     found, found_rows = best(scores[None], rows[None], min(k, len(scores)))
     assert_array_equal(found[0], scores[order])

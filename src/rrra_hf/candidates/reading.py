@@ -138,15 +138,38 @@ def candidate_probabilities(
     Returns:
         `(n, k)` float32, NaN where there is no candidate.
     """
+    mapped = adapter.map_documents(documents)
+    features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
+    searched = adapter.map_queries(queries)
+    return mapped_probabilities(adapter, searched, candidates, mapped, features, words, positives)
+
+
+def mapped_probabilities(
+    adapter: RetrieverAdapter,
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    documents: np.ndarray,
+    features: DocumentFeatures,
+    words: csr_array | None = None,
+    positives: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Return the probability that each candidate is relevant, from embeddings after the adapter's maps.
+
+    Args:
+        adapter: The adapter.
+        queries: Query embeddings as searched with, `(n, dim)`.
+        candidates: As in `candidate_probabilities`, as the others.
+        documents: Document embeddings as indexed, `(m, dim)`.
+        features: Features of the documents.
+        words: Counts of the queries' words.
+        positives: Rows of each query's labelled documents.
+    """
     rows, labelled = candidates, None
     if positives is not None:
         first = np.array([row[0] for row in positives])
         rows, labelled = np.column_stack([first, candidates]), np.zeros(len(first), dtype=np.int64)
-    mapped = adapter.map_documents(documents)
-    features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
-    take = mapped.__getitem__
-    searched = adapter.map_queries(queries)
-    reading = read_candidates(adapter, searched, rows, take, features, words, labelled=labelled)
+    take = documents.__getitem__
+    reading = read_candidates(adapter, queries, rows, take, features, words, labelled=labelled)
     relevance = reading.relevance.numpy()[:, -candidates.shape[1] :]
     return np.where(candidates >= 0, expit(relevance), np.float32(np.nan))
 

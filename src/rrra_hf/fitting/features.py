@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..candidates.labelled import LabelledQueries
-from ..candidates.reading import candidate_probabilities
+from ..candidates.reading import mapped_probabilities
 from ..evaluation import ndcg_per_query, reorder
 from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
@@ -243,8 +243,14 @@ def cross_fit_features(
         adapter = RetrieverAdapter.pretrained(documents.shape[1])
         others = np.setdiff1d(np.arange(len(training.positives)), fold)
         calibrate_relevance(adapter, read.select(others))
-        part = training.select(fold)
-        probabilities[fold] = candidate_probabilities(
-            adapter, part.embeddings, candidates[fold], documents, part.words, words, part.positives
+        part = state.mapped(training.select(fold))
+        probabilities[fold] = mapped_probabilities(
+            adapter,
+            part.embeddings,
+            candidates[fold],
+            state.documents,
+            state.features,
+            part.words,
+            part.positives,
         )
     return probabilities

@@ -26,13 +26,13 @@ def sort_keys(cosines: np.ndarray, rows: np.ndarray | int) -> np.ndarray:
     return (ordered.astype(np.int64) << 32) | (ROW_BITS - 1 - rows)
 
 
-def cosines_of(keys: np.ndarray) -> np.ndarray:
+def cosines_in(keys: np.ndarray) -> np.ndarray:
     """Return the cosines that keys were made from, float32."""
     ordered = (keys >> 32).astype(np.int32)
     return (ordered ^ ((ordered >> 31) & np.int32(2**31 - 1))).view(np.float32)
 
 
-def rows_of(keys: np.ndarray) -> np.ndarray:
+def rows_in(keys: np.ndarray) -> np.ndarray:
     """Return the rows that keys were made from, int64."""
     return ROW_BITS - 1 - (keys & ROW_BITS)
 
@@ -45,7 +45,7 @@ def largest(keys: np.ndarray, k: int) -> np.ndarray:
 def unpacked(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the cosines per line, descending, and their rows. Ties are sorted by row."""
     descending = np.sort(keys, axis=1)[:, ::-1]
-    return cosines_of(descending), rows_of(descending)
+    return cosines_in(descending), rows_in(descending)
 
 
 def best(cosines: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

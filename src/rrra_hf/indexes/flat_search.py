@@ -12,7 +12,7 @@ from sentence_transformers.util import get_device_name
 from torch import Tensor
 
 from ..embeddings.threads import compute_threads
-from .best import cosines_of, largest, sort_keys, unpacked
+from .best import cosines_in, largest, sort_keys, unpacked
 
 # Queries and documents that are compared at a time.
 QUERIES = 1024
@@ -117,7 +117,7 @@ def _search_part(
 def _merged(keys: np.ndarray, cosines: Tensor, start: int) -> np.ndarray:
     """Return the best keys after documents from row `start` on were compared, cosines `(n, width)`."""
     n, width = cosines.shape
-    at, better = _above(cosines, cosines_of(keys[:, :1]))
+    at, better = _above(cosines, cosines_in(keys[:, :1]))
     firsts = np.arange(n + 1) * width
     counts = np.diff(np.searchsorted(at, firsts))
     added = sort_keys(better, start + at - np.repeat(firsts[:-1], counts))
