@@ -9,9 +9,9 @@ import numpy as np
 from ..candidates import CandidatePool
 from ..data import Collection
 from ..labels.decisions import ADAPTER, PERSON, Decision, Decisions
-from ..labels.next_pair import most_worth
+from ..labels.next_pair import worth
 from ..labels.pair_texts import PairTexts, Suspect
-from ..labels.recalibrate import Recalibration, decided_labels, located
+from ..labels.recalibrate import Recalibration, decided_labels, located, log_odds
 
 
 class Progress(NamedTuple):
@@ -65,8 +65,10 @@ class Review:
             raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
         self._texts = PairTexts(collection, pool)
         self._given = pool.probability
+        self._log_odds = log_odds(pool.probability)
         self._decisions = decisions
         self._labels = decided_labels(pool, decisions)
+        self._undecided = np.isnan(self._labels) & (pool.candidates >= 0)
         self._skipped = np.zeros(self._labels.shape, dtype=bool)
         # What can be undone: places, with what was decided about them, or None where they were skipped.
         self._done: list[tuple[tuple[int, int], Decision | None]] = [
@@ -89,7 +91,7 @@ class Review:
 
     def progress(self) -> Progress:
         """Return how far the review is."""
-        left = np.nansum(np.where(np.isnan(self._labels), self._probability, 0), dtype=np.float64)
+        left = np.sum(self._probability, where=self._undecided, dtype=np.float64)
         relevant, not_relevant = (int((self._labels == label).sum()) for label in (1, 0))
         return Progress(relevant, not_relevant, float(left), self._recalibration)
 
@@ -109,8 +111,7 @@ class Review:
         decision = Decision(*self._texts.ids(*place), relevant, PERSON, p)
         self._decisions.add(decision)
         self._done.append((place, decision))
-        self._labels[place] = relevant
-        self._follow()
+        self._set_label(place, float(relevant))
         self._show_next()
 
     def skip(self, pair: str) -> None:
@@ -139,21 +140,29 @@ class Review:
         else:
             self._decisions.undo(decision)
             before = self._decisions.get(decision.pair)
-            self._labels[place] = np.nan if before is None or before.by == ADAPTER else before.relevant
-            self._follow()
+            judged = None if before is None or before.by == ADAPTER else before
+            self._set_label(place, np.nan if judged is None else float(judged.relevant))
         self._done.pop()
         self._shown = place
+
+    def _set_label(self, place: tuple[int, int], label: float) -> None:
+        self._labels[place] = label
+        self._undecided[place] = np.isnan(label)
+        self._follow()
 
     def _follow(self) -> None:
         """Let the probabilities follow the decisions."""
         decided = ~np.isnan(self._labels)
         self._recalibration = Recalibration.fit(self._given[decided], self._labels[decided])
-        self._probability = self._recalibration(self._given)
+        self._probability = self._recalibration.of_log_odds(self._log_odds)
 
     def _show_next(self) -> None:
-        undecided = np.isnan(self._labels)
-        found = most_worth(self._probability, undecided & ~self._skipped, 1)
-        if not len(found):
+        """Show the pair that is worth most, skipped ones last."""
+        self._shown = None
+        values = np.where(self._undecided, worth(self._probability), 0)
+        if not np.any(values, where=~self._skipped):
             self._skipped[:] = False
-            found = most_worth(self._probability, undecided, 1)
-        self._shown = (int(found[0, 0]), int(found[0, 1])) if len(found) else None
+        place = np.where(self._skipped, 0, values).argmax()
+        if values.flat[place] > 0:
+            row, place = np.unravel_index(place, values.shape)
+            self._shown = int(row), int(place)

@@ -33,7 +33,8 @@ def worth(probability: np.ndarray) -> np.ndarray:
         [[0.125, 0.0, 0.0]]
     """
     discounts = 1 / np.log2(np.arange(probability.shape[1], dtype=probability.dtype) + 2)
-    return np.nan_to_num(probability * probability * (1 - probability) * discounts, nan=0.0)
+    values = probability * probability * (1 - probability) * discounts
+    return np.where(np.isnan(values), values.dtype.type(0), values)
 
 
 def most_worth(probability: np.ndarray, undecided: np.ndarray, count: int) -> np.ndarray:

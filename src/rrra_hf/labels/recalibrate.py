@@ -66,7 +66,8 @@ class Recalibration(NamedTuple):
             >>> bool(doubted(np.array([0.5]))[0] < 0.05)
             True
         """
-        x, kept = _log_odds(probability)
+        x = log_odds(probability)
+        kept = np.isfinite(x)
         x, y = x[kept], np.asarray(relevant, dtype=np.float64)[kept]
         if not len(x):
             return cls()
@@ -92,8 +93,15 @@ class Recalibration(NamedTuple):
         Args:
             probability: The adapter's probabilities, of any shape. 0 and NaN stay what they are.
         """
-        x, uncertain = _log_odds(probability)
-        return np.where(uncertain, expit(self.slope * x + self.intercept), probability)
+        return self.of_log_odds(log_odds(probability))
+
+    def of_log_odds(self, x: np.ndarray) -> np.ndarray:
+        """Return probabilities as the decisions would have them, from the adapter's log-odds.
+
+        Args:
+            x: What `log_odds` returned, which takes longer than what follows.
+        """
+        return np.where(np.isneginf(x), x.dtype.type(0), expit(self.slope * x + self.intercept))
 
 
 def recalibrate(pool: CandidatePool, decisions: Decisions) -> tuple[CandidatePool, Recalibration]:
@@ -170,9 +178,15 @@ def located(pool: CandidatePool, decisions: Iterable[Decision]) -> Iterator[tupl
             yield row, place, decision
 
 
-def _log_odds(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return log-odds, and which of them are finite."""
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """Return log-odds: -inf for 0, a finite number for 1, NaN for NaN.
+
+    Args:
+        probability: Probabilities, of any shape.
+
+    Raises:
+        ValueError: If one is not in [0, 1].
+    """
     probability = np.asarray(probability)
     check_between("probability", probability[~np.isnan(probability)], 0, 1)
-    x = logit(np.minimum(probability, MAX_PROBABILITY))
-    return x, np.isfinite(x)
+    return logit(np.minimum(probability, MAX_PROBABILITY))
