@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         fit_arguments,
         fit_model,
     )
+    from .labels import mine_hard_negatives, relabel
     from .losses import CachedRRRALoss, RRRALoss
     from .retrieval import Retriever
     from .training import Resampler, TrainArguments, train
@@ -51,13 +52,15 @@ __all__ = [
     "load_collection",
     "mine",
     "mine_embeddings",
+    "mine_hard_negatives",
+    "relabel",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # Imported when first asked for: who only opens a model needs neither datasets nor faiss.
-    for room in ("data", "candidates", "retrieval", "fitting", "losses", "training"):
+    for room in ("data", "candidates", "retrieval", "fitting", "labels", "losses", "training"):
         if name in __all__ and name in (module := import_module(f".{room}", __name__)).__all__:
             return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
