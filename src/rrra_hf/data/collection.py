@@ -93,23 +93,24 @@ class Collection:
     @cached_property
     def document_ids(self) -> list[str]:
         """Document ids, in the order of the corpus."""
-        return list(self.corpus["id"])
+        return self.corpus["id"][:]
 
     @cached_property
     def document_texts(self) -> list[str]:
         """Title and text of each document, joined by a space, as the encoder reads them."""
-        titles, texts = self.corpus["title"], self.corpus["text"]
+        # Slices: a column that is iterated is read row by row.
+        titles, texts = self.corpus["title"][:], self.corpus["text"][:]
         return [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
 
     @cached_property
     def query_ids(self) -> list[str]:
         """Query ids, in the order of the queries."""
-        return list(self.queries["id"])
+        return self.queries["id"][:]
 
     @cached_property
     def query_texts(self) -> list[str]:
         """Query texts, in the order of the queries."""
-        return list(self.queries["text"])
+        return self.queries["text"][:]
 
     @cached_property
     def positive_rows(self) -> list[np.ndarray]:
