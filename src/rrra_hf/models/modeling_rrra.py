@@ -20,28 +20,19 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 from .adapter_rrra import ADAPTER_FOLDER, CONFIG_NAME, RetrieverAdapter
 from .adapter_weights_rrra import OLD_NAMES, WEIGHTS_NAME
 from .after_pooling_rrra import make_after_pooling
-from .backbone_rrra import auto_class, guess_pooling, is_own_code
+from .backbone_rrra import auto_class, is_own_code
 from .configuration_rrra import AdapterConfig, RRRAConfig
 from .dense_files_rrra import load_after_pooling
 from .download_rrra import checked_downloads
-from .encoder_rrra import (
-    NO_LIMIT,
-    encoder_settings,
-    load_encoder,
-    load_tokenizer,
-    lower_case,
-    max_length,
-    opening,
-)
+from .encoder_rrra import NO_LIMIT, load_tokenizer
 from .files_rrra import write_aside
-from .hub_files_rrra import HUB_OPTIONS, commit_of, damaged_file, folder_of, named_errors
+from .hub_files_rrra import HUB_OPTIONS, damaged_file, folder_of, named_errors
 from .layout_rrra import (
     SETTINGS_NAME,
     adapter_maps,
     adopt_settings,
     check_side_files,
     read_appended,
-    read_settings,
     write_side_files,
 )
 from .loaded_rrra import check_loaded, check_model_type
@@ -57,7 +48,7 @@ from .lora_rrra import (
     record_base,
     without_base,
 )
-from .peft_rrra import load_peft_weights, read_peft
+from .peft_rrra import load_peft_weights
 from .plain_rrra import (
     BASE_MODEL,
     adapter_beside,
@@ -69,6 +60,7 @@ from .plain_rrra import (
 from .pooling_rrra import pool_tokens
 from .sentence_transformer_rrra import check_modules, make_sentence_transformer
 from .sizes_rrra import check_size, without_memory
+from .source_rrra import EncoderSource
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -209,70 +201,42 @@ class RRRAModel(PreTrainedModel):
             ValueError: If the encoder does something that an `RRRAConfig` can't express, or lacks weights, or
                 a value is not legal.
         """
-        name = os.fspath(name_or_path)
-        hub = {key: options[key] for key in HUB_OPTIONS if key in options}
-        with opening(name):
-            peft = read_peft(name, hub)
-        if peft is not None:
+        source = EncoderSource.read(os.fspath(name_or_path), options)
+        if source.peft is not None:
             if lora:
                 raise ValueError(
-                    f"lora must be None for a folder that has LoRA, as {name} has; got {lora!r}."
+                    f"lora must be None for a folder that has LoRA, as {source.name} has; got {lora!r}."
                 )
-            lora, options = peft.lora, {**options, "revision": peft.revision}
-        base, base_hub = (name, hub) if peft is None else (peft.base, {**hub, "revision": peft.revision})
-        trust = bool(options.get("trust_remote_code"))
-        settings = encoder_settings(base, base_hub, trust)
-        subfolder = settings.pop("subfolder", "")
-        beside = {} if peft is None else read_settings(name, hub)
-        source, source_hub = (name, hub) if beside else (base, base_hub)
-        settings = beside or settings
-        lower_cased = settings.pop("do_lower_case", False)
-        folders = settings.pop("folders", [])
-        maps = settings.pop("maps", {})
-        encoder = load_encoder(base, subfolder=subfolder, **options)
-        tokenizer = load_tokenizer(
-            source, subfolder="" if beside else subfolder, trust_remote_code=trust, **source_hub
+            lora = source.peft.lora
+        encoder, tokenizer = source.load(options)
+        settings = source.settings_with(
+            encoder,
+            tokenizer,
+            pooling=pooling,
+            normalize=normalize,
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
+            max_seq_length=max_seq_length,
         )
-        if lower_cased and tokenizer is not None:
-            lower_case(tokenizer)
-
-        given = {
-            "pooling": pooling,
-            "normalize": normalize,
-            "query_prompt": query_prompt,
-            "document_prompt": document_prompt,
-        }
-        if not settings and pooling is None:
-            settings["pooling"] = guess_pooling(encoder.config)
-            logger.warning(
-                "%s has no modules.json, so its pooling is guessed: %r. Give pooling=... if it is another.",
-                name,
-                settings["pooling"],
-            )
-        settings.update({key: value for key, value in given.items() if value is not None})
-        limit = max_length(encoder, tokenizer)
-        if max_seq_length is not None and limit is not None and max_seq_length > limit:
-            raise ValueError(f"max_seq_length must be at most {limit} for {name}, got {max_seq_length}.")
-        wanted = settings.get("max_seq_length") if max_seq_length is None else max_seq_length
-        settings["max_seq_length"] = min((n for n in (wanted, limit) if n is not None), default=None)
         config = RRRAConfig(
             # The live object would lose its attention implementation.
             text_config=copy.deepcopy(encoder.config) if is_own_code(encoder) else encoder.config.to_dict(),
             lora=lora_settings(encoder, lora) if lora else None,
             adapter=adapter,
-            base_model_name=Path(name).resolve().name if Path(name).is_dir() and peft is None else base,
-            base_model_revision=commit_of(base, {**base_hub, "subfolder": subfolder}),
+            **source.origin(),
             **settings,
         )
         # Before the model: it checks the sizes that the configuration declares.
-        layers = load_after_pooling(source, config.after_pooling or [], folders, source_hub)
+        layers = load_after_pooling(
+            source.beside, config.after_pooling or [], source.folders, source.beside_hub
+        )
         model = cls(config, encoder=encoder)
-        if peft is not None:
-            load_peft_weights(name, hub, encoder)
+        if source.peft is not None:
+            load_peft_weights(source.name, source.hub, encoder)
         model._set_after_pooling(layers)
         if adapter is None:
             model.adapter = RetrieverAdapter.pretrained(config.embedding_dim)
-        set_maps(model.adapter, maps)
+        set_maps(model.adapter, source.maps)
         model.adapter.to(model.device)
         model.tokenizer = tokenizer
         return model.eval()
