@@ -93,12 +93,41 @@ def test_the_line_is_found_whichever_probabilities_are_asked_about(order: str) -
     assert (relevant[rows].mean() > 1.5 * true.mean()) == (order != "chance")
 
 
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1])
+def test_a_judge_that_errs_teaches_the_same_line(share: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(-2.5, 1.5, 40_000)
+    p, true = expit(x), expit(x - 0.5)
+    answers = (rng.random(len(x)) < true) ^ (rng.random(len(x)) < share)
+    line = Recalibration.fit(p, answers, share)
+    assert_allclose([line.slope, line.intercept], [1.0, -0.5], atol=0.12)
+    # If the judge were believed, there would be more relevant documents than there are.
+    believed = Recalibration.fit(p, answers)
+    assert (believed(p).sum() > 1.2 * true.sum()) == (share > 0)
+
+
+def test_a_judge_that_guesses_teaches_nothing() -> None:
+    line = Recalibration.fit(np.array([0.3, 0.6]), np.array([1, 0]), 0.5)
+    assert_allclose([line.slope, line.intercept], [1.0, 0.0], atol=1e-6)
+
+
+def test_errors_are_those_of_judges_not_of_persons() -> None:
+    pool = pool_of([[0.2, 0.2, 0.2]])
+    person, judge = (decided(("q0", "d0", True, by)) for by in ("person", "judge:a"))
+    by_person, by_judge = (recalibrate(pool, each)[0].probability[0, 1] for each in (person, judge))
+    assert 0.2 < by_judge < by_person
+    assert recalibrate(pool, judge, judge_error=0.0)[0].probability[0, 1] == by_person
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=30),
     st.lists(st.floats(0, 1, width=32), min_size=1),
+    st.sampled_from([0.0, 0.1, 0.5]),
 )
-def test_probabilities_stay_probabilities(made: list[tuple[float, bool]], given_p: list[float]) -> None:
-    line = Recalibration.fit(np.array([p for p, _ in made]), np.array([y for _, y in made]))
+def test_probabilities_stay_probabilities(
+    made: list[tuple[float, bool]], given_p: list[float], error: float
+) -> None:
+    line = Recalibration.fit(np.array([p for p, _ in made]), np.array([y for _, y in made]), error)
     for dtype in (np.float32, np.float64):
         found = line(np.array(given_p, dtype=dtype))
         assert found.dtype == dtype and ((found >= 0) & (found <= 1)).all()

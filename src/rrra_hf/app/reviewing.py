@@ -11,7 +11,7 @@ from ..data import Collection
 from ..labels.decisions import ADAPTER, PERSON, Decision, Decisions
 from ..labels.next_pair import worth
 from ..labels.pair_texts import PairTexts, Suspect
-from ..labels.recalibrate import Recalibration, decided_labels, located, log_odds
+from ..labels.recalibrate import JUDGE_ERROR, Recalibration, decided, located, log_odds
 
 
 class Progress(NamedTuple):
@@ -67,7 +67,7 @@ class Review:
         self._given = pool.probability
         self._log_odds = log_odds(pool.probability)
         self._decisions = decisions
-        self._labels = decided_labels(pool, decisions)
+        self._labels, self._errors = decided(pool, decisions)
         self._undecided = np.isnan(self._labels) & (pool.candidates >= 0)
         self._skipped = np.zeros(self._labels.shape, dtype=bool)
         # What can be undone: places, with what was decided about them, or None where they were skipped.
@@ -111,7 +111,7 @@ class Review:
         decision = Decision(*self._texts.ids(*place), relevant, PERSON, p)
         self._decisions.add(decision)
         self._done.append((place, decision))
-        self._set_label(place, float(relevant))
+        self._learn(place, decision)
         self._show_next()
 
     def skip(self, pair: str) -> None:
@@ -139,21 +139,25 @@ class Review:
             self._skipped[place] = False
         else:
             self._decisions.undo(decision)
-            before = self._decisions.get(decision.pair)
-            judged = None if before is None or before.by == ADAPTER else before
-            self._set_label(place, np.nan if judged is None else float(judged.relevant))
+            self._learn(place, self._decisions.get(decision.pair))
         self._done.pop()
         self._shown = place
 
-    def _set_label(self, place: tuple[int, int], label: float) -> None:
-        self._labels[place] = label
-        self._undecided[place] = np.isnan(label)
+    def _learn(self, place: tuple[int, int], decision: Decision | None) -> None:
+        """Take over the decision that counts for a pair."""
+        if decision is None or decision.by == ADAPTER:
+            self._labels[place], self._errors[place] = np.nan, 0.0
+        else:
+            self._labels[place] = decision.relevant
+            self._errors[place] = 0.0 if decision.by == PERSON else JUDGE_ERROR
+        self._undecided[place] = np.isnan(self._labels[place])
         self._follow()
 
     def _follow(self) -> None:
         """Let the probabilities follow the decisions."""
-        decided = ~np.isnan(self._labels)
-        self._recalibration = Recalibration.fit(self._given[decided], self._labels[decided])
+        known = ~np.isnan(self._labels)
+        decisions = self._given[known], self._labels[known], self._errors[known]
+        self._recalibration = Recalibration.fit(*decisions)
         self._probability = self._recalibration.of_log_odds(self._log_odds)
 
     def _show_next(self) -> None:

@@ -14,10 +14,8 @@ from .decisions import JUDGE, Decision, Decisions
 from .judges.base import Cost, Judge
 from .next_pair import most_worth
 from .pair_texts import PairTexts
-from .recalibrate import decided_labels, recalibrate
+from .recalibrate import JUDGE_ERROR, decided, recalibrate
 
-# How often a judge calls a document relevant that is not.
-JUDGE_ERROR = 0.05
 # Pairs to ask about until the probabilities are recalibrated, and other pairs may be more uncertain.
 ROUND = 100
 # Without the adapter, a judge would be asked about all candidates that are at least so probable: those that
@@ -68,8 +66,8 @@ def cost_of_judging(
     Args:
         collection, pool, decisions, judge, judge_error, max_calls: As for `judge_uncertain`.
     """
-    probability = _probability(pool, decisions)
-    pairs = _to_ask(probability, np.isnan(decided_labels(pool, decisions)), judge_error, max_calls)
+    probability = _probability(pool, decisions, judge_error)
+    pairs = _to_ask(probability, np.isnan(decided(pool, decisions)[0]), judge_error, max_calls)
     return judge.cost(PairTexts(collection, pool).texts(pairs))
 
 
@@ -125,14 +123,14 @@ def judge_uncertain(
     if max_calls is not None:
         check_count("max_calls", max_calls)
     pairs = PairTexts(collection, pool)
-    probability = _probability(pool, decisions)
-    undecided = np.isnan(decided_labels(pool, decisions))
+    probability = _probability(pool, decisions, judge_error)
+    undecided = np.isnan(decided(pool, decisions)[0])
     without = int((undecided & (probability >= LOW)).sum())
     left = len(_to_ask(probability, undecided, judge_error, max_calls))
     before = judge.calls
     answers: Counter[bool | None] = Counter()
     while left > 0 and (max_calls is None or judge.calls - before < max_calls):
-        probability = _probability(pool, decisions)
+        probability = _probability(pool, decisions, judge_error)
         asked = _to_ask(probability, undecided, judge_error, min(left, ROUND))
         left -= len(asked) or left
         calls = None if max_calls is None else max_calls - (judge.calls - before)
@@ -143,14 +141,14 @@ def judge_uncertain(
             if relevant is not None:
                 by, p = JUDGE + judge.name, float(probability[row, place])
                 decisions.add(Decision(*pairs.ids(row, place), relevant, by, p))
-    more = _to_ask(_probability(pool, decisions), undecided, judge_error, None)
+    more = _to_ask(_probability(pool, decisions, judge_error), undecided, judge_error, None)
     counts = answers[True], answers[False], answers[None]
     return Judging(judge.name, judge.calls - before, *counts, len(more), without)
 
 
-def _probability(pool: CandidatePool, decisions: Decisions) -> np.ndarray:
+def _probability(pool: CandidatePool, decisions: Decisions, judge_error: float) -> np.ndarray:
     """Return the recalibrated probabilities of a pool."""
-    probability = recalibrate(pool, decisions)[0].probability
+    probability = recalibrate(pool, decisions, judge_error)[0].probability
     assert probability is not None
     return probability
 

@@ -18,7 +18,7 @@ from ..indexes.language import language_of
 from ..models.files_rrra import write_aside
 from .decisions import Decisions
 from .pair_texts import PairTexts, Suspect
-from .recalibrate import decided_labels, recalibrate
+from .recalibrate import decided, recalibrate
 from .suspect_html import CSS, suspect_html
 
 SUSPECTS = 100
@@ -118,7 +118,7 @@ def most_probable(
     """
     probability = recalibrate(pool, decisions)[0].probability
     assert probability is not None
-    values = np.where(np.isnan(decided_labels(pool, decisions)), np.nan_to_num(probability, nan=0.0), 0.0)
+    values = np.where(np.isnan(decided(pool, decisions)[0]), np.nan_to_num(probability, nan=0.0), 0.0)
     places = np.argsort(-values, axis=None, kind="stable")[:count]
     pairs = np.column_stack(np.unravel_index(places[values.flat[places] > 0], values.shape))
     texts = PairTexts(collection, pool)

@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit, logit
 
 from ..candidates import CandidatePool
 from ..evaluation.checks import check_between
-from .decisions import ADAPTER, Decision, Decisions
+from .decisions import ADAPTER, PERSON, Decision, Decisions
 
 # How far slope and intercept are from 1 and 0 before anything is decided: standard deviations of a normal
 # distribution. On 12 collections with one label kept per query, with 3 encoders, the root mean square of what
@@ -20,6 +20,8 @@ from .decisions import ADAPTER, Decision, Decisions
 # spread of the intercept, and a third greater with twice that of the slope.
 SLOPE_SPREAD = 0.25
 INTERCEPT_SPREAD = 2.0
+# Share of a judge's answers that are wrong.
+JUDGE_ERROR = 0.05
 # Greater probabilities are single floats that were rounded up, not certain.
 MAX_PROBABILITY = 1 - 2**-23
 
@@ -38,7 +40,9 @@ class Recalibration(NamedTuple):
     decisions: int = 0
 
     @classmethod
-    def fit(cls, probability: np.ndarray, relevant: np.ndarray) -> Recalibration:
+    def fit(
+        cls, probability: np.ndarray, relevant: np.ndarray, errors: np.ndarray | float = 0.0
+    ) -> Recalibration:
         """Fit the line to decided pairs.
 
         It is the most probable line, with normal priors around slope 1 and intercept 0. Few decisions
@@ -52,12 +56,15 @@ class Recalibration(NamedTuple):
             probability: The adapter's probabilities of the pairs, `(n,)`. Pairs with 0 are left out: they
                 were judged before.
             relevant: What was decided, 0 or 1, `(n,)`.
+            errors: Share of decisions that are wrong, one number or one for each pair, `(n,)`. Of few
+                relevant documents, a judge who errs finds more than there are.
 
         Raises:
             ValueError: If a probability is not in [0, 1].
 
         Source:
-            Platt 1999, "Probabilistic Outputs for Support Vector Machines", with priors.
+            Platt 1999, "Probabilistic Outputs for Support Vector Machines", with priors, and with wrong
+            labels as in Copas 1988, "Binary Regression Models for Contaminated Data".
 
         Example:
             >>> Recalibration.fit(np.empty(0), np.empty(0))
@@ -68,24 +75,11 @@ class Recalibration(NamedTuple):
         """
         x = log_odds(probability)
         kept = np.isfinite(x)
-        x, y = x[kept], np.asarray(relevant, dtype=np.float64)[kept]
-        if not len(x):
+        if not kept.any():
             return cls()
-        inputs, prior = np.column_stack([x, np.ones_like(x)]), np.array([1.0, 0.0])
-        precision = 1 / np.array([SLOPE_SPREAD, INTERCEPT_SPREAD]) ** 2
-
-        def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
-            z, off = inputs @ line, line - prior
-            likelihood = y @ log_expit(z) + (1 - y) @ log_expit(-z)
-            return precision @ off**2 / 2 - likelihood, inputs.T @ (expit(z) - y) + precision * off
-
-        def curvature(line: np.ndarray) -> np.ndarray:
-            p = expit(inputs @ line)
-            return (inputs.T * (p * (1 - p))) @ inputs + np.diag(precision)
-
-        found = minimize(loss, prior, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-8})
-        slope, intercept = map(float, found.x)
-        return cls(slope, intercept, len(x))
+        errors = np.broadcast_to(errors, x.shape)[kept]
+        slope, intercept = _most_probable(x[kept], np.asarray(relevant, dtype=np.float64)[kept], errors)
+        return cls(slope, intercept, int(kept.sum()))
 
     def __call__(self, probability: np.ndarray) -> np.ndarray:
         """Return probabilities as the decisions would have them.
@@ -104,7 +98,9 @@ class Recalibration(NamedTuple):
         return np.where(np.isneginf(x), x.dtype.type(0), expit(self.slope * x + self.intercept))
 
 
-def recalibrate(pool: CandidatePool, decisions: Decisions) -> tuple[CandidatePool, Recalibration]:
+def recalibrate(
+    pool: CandidatePool, decisions: Decisions, judge_error: float = JUDGE_ERROR
+) -> tuple[CandidatePool, Recalibration]:
     """Return a pool whose probabilities follow the decisions of persons and judges.
 
     Decided pairs get 1 or 0, the others what `Recalibration.fit` says. Decisions of the adapter tell nothing
@@ -113,6 +109,7 @@ def recalibrate(pool: CandidatePool, decisions: Decisions) -> tuple[CandidatePoo
     Args:
         pool: Candidates with the adapter's probabilities.
         decisions: The decisions. Those about other pairs are left out.
+        judge_error: Share of a judge's answers that are wrong.
 
     Returns:
         The pool, and how its probabilities were changed.
@@ -134,27 +131,32 @@ def recalibrate(pool: CandidatePool, decisions: Decisions) -> tuple[CandidatePoo
     """
     if pool.probability is None:
         raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
-    labels = decided_labels(pool, decisions)
-    decided = ~np.isnan(labels)
-    line = Recalibration.fit(pool.probability[decided], labels[decided])
-    return replace(pool, probability=np.where(decided, labels, line(pool.probability))), line
+    labels, errors = decided(pool, decisions, judge_error)
+    known = ~np.isnan(labels)
+    line = Recalibration.fit(pool.probability[known], labels[known], errors[known])
+    return replace(pool, probability=np.where(known, labels, line(pool.probability))), line
 
 
-def decided_labels(pool: CandidatePool, decisions: Iterable[Decision]) -> np.ndarray:
+def decided(
+    pool: CandidatePool, decisions: Iterable[Decision], judge_error: float = JUDGE_ERROR
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what persons and judges decided about the candidates of a pool.
 
     Args:
         pool: The candidates, `n` queries.
         decisions: The decisions. Those of the adapter, and those about other pairs, are left out.
+        judge_error: Share of a judge's answers that are wrong.
 
     Returns:
-        1 or 0, NaN where nothing was decided, `(n, depth)` float32.
+        1 or 0, NaN where nothing was decided, and the share of errors of who decided, `(n, depth)` float32.
     """
     labels = np.full(pool.candidates.shape, np.nan, dtype=np.float32)
+    errors = np.zeros_like(labels)
     for row, place, decision in located(pool, decisions):
         if decision.by != ADAPTER:
             labels[row, place] = decision.relevant
-    return labels
+            errors[row, place] = 0.0 if decision.by == PERSON else judge_error
+    return labels, errors
 
 
 def located(pool: CandidatePool, decisions: Iterable[Decision]) -> Iterator[tuple[int, int, Decision]]:
@@ -190,3 +192,33 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
     probability = np.asarray(probability)
     check_between("probability", probability[~np.isnan(probability)], 0, 1)
     return logit(np.minimum(probability, MAX_PROBABILITY))
+
+
+def _most_probable(x: np.ndarray, y: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the most probable line."""
+    inputs, prior = np.column_stack([x, np.ones_like(x)]), np.array([1.0, 0.0])
+    precision = 1 / np.array([SLOPE_SPREAD, INTERCEPT_SPREAD]) ** 2
+    right = np.log1p(-errors)
+    with np.errstate(divide="ignore"):
+        wrong = np.log(errors)
+
+    def answers(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the log-chances of yes and no, and how fast the log-odds of a yes rise with z."""
+        relevant, not_relevant = log_expit(z), log_expit(-z)
+        yes = np.logaddexp(right + relevant, wrong + not_relevant)
+        no = np.logaddexp(right + not_relevant, wrong + relevant)
+        return yes, no, (1 - 2 * errors) * np.exp(relevant + not_relevant - yes - no)
+
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        off = line - prior
+        yes, no, rise = answers(inputs @ line)
+        likelihood = y @ yes + (1 - y) @ no
+        return precision @ off**2 / 2 - likelihood, inputs.T @ (rise * (np.exp(yes) - y)) + precision * off
+
+    def curvature(line: np.ndarray) -> np.ndarray:
+        yes, no, rise = answers(inputs @ line)
+        return (inputs.T * (rise**2 * np.exp(yes + no))) @ inputs + np.diag(precision)
+
+    found = minimize(loss, prior, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-8})
+    slope, intercept = map(float, found.x)
+    return slope, intercept
