@@ -115,9 +115,26 @@ class OpenAIJudge:
             ConnectionError: If the key or the model is refused, or `PATIENCE` pairs in a row get no answer.
         """
         last = None if max_calls is None else self.calls + max_calls
-        waiting: Iterator[tuple[int, Texts]] = iter(enumerate(texts))
-        asked: dict[Future[bool | None], int] = {}
         failures = 0
+        for place, answer in self._answered(texts, last):
+            try:
+                relevant, failures = answer.result(), 0
+            except _SpentError:
+                continue
+            except (self._errors.OpenAIError, _FormError) as error:
+                failures += 1
+                if failures >= PATIENCE or isinstance(error, self._hopeless):
+                    raise ConnectionError(f"{self.name} gives no answers: {error}") from error
+                logger.warning("%s gives no answer: %s", self.name, error)
+                relevant = None
+            yield place, relevant
+
+    def _answered(
+        self, texts: Sequence[Texts], last: int | None
+    ) -> Iterator[tuple[int, Future[bool | None]]]:
+        """Yield the places of texts with their answers, as soon as there are some; failures come last."""
+        waiting = iter(enumerate(texts))
+        asked: dict[Future[bool | None], int] = {}
         threads = ThreadPoolExecutor(self.concurrency)
         try:
             while True:
@@ -125,20 +142,9 @@ class OpenAIJudge:
                     asked[threads.submit(self._ask, pair, last)] = place
                 if not asked:
                     return
-                for answer in wait(asked, return_when=FIRST_COMPLETED).done:
-                    place = asked.pop(answer)
-                    try:
-                        relevant, failures = answer.result(), 0
-                    except _SpentError:
-                        waiting = iter(())
-                        continue
-                    except (self._errors.OpenAIError, _FormError) as error:
-                        failures += 1
-                        if failures >= PATIENCE or isinstance(error, self._hopeless):
-                            raise ConnectionError(f"{self.name} gives no answers: {error}") from error
-                        logger.warning("%s gives no answer: %s", self.name, error)
-                        relevant = None
-                    yield place, relevant
+                done = wait(asked, return_when=FIRST_COMPLETED).done
+                for answer in sorted(done, key=lambda answer: answer.exception() is not None):
+                    yield asked.pop(answer), answer
         finally:
             # Nobody waits for answers that nobody will read.
             threads.shutdown(wait=False, cancel_futures=True)
