@@ -60,6 +60,13 @@ def test_grades_of_zero_or_less_are_known_negatives(beir: Path, tmp_path: Path) 
     assert content(load_collection(tmp_path / "saved")) == content(collection)
 
 
+def test_judgement_of_a_document_that_is_not_there_is_named() -> None:
+    texts = Dataset.from_dict({"id": ["d1"], "title": [""], "text": ["x"]})
+    collection = Collection("any", texts, texts, {"train": {"d1": {"d1": 1, "d2": 1}}})
+    with pytest.raises(ValueError, match="any has a judgement of 'd2', which is not in the corpus"):
+        _ = collection.positive_rows
+
+
 def test_split_has_the_queries_with_a_relevant_document(beir: Path) -> None:
     (beir / "qrels" / "train.tsv").write_text("q1\td1\t0\nq3\td3\t3\n")
     part = load_collection(beir, "train")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .blocks import one_by_one
 from .builder import CollectionBuilder
 from .collection import CORPUS_NAME, QRELS_NAME, QUERIES_NAME, SIBLINGS_NAME, Collection
 from .problems import Location, Problems
-from .readers import read_records
+from .readers import read_file
 from .text_files import COMPRESSIONS
 from .trec import read_qrels, split_of
 
@@ -44,9 +45,9 @@ def read_beir(folder: Path, *, name: str | None = None, skip_bad: bool = False) 
         raise FileNotFoundError(f"{folder} has no {QUERIES_NAME}.")
     problems = Problems(skip_bad)
     builder = CollectionBuilder(name or folder.resolve().name, problems)
-    builder.add_documents(read_records(corpus, problems))
+    builder.add_documents(read_file(corpus, problems))
     if queries is not None:
-        builder.add_queries(read_records(queries, problems))
+        builder.add_queries(one_by_one(read_file(queries, problems)))
     for split, path in judgements.items():
         builder.add_judgements(split, read_qrels(path, problems))
     siblings = folder / SIBLINGS_NAME

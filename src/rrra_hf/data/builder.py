@@ -10,7 +10,9 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
+from .blocks import Block
 from .collection import Collection, Qrels, has_relevant, is_split_name
+from .columns import document_columns
 from .problems import Location, Problems, Record, brief
 from .texts import Texts
 
@@ -108,32 +110,46 @@ class CollectionBuilder:
             return None
         return value
 
-    def add_documents(self, records: Iterable[tuple[Location, Record]]) -> None:
+    def add_documents(self, blocks: Iterable[Block]) -> None:
         """Add documents with a column text, and optionally id and title. Title or text must not be empty.
 
         If the first document has no id, those without one get it by their content; others with the same
         content are the same document.
         """
         has_ids = None
-        for location, record in records:
-            if has_ids is None:
-                has_ids = self._has_ids(record)
-            if has_ids and self._add_plain(location, record):
+        for block in blocks:
+            if has_ids and self._add_columns(block):
                 continue
-            text = self.get(location, record, "text")
-            title = self.get(location, record, "title") if self.has_column(record, "title") else ""
-            if text is None or title is None:
-                continue
-            if has_ids or self.has_column(record, "id"):
-                document_id = self.get(location, record, "id")
-                if document_id is not None:
-                    self.add_document(location, document_id, title, text)
-                continue
-            document_id = content_id(f"{title}\n{text}" if title else text)
-            if document_id in self.documents:
-                self._same_texts += 1
-            else:
+            for location, record in block.records:
+                if has_ids is None:
+                    has_ids = self._has_ids(record)
+                if not (has_ids and self._add_plain(location, record)):
+                    self._add_record(location, record, has_ids)
+
+    def _add_columns(self, block: Block) -> bool:
+        """Add the documents of a block at once, or return False if one of them may be bad."""
+        columns = block.columns()
+        if columns is None:
+            return False
+        first, table = columns
+        documents = document_columns(table, self.columns)
+        return documents is not None and self.documents.add_columns(first, documents)
+
+    def _add_record(self, location: Location, record: Record, has_ids: bool) -> None:
+        text = self.get(location, record, "text")
+        title = self.get(location, record, "title") if self.has_column(record, "title") else ""
+        if text is None or title is None:
+            return
+        if has_ids or self.has_column(record, "id"):
+            document_id = self.get(location, record, "id")
+            if document_id is not None:
                 self.add_document(location, document_id, title, text)
+            return
+        document_id = content_id(f"{title}\n{text}" if title else text)
+        if document_id in self.documents:
+            self._same_texts += 1
+        else:
+            self.add_document(location, document_id, title, text)
 
     def _add_plain(self, location: Location, record: Record) -> bool:
         """Add a document of ASCII texts in the usual columns, in a third of the time, or return False."""

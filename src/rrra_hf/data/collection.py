@@ -6,9 +6,12 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from ..models.files_rrra import write_aside
@@ -123,12 +126,18 @@ class Collection:
         return self._judged_rows(relevant=False)
 
     def _judged_rows(self, relevant: bool) -> list[np.ndarray]:
-        row_of = {document_id: row for row, document_id in enumerate(self.document_ids)}
-        judged = (self.qrels.get(query_id, {}) for query_id in self.query_ids)
-        return [
-            np.array([row_of[name] for name, grade in grades.items() if (grade > 0) is relevant], int)
-            for grades in judged
+        judged = [
+            [name for name, grade in self.qrels.get(query_id, {}).items() if (grade > 0) is relevant]
+            for query_id in self.query_ids
         ]
+        names = list(chain.from_iterable(judged))
+        # Without a dictionary of all documents, of which few are judged.
+        ids = self.corpus.select_columns("id").with_format("arrow")[:]["id"]
+        rows = pc.index_in(pa.array(names, ids.type), value_set=ids)
+        if rows.null_count:
+            name = names[rows.is_null().index(True).as_py()]
+            raise ValueError(f"{self.name} has a judgement of {name!r:.80}, which is not in the corpus.")
+        return np.split(rows.to_numpy().astype(int), np.cumsum([len(names) for names in judged]))[:-1]
 
     def split(self, name: str) -> Collection:
         """Return one split: the whole corpus, and the queries with judgements in the split.

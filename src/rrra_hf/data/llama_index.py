@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .blocks import Block, Records
 from .builder import CollectionBuilder
 from .problems import Location
 from .tables import add_table
@@ -31,10 +32,8 @@ def add_json(path: Path, builder: CollectionBuilder) -> None:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if isinstance(content, list) and all(isinstance(record, Mapping) for record in content):
-        add_table(
-            ((Location(source, number, "record"), record) for number, record in enumerate(content, 1)),
-            builder,
-        )
+        records = ((Location(source, number, "record"), record) for number, record in enumerate(content, 1))
+        add_table([Block(records)], builder)
         return
     if not isinstance(content, Mapping) or not all(isinstance(content.get(part), Mapping) for part in PARTS):
         raise ValueError(
@@ -44,12 +43,8 @@ def add_json(path: Path, builder: CollectionBuilder) -> None:
 
 
 def _add_parts(source: str, content: Mapping[str, Any], builder: CollectionBuilder) -> None:
-    for part, add in (("corpus", builder.add_documents), ("queries", builder.add_queries)):
-        texts = content[part].items()
-        add(
-            (Location(source, number, f"{part} entry"), {"id": name, "text": text})
-            for number, (name, text) in enumerate(texts, 1)
-        )
+    builder.add_documents([Block(_texts(source, content, "corpus"))])
+    builder.add_queries(_texts(source, content, "queries"))
     builder.add_judgements(
         "train",
         (
@@ -61,3 +56,8 @@ def _add_parts(source: str, content: Mapping[str, Any], builder: CollectionBuild
             for name in (names if isinstance(names, list) else [names])
         ),
     )
+
+
+def _texts(source: str, content: Mapping[str, Any], part: str) -> Records:
+    for number, (name, text) in enumerate(content[part].items(), 1):
+        yield Location(source, number, f"{part} entry"), {"id": name, "text": text}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .beir import is_beir, read_beir
+from .blocks import one_by_one
 from .builder import CollectionBuilder
 from .collection import Collection
 from .hub import load_parts
@@ -15,7 +16,7 @@ from .llama_index import add_json
 from .pairs import DEFAULT_SPLIT, add_pairs
 from .problems import Problems, brief
 from .python_docs import python_docs
-from .readers import FORMATS, format_of, read_records
+from .readers import FORMATS, format_of, read_file
 from .tables import add_table, is_table, read_table
 from .trec import read_qrels, split_of
 
@@ -137,7 +138,7 @@ def _from_path(
     elif beside:
         _add_files(path, beside, builder)
     else:
-        add_table(read_records(path, problems, builder.names), builder)
+        add_table(read_file(path, problems, builder.names), builder)
     return builder.build()
 
 
@@ -150,13 +151,13 @@ def _add_files(corpus: Path, beside: dict[str, Path], builder: CollectionBuilder
     if "qrels" in beside and "queries" not in beside:
         raise ValueError("qrels needs the file of their queries, queries=...; got none.")
     problems = builder.problems
-    builder.add_documents(read_records(corpus, problems, builder.names))
+    builder.add_documents(read_file(corpus, problems, builder.names))
     if "queries" in beside:
-        builder.add_queries(read_records(beside["queries"], problems, builder.names))
+        builder.add_queries(one_by_one(read_file(beside["queries"], problems, builder.names)))
     if "qrels" in beside:
         builder.add_judgements(split_of(beside["qrels"]), read_qrels(beside["qrels"], problems))
     if "pairs" in beside:
-        add_pairs(read_records(beside["pairs"], problems, builder.names), builder)
+        add_pairs(one_by_one(read_file(beside["pairs"], problems, builder.names)), builder)
 
 
 def _from_mapping(source: Mapping[str, Any], builder: CollectionBuilder) -> Collection:
@@ -179,8 +180,8 @@ def _from_parts(source: Mapping[str, Any], builder: CollectionBuilder) -> Collec
         raise ValueError(f"source has qrels, and must have the key queries too; got {list(source)}.")
     builder.add_documents(read_table("corpus", source["corpus"]))
     if "queries" in source:
-        builder.add_queries(read_table("queries", source["queries"]))
+        builder.add_queries(one_by_one(read_table("queries", source["queries"])))
     qrels = source.get("qrels", {})
     for split, table in ({DEFAULT_SPLIT: qrels} if is_table(qrels) else qrels).items():
-        builder.add_judgements(split, read_table(f"qrels[{split!r}]", table))
+        builder.add_judgements(split, one_by_one(read_table(f"qrels[{split!r}]", table)))
     return builder.build()

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .blocks import Block, Records, valid_columns
 from .problems import Location, Problems, Record
 
 # Contents that are larger than this, and larger than a hundred times the file, are not read: texts and
@@ -22,8 +25,9 @@ RATIO = 100
 # Bytes per value once it is read; for texts, those of its place.
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 DEFAULT_WIDTH = 8
-# Rows read at a time.
+# Rows read at a time, of numbers and of texts. A row group's texts are read at once, and each batch has them.
 BATCH_SIZE = 262_144
+TEXTS = 65_536
 # Records made at a time.
 RECORDS = 1000
 
@@ -105,17 +109,23 @@ def read_batches(
             yield batch
 
 
-def read_parquet_rows(path: Path, problems: Problems) -> Iterator[tuple[Location, Record]]:
-    """Yield each row of a Parquet file with its location. Texts that aren't UTF-8 are reported."""
-    source, number = str(path), 0
-    for batch in read_batches(path, RECORDS, check_texts=False):
-        for record in _decoded(batch):
-            number += 1
-            location = Location(source, number, "row")
-            if isinstance(record, UnicodeDecodeError):
-                problems.report(location, "undecodable bytes", f"not UTF-8 ({record})")
-            else:
-                yield location, record
+def read_parquet(path: Path, problems: Problems) -> Iterator[Block]:
+    """Yield the rows of a Parquet file in blocks. Texts that aren't UTF-8 are reported."""
+    number = 1
+    for batch in read_batches(path, TEXTS, check_texts=False):
+        first = Location(str(path), number, "row")
+        yield Block(_records(first, batch, problems), partial(valid_columns, first, pa.table(batch)))
+        number += batch.num_rows
+
+
+def _records(first: Location, batch: pa.RecordBatch, problems: Problems) -> Records:
+    parts = (batch.slice(start, RECORDS) for start in range(0, batch.num_rows, RECORDS))
+    for number, record in enumerate(chain.from_iterable(map(_decoded, parts)), first.number):
+        location = first._replace(number=number)
+        if isinstance(record, UnicodeDecodeError):
+            problems.report(location, "undecodable bytes", f"not UTF-8 ({record})")
+        else:
+            yield location, record
 
 
 def _decoded(batch: pa.RecordBatch) -> Iterator[Record | UnicodeDecodeError]:

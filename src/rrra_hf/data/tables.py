@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
+from .blocks import Block, one_by_one, with_first
 from .builder import CollectionBuilder
 from .pairs import DEFAULT_SPLIT, add_pairs
 from .problems import Location, Record, brief
-from .readers import BATCH_SIZE, read_dataset
+from .readers import read_arrow, read_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ def _all_records(source: Sequence[Any]) -> bool:
     return all(isinstance(record, Mapping) for record in source)
 
 
-def read_table(name: str, source: Any) -> Iterator[tuple[Location, Record]]:
-    """Yield each row of a table with its location. Rows are counted from 0.
+def read_table(name: str, source: Any) -> Iterator[Block]:
+    """Yield the rows of a table in blocks. Rows are counted from 0.
 
     Raises:
         ValueError: If a column of a data frame has values of several types.
@@ -38,44 +38,40 @@ def read_table(name: str, source: Any) -> Iterator[tuple[Location, Record]]:
     if isinstance(source, Dataset):
         return read_dataset(name, source)
     if hasattr(source, "__arrow_c_stream__") and not isinstance(source, IterableDataset):
-        source = _rows(name, source)
-    return ((Location(name, number, "row"), dict(record)) for number, record in enumerate(source))
+        return read_arrow(name, _arrow(name, source))
+    records = ((Location(name, number, "row"), dict(record)) for number, record in enumerate(source))
+    return iter([Block(records)])
 
 
-def _rows(name: str, frame: Any) -> Iterator[Record]:
+def _arrow(name: str, frame: Any) -> pa.Table:
     try:
         pandas = type(frame).__module__.partition(".")[0] == "pandas"
-        table = pa.Table.from_pandas(frame, preserve_index=False) if pandas else pa.table(frame)
+        return pa.Table.from_pandas(frame, preserve_index=False) if pandas else pa.table(frame)
     except pa.ArrowException as error:
         raise ValueError(f"{name} has a column with values of several types: {error}") from error
-    return chain.from_iterable(batch.to_pylist() for batch in table.to_batches(max_chunksize=BATCH_SIZE))
 
 
-def add_table(
-    records: Iterable[tuple[Location, Record]], builder: CollectionBuilder, split: str = DEFAULT_SPLIT
-) -> None:
+def add_table(blocks: Iterable[Block], builder: CollectionBuilder, split: str = DEFAULT_SPLIT) -> None:
     """Add a corpus, or pairs with their documents, as the columns of the first record say.
 
     A column that no role names is taken for the query, the document or the text only if there is no other
     choice, and the log says so.
 
     Args:
-        records: The records.
+        blocks: The records.
         builder: Gets documents, queries and judgements.
         split: Split of pairs that don't name one.
 
     Raises:
         ValueError: If it isn't clear what the columns hold. The message lists them.
     """
-    records = iter(records)
-    first = next(records, None)
+    first, blocks = with_first(blocks)
     if first is None:
         return
-    records = chain([first], records)
     if _holds_pairs(*first, builder):
-        add_pairs(records, builder, split=split, alone=True)
+        add_pairs(one_by_one(blocks), builder, split=split, alone=True)
     else:
-        builder.add_documents(records)
+        builder.add_documents(blocks)
 
 
 def _holds_pairs(location: Location, record: Record, builder: CollectionBuilder) -> bool:

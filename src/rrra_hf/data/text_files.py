@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NamedTuple, TextIO, TypeVar
 
+import numpy as np
 import zstandard
 
 from .parquet_files import allowed_bytes
 from .problems import Location, Problems
 
+T = TypeVar("T")
+
 COMPRESSIONS = (".gz", ".zst")
+NEWLINE = ord("\n")
+# Bytes of the first block of lines and of the others.
+FIRST_BLOCK, BLOCK = 2**18, 2**21
 # A kilobyte of Zstandard may hold 30 megabytes.
 ZSTD_BYTES = 2**13
 
@@ -32,20 +40,67 @@ def open_text(path: Path, newline: str = "\n") -> TextIO:
     Raises:
         ValueError: While it is read, if a compressed file is damaged, or holds more than its size allows.
     """
-    raw = _Decompressed(path) if path.suffix in COMPRESSIONS else path.open("rb", buffering=0)
     return io.TextIOWrapper(
-        io.BufferedReader(raw, 2**16), encoding="utf-8-sig", errors="surrogateescape", newline=newline
+        _open_bytes(path), encoding="utf-8-sig", errors="surrogateescape", newline=newline
     )
 
 
-def read_lines(path: Path, problems: Problems) -> Iterator[tuple[Location, str]]:
-    """Yield each line of a file, with its end, and its location. Lines that are not UTF-8 are reported."""
-    source = str(path)
-    with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            location = Location(source, number)
-            if line.isascii() or is_decodable(location, line, problems):
-                yield location, line
+class Lines(NamedTuple):
+    """Lines of a file that follow each other.
+
+    Args:
+        first: Location of the first.
+        content: The lines.
+        ends: Positions of their line breaks.
+    """
+
+    first: Location
+    content: bytes
+    ends: np.ndarray
+
+
+def read_blocks(path: Path) -> Iterator[Lines]:
+    """Yield the lines of a file, the first few and then some megabytes at a time, without a byte order mark.
+
+    Args:
+        path: The file. It is decompressed as by `open_text`.
+
+    Raises:
+        ValueError: If a compressed file is damaged, or holds more than its size allows.
+    """
+    return ahead(_read_blocks(path))
+
+
+def _read_blocks(path: Path) -> Iterator[Lines]:
+    number, size = 1, FIRST_BLOCK
+    with _open_bytes(path) as file:
+        while block := file.read(size):
+            block += file.readline()
+            if number == 1:
+                block = block.removeprefix(codecs.BOM_UTF8)
+            # In a third of the time of `bytes.count`.
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == NEWLINE)
+            yield Lines(Location(str(path), number), block, ends)
+            number, size = number + len(ends), BLOCK
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items, each made while the one before is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item
+
+
+def read_lines(blocks: Iterable[Lines], problems: Problems) -> Iterator[tuple[Location, str]]:
+    """Yield each line of blocks, without its end, and its location. Lines that aren't UTF-8 are reported."""
+    for first, content, _ in blocks:
+        for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=first.number):
+            location = Location(first.source, number)
+            text = line.decode(errors="surrogateescape")
+            if text.isascii() or is_decodable(location, text, problems):
+                yield location, text
 
 
 def is_decodable(location: Location, text: str, problems: Problems) -> bool:
@@ -61,11 +116,16 @@ def is_decodable(location: Location, text: str, problems: Problems) -> bool:
     return True
 
 
+def _open_bytes(path: Path) -> io.BufferedReader:
+    raw = _Decompressed(path) if path.suffix in COMPRESSIONS else path.open("rb", buffering=0)
+    return io.BufferedReader(raw, 2**16)
+
+
 class _Decompressed(io.RawIOBase):
     """The contents of a compressed file, as long as they are in proportion to its size."""
 
     def __init__(self, path: Path):
-        self._path, self._left, self._ready = path, allowed_bytes(path), b""
+        self._path, self._left, self._ready = path, allowed_bytes(path), memoryview(b"")
         self._file = path.open("rb")
         self._chunks = _gzip_chunks(self._file) if path.suffix == ".gz" else _zstd_chunks(self._file)
 
@@ -81,7 +141,7 @@ class _Decompressed(io.RawIOBase):
             chunk = self._next()
             if chunk is None:
                 return 0
-            self._ready, self._left = chunk, self._left - len(chunk)
+            self._ready, self._left = memoryview(chunk), self._left - len(chunk)
             if self._left < 0:
                 allowed = allowed_bytes(self._path)
                 raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .csv_files import with_header
 from .problems import Location, Problems, Record
-from .text_files import read_lines
+from .text_files import read_blocks, read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ def read_tsv_rows(path: Path, problems: Problems) -> Iterator[tuple[Location, li
     that nothing closes.
     """
     quoted = 0
-    for location, line in read_lines(path, problems):
-        row = line.removesuffix("\n").removesuffix("\r").split("\t")
+    for location, line in read_lines(read_blocks(path), problems):
+        row = line.removesuffix("\r").split("\t")
         quoted += any(len(field) > 1 and field[0] == field[-1] == '"' for field in row)
         if row != [""]:
             yield location, row

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..beir import read_beir
+from ..blocks import Block
 from ..builder import CollectionBuilder
 from ..collection import Collection
 from ..problems import Location, Problems
@@ -97,10 +98,11 @@ def _fingerprint(packages: Sequence[Package], limit: int | None) -> str:
 def _build(documents: Sequence[Document]) -> Collection:
     """Build the collection of the chosen documents."""
     builder = CollectionBuilder(NAME, Problems())
-    builder.add_documents(
+    records = (
         (Location(document.name, 0), {"id": document.name, "title": document.name, "text": document.text})
         for document in documents
     )
+    builder.add_documents([Block(records)])
     queries = sorted({query for document in documents for query in document.queries})
     builder.queries = {query_id(query): query for query in queries}
     builder.qrels_by_split = split_documents(documents)
