@@ -9,18 +9,18 @@ def worth(probability: np.ndarray) -> np.ndarray:
     """Return how much it is worth to decide each pair, by which pairs to decide are ordered.
 
     It is `p * p (1 - p) / log2(1 + rank)`: the probability that a missing label is found, times how uncertain
-    the pair is, times what the document counts in nDCG. On 12 collections with one label kept per query, with
-    3 encoders, after 100 decisions that are right:
+    the pair is, times what the document counts in nDCG. On 10 collections with one label kept per query, with
+    3 encoders, after 100 decisions that are right (`benchmarks/decisions.py`):
 
     | order | labels found | error of a query's nDCG@10 | calibration error of the rest |
     | --- | ---: | ---: | ---: |
-    | random | 4 | .208 | .014 |
-    | `p` | 62 | .151 | .017 |
-    | `p (1 - p)` | 47 | .150 | .011 |
-    | `p (1 - p) / log2(1 + rank)` | 48 | .120 | .014 |
-    | `p * p (1 - p) / log2(1 + rank)` | 56 | .126 | .012 |
+    | random | 3 | .199 | .012 |
+    | `p` | 58 | .140 | .018 |
+    | `p (1 - p)` | 45 | .138 | .012 |
+    | `p (1 - p) / log2(1 + rank)` | 46 | .111 | .018 |
+    | `p * p (1 - p) / log2(1 + rank)` | 54 | .116 | .013 |
 
-    Beginning with queries that have few decisions changes none of the figures by more than .002.
+    Beginning with queries that have few decisions changes errors by at most .002, and finds no more labels.
 
     Args:
         probability: Probabilities of the candidates, best first, `(n, k)`; NaN where there is no candidate.

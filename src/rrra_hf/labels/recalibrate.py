@@ -16,8 +16,8 @@ from .decisions import ADAPTER, PERSON, Decision, Decisions
 
 # How far slope and intercept are from 1 and 0 before anything is decided: standard deviations of a normal
 # distribution. On 12 collections with one label kept per query, with 3 encoders, the root mean square of what
-# all labels say is 0.24 and 1.4. The calibration error after 50 to 200 decisions is the same with twice the
-# spread of the intercept, and a third greater with twice that of the slope.
+# all labels say is 0.24 and 1.4. With twice the spread of the slope, the calibration error after 20 to 200
+# decisions is a fifth to a third greater; with a wider intercept, it is the same.
 SLOPE_SPREAD = 0.25
 INTERCEPT_SPREAD = 2.0
 # Share of a judge's answers that are wrong.
