@@ -18,6 +18,7 @@ from ..models.features_rrra import CandidateFeatures
 from ..models.reader_rrra import FeatureReader
 from .document_features import DocumentFeatures, Words
 from .hybrid import Take
+from .level import level_of, sampled
 from .pool import CandidatePool
 
 # Pairs of query and document that are read at a time: about 100 MB at dimension 384.
@@ -133,7 +134,8 @@ def candidate_probabilities(
         words: Counts of the queries' words, of the vocabulary of the documents' words.
         document_words: The documents' words, if the adapter reads words.
         positives: Rows of each query's labelled documents, which are not among the candidates. The first is
-            read with them: what is like a relevant document is more probably relevant.
+            read with them: what is like a relevant document is more probably relevant. Where they stand
+            tells how many others are relevant, see `level_of`.
 
     Returns:
         `(n, k)` float32, NaN where there is no candidate.
@@ -164,14 +166,23 @@ def mapped_probabilities(
         words: Counts of the queries' words.
         positives: Rows of each query's labelled documents.
     """
-    rows, labelled = candidates, None
-    if positives is not None:
-        first = np.array([row[0] for row in positives])
-        rows, labelled = np.column_stack([first, candidates]), np.zeros(len(first), dtype=np.int64)
-    take = documents.__getitem__
-    reading = read_candidates(adapter, queries, rows, take, features, words, labelled=labelled)
-    relevance = reading.relevance.numpy()[:, -candidates.shape[1] :]
-    return np.where(candidates >= 0, expit(relevance), np.float32(np.nan))
+
+    def log_odds(asked: np.ndarray, rows: np.ndarray, labelled: np.ndarray | None = None) -> np.ndarray:
+        counts = words if words is None or len(asked) == len(queries) else words[asked]
+        take = documents.__getitem__
+        reading = read_candidates(adapter, queries[asked], rows, take, features, counts, labelled=labelled)
+        return np.where(rows >= 0, reading.relevance.numpy(), np.float32(-np.inf))
+
+    every = np.arange(len(queries))
+    if positives is None:
+        probability = expit(log_odds(every, candidates))
+    else:
+        rows = np.column_stack([[row[0] for row in positives], candidates])
+        given_one = log_odds(every, rows, np.zeros(len(rows), dtype=np.int64))
+        some = sampled(len(rows))
+        level = level_of(log_odds(some, rows[some]), given_one[some])
+        probability = level.probability(given_one[:, 1:])
+    return np.where(candidates >= 0, probability, np.float32(np.nan))
 
 
 def with_probability(
