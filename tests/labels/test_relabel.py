@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sentence_transformers import (
     CrossEncoder,
     CrossEncoderTrainer,
@@ -22,9 +24,10 @@ from sentence_transformers import (
 )
 from sentence_transformers.cross_encoder import losses as of_pairs
 from sentence_transformers.sentence_transformer import losses
+from sentence_transformers.sentence_transformer.modules import BoW
 
 from rrra_hf import RRRALoss, mine_hard_negatives, relabel
-from tiny import word_collection
+from tiny import WORDS, word_collection
 
 COLLECTION = word_collection(40, train=30)
 CORPUS = COLLECTION.document_texts
@@ -167,6 +170,38 @@ def test_soft_scores_are_those_of_the_pairs(
         for text, p in zip([row["positive"], *(row[name] for name in NAMES)], row["label"], strict=True)
     }
     assert {(row["anchor"], row["positive"]): row["label"] for row in pairs} == flat
+
+
+TEXTS = ["list files", "List  files", "find a file", "sort text", "copy", "old line", "", "новая строка"]
+numbers = st.integers(0, len(TEXTS) - 1).filter(lambda number: TEXTS[number])
+
+
+@settings(max_examples=25)
+@given(
+    rows=st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=6),
+    mode=st.sampled_from(["add", "drop", "soft"]),
+    least=st.sampled_from([0.0005, 0.01, 0.5, 1.0]),
+)
+def test_whatever_is_given_no_text_is_made_up_and_no_positive_is_a_negative(
+    rows: list[tuple[int, ...]], mode: Any, least: float
+) -> None:
+    encoder = SentenceTransformer(modules=[BoW(vocab=WORDS)], device="cpu")
+    names = ["query", "answer", "negative_1", "negative_2"]
+    given_rows = [dict(zip(names, (TEXTS[number] for number in row), strict=True)) for row in rows]
+    try:
+        mended = relabel(Dataset.from_list(given_rows), encoder, mode, threshold=least).to_list()
+    except ValueError as error:
+        assert "No row has enough negatives" in str(error)
+        return
+    assert {text for row in mended for name in names for text in [row[name]]} <= set(TEXTS)
+    if mode == "soft":
+        assert [{name: row[name] for name in names} for row in mended] == given_rows
+        assert all(0 <= p <= 1 for row in mended for p in row["label"])
+        return
+    positives = {(row["query"], row["answer"]) for row in [*given_rows, *mended]}
+    for row in mended:
+        assert not {(row["query"], row["negative_1"]), (row["query"], row["negative_2"])} & positives
+        assert all(1 - least < weight <= 1 for weight in row["scores"]) or least == 1
 
 
 # -------------------------------------------------------------------- training

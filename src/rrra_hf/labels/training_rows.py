@@ -51,20 +51,31 @@ class TrainingRows:
     @cached_property
     def positives(self) -> list[np.ndarray]:
         """Numbers of each query's relevant documents, distinct and ascending."""
-        return _by_query(self.pairs[self.relevant], len(self.queries))
+        return self._by_query(self._relevant)
 
     @cached_property
     def irrelevant(self) -> list[np.ndarray]:
         """Numbers of the documents that have the label 0 for each query, but for its positives."""
-        found = _by_query(self.pairs[~self.relevant], len(self.queries))
-        return [np.setdiff1d(*rows) for rows in zip(found, self.positives, strict=True)]
+        return self._by_query(np.setdiff1d(self._keys(*self.pairs[~self.relevant].T), self._relevant))
 
     @cached_property
     def given_negatives(self) -> list[np.ndarray]:
         """Numbers of the documents in each query's columns of negatives, but for its positives."""
-        queries = self.pairs[:, 0].repeat(self.negatives.shape[1])
-        found = _by_query(np.column_stack([queries, self.negatives.reshape(-1)]), len(self.queries))
-        return [np.setdiff1d(*rows) for rows in zip(found, self.positives, strict=True)]
+        given = self._keys(self.pairs[:, :1], self.negatives)
+        return self._by_query(np.setdiff1d(given, self._relevant))
+
+    @property
+    def _relevant(self) -> np.ndarray:
+        return np.unique(self._keys(*self.pairs[self.relevant].T))
+
+    def _keys(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Return one number for each pair of a query and a document."""
+        return queries * len(self.documents) + documents
+
+    def _by_query(self, keys: np.ndarray) -> list[np.ndarray]:
+        """Return the documents of each query, from ascending keys of pairs."""
+        queries, documents = np.divmod(keys, len(self.documents))
+        return np.split(documents, np.searchsorted(queries, np.arange(1, len(self.queries))))
 
     def collection(self, negatives: Sequence[np.ndarray]) -> Collection:
         """Return the collection of these documents and queries.
@@ -75,7 +86,7 @@ class TrainingRows:
         ids = [str(number) for number in range(len(self.documents))]
         names = [f"query {number}" for number in range(len(self.queries))]
         qrels = {
-            name: {**{ids[row]: 1 for row in positives}, **{ids[row]: 0 for row in others}}
+            name: {**{ids[row]: 1 for row in positives.tolist()}, **{ids[row]: 0 for row in others.tolist()}}
             for name, positives, others in zip(names, self.positives, negatives, strict=True)
         }
         return Collection(
@@ -158,8 +169,8 @@ def _column(dataset: Dataset, argument: str, name: str | None, role: str, before
             raise ValueError(f"{argument} must be one of {columns}, got {name!r}.")
         return name
     usual = [column for column in COLUMNS[role] if column in columns]
-    scored = ESTIMATES.union(COLUMNS["label"])
-    free = [column for column in columns if not NEGATIVE.fullmatch(column) and column not in scored]
+    others = ESTIMATES.union(COLUMNS["label"], COLUMNS["id"])
+    free = [column for column in columns if not NEGATIVE.fullmatch(column) and column not in others]
     if not usual and not free:
         raise ValueError(f"dataset must have columns of anchors and positives, got {dataset.column_names}.")
     return (usual or free)[0]
@@ -190,13 +201,6 @@ def _numbered(columns: Iterable[Iterable[str]]) -> dict[str, int]:
     """Return the number of each distinct text, in the order of its first place."""
     distinct = dict.fromkeys(text for column in columns for text in column)
     return {text: number for number, text in enumerate(distinct)}
-
-
-def _by_query(pairs: np.ndarray, queries: int) -> list[np.ndarray]:
-    """Return the distinct documents of each query, ascending."""
-    width = int(pairs[:, 1].max(initial=0)) + 1
-    of, documents = np.divmod(np.unique(pairs[:, 0] * width + pairs[:, 1]), width)
-    return np.split(documents, np.searchsorted(of, np.arange(1, queries)))
 
 
 def _left_out(rows: int, columns: list[str]) -> str:
