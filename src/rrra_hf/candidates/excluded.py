@@ -24,33 +24,33 @@ def excluded_rows(collection: Collection, exclude_self: bool = True) -> list[np.
             questions and of citations have them.
     """
     positives = collection.positive_rows
-    excluded = _rows_of_same_text(collection.document_texts, positives)
-    if exclude_self:
-        excluded = [np.union1d(*rows) for rows in zip(excluded, _own_rows(collection), strict=True)]
-    return [np.setdiff1d(*rows) for rows in zip(excluded, positives, strict=True)]
+    copies = _rows_of_same_text(collection.document_texts, positives)
+    own: list[list[int]] = _own_rows(collection) if exclude_self else [[]] * len(positives)
+    excluded = (
+        {*same, *mine}.difference(labelled.tolist())
+        for same, mine, labelled in zip(copies, own, positives, strict=True)
+    )
+    return [np.array(sorted(rows), dtype=np.int64) for rows in excluded]
 
 
-def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[np.ndarray]:
+def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[list[int]]:
     """Return the rows of all documents with the same text as a positive, per query."""
     rows_of = defaultdict(list)
     for row, text in enumerate(texts):
         rows_of[text].append(row)
     distinct = [{texts[row] for row in rows} for rows in positives]
-    return [np.array([row for text in found for row in rows_of[text]], dtype=np.int64) for found in distinct]
+    return [[row for text in found for row in rows_of[text]] for found in distinct]
 
 
-def _own_rows(collection: Collection) -> list[np.ndarray]:
+def _own_rows(collection: Collection) -> list[list[int]]:
     """Return the rows of the documents that are the query itself, per query."""
     rows_by_id = {name: [row] for row, name in enumerate(collection.document_ids)}
     rows_of = defaultdict(list)
     for row, text in enumerate(collection.document_texts):
         rows_of[_normal(text)].append(row)
     queries = zip(collection.query_ids, collection.query_texts, strict=True)
-    own = [
-        np.array(rows_of.get(_normal(text), []) + rows_by_id.get(name, []), dtype=np.int64)
-        for name, text in queries
-    ]
-    count = sum(len(rows) > 0 for rows in own)
+    own = [rows_of.get(_normal(text), []) + rows_by_id.get(name, []) for name, text in queries]
+    count = sum(map(bool, own))
     if count:
         logger.info(
             "%s: %d of %d queries are documents themselves, by id or text. These are left out for them; "

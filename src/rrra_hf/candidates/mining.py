@@ -222,13 +222,14 @@ def mine_embeddings(
     document_names = _ids(document_ids, len(documents), "document_ids")
     positive_rows = _check_rows(positives, "positives", len(queries), len(documents))
     _check_every_query_has_positives(positive_rows, query_names)
-    nothing: list[list[int]] = [[]] * len(queries)
+    nothing = [np.empty(0, dtype=np.int32)] * len(queries)
     judged, others = (
-        _check_rows(nothing if rows is None else rows, name, len(queries), len(documents))
+        nothing if rows is None else _check_rows(rows, name, len(queries), len(documents))
         for name, rows in (("negatives", negatives), ("excluded", excluded))
     )
-    removed = [np.union1d(*rows) for rows in zip(positive_rows, others, strict=True)]
-    left_out = [np.setdiff1d(*rows) for rows in zip(others, positive_rows, strict=True)]
+    both = list(zip(positive_rows, others, strict=True))
+    removed = [np.union1d(rows, more) if len(more) else rows for rows, more in both]
+    left_out = [np.setdiff1d(more, rows) if len(more) else more for rows, more in both]
 
     def search_vectors(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if index is not None:
