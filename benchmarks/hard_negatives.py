@@ -4,7 +4,8 @@ Cost: both functions mine 4 negatives for the same pairs with the same encoder, 
 take turns. CPU seconds are those of the process alone, whatever else the machine does. Memory is the maximum
 resident size above that of the process once encoder and dataset are loaded.
 The encoders: all-MiniLM-L6-v2 on a collection; a tiny transformer, and a static model, which only looks up
-words, on made-up texts, so that encoding doesn't hide the rest.
+words, on made-up texts, so that encoding doesn't hide the rest. Without words, candidates are found by
+embeddings alone, as theirs are.
 
 Negatives: of each query of a collection, one positive is kept and the others are hidden. The table has the
 share of hidden positives among the negatives that each function returns, by weight where there are weights.
@@ -53,6 +54,7 @@ from mine import Memory
 from rrra_hf import load_collection, mine_hard_negatives, relabel
 from rrra_hf.comparison.hidden_positives import hide_positives
 from rrra_hf.data import Collection
+from rrra_hf.labels import estimates
 from taught import SPLITS
 from taught import minilm as minilm_vectors
 from word_search import Zipf
@@ -60,6 +62,7 @@ from word_search import Zipf
 NEGATIVES = 4
 MARGIN = 0.05
 THRESHOLDS = (0.5, 0.8)
+SIDES = THEIRS, OURS, WORDLESS = ("theirs", "ours", "ours, without words")
 MAX_TOKENS = 128
 VOCABULARY, DIM = 30_000, 128
 QUERY_WORDS, DOCUMENT_WORDS = 8, 60
@@ -141,7 +144,9 @@ def mined(side: str, encoder: str, arguments: argparse.Namespace) -> dict[str, f
     model = ENCODERS[encoder]()
     real = encoder == "all-MiniLM-L6-v2"
     dataset, corpus = pairs_of(arguments.data[0], arguments.queries) if real else made_up(arguments)
-    mine = partial(mine_hard_negatives, num_negatives=NEGATIVES) if side == "ours" else silent
+    mine = silent if side == THEIRS else partial(mine_hard_negatives, num_negatives=NEGATIVES)
+    if side == WORDLESS:
+        estimates.WordIndex = NoWords  # type: ignore[misc, assignment]
     # The first call of anything is slow.
     mine(dataset.take(2 * NEGATIVES), model, corpus=corpus[: 8 * NEGATIVES])
     with Memory() as memory:
@@ -149,6 +154,18 @@ def mined(side: str, encoder: str, arguments: argparse.Namespace) -> dict[str, f
         mine(dataset, model, corpus=corpus)
         figures = {"s": time.perf_counter() - start, "CPU s": time.process_time() - used}
     return {**figures, "MB": memory.figures()["above idle, MB"]}
+
+
+class NoWords:
+    """Takes the place of a word index, and counts nothing."""
+
+    @classmethod
+    def of(cls, texts: list[str], **options: Any) -> NoWords:
+        """Return an index of nothing."""
+        return cls()
+
+    def count(self, texts: list[str]) -> None:
+        """Count nothing."""
 
 
 def silent(*given: Any, **options: Any) -> Dataset:
@@ -159,28 +176,26 @@ def silent(*given: Any, **options: Any) -> Dataset:
 
 
 def cost(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for each encoder."""
+    """Return a row for each encoder and function."""
     rows = []
     for encoder in arguments.encoders:
-        runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
+        runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for repeat in range(arguments.repeats):
-            for side in sorted(runs, reverse=repeat % 2 == 0):
+            for side in SIDES[:: -1 if repeat % 2 else 1]:
                 command = [sys.executable, *sys.argv, "--side", side, "--encoder", encoder]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 runs[side].append(json.loads(done.stdout.splitlines()[-1]))
-        row: dict[str, Any] = {"encoder": encoder}
-        for name in ("s", "CPU s", "MB"):
-            turns = [
-                (ours[name], other[name]) for ours, other in zip(runs["ours"], runs["theirs"], strict=True)
-            ]
-            row[f"theirs, {name}"] = statistics.median(other for _, other in turns)
-            row[f"ours, {name}"] = statistics.median(ours for ours, _ in turns)
-            row[f"ratio, {name}"] = statistics.median(ours / other for ours, other in turns)
-        rows.append(row)
+        for side, measured in runs.items():
+            row: dict[str, Any] = {"encoder": encoder, "function": side}
+            for name in ("s", "CPU s", "MB"):
+                turns = zip(measured, runs[THEIRS], strict=True)
+                row[name] = statistics.median(run[name] for run in measured)
+                row[f"{name} / theirs"] = statistics.median(run[name] / peer[name] for run, peer in turns)
+            rows.append(row)
     return rows
 
 
-# -------------------------------------------------------------------- quality
+# -------------------------------------------------------------------- hidden positives
 
 
 class LookUp(InputModule):
@@ -308,7 +323,7 @@ def main() -> None:
     parser.add_argument("--cross-fit", action="store_true", help="added, of a fitted adapter")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--encoder", choices=ENCODERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:

@@ -369,6 +369,11 @@ def test_weights_reach_the_loss(tiny_bert: Path, tmp_path: Path) -> None:
             {},
             "column 'score' must hold integers, got 0.5 in row 0",
         ),
+        (
+            Dataset.from_dict({"a": ["x"], "b": ["y"], "label": [float("nan")]}),
+            {},
+            "column 'label' must hold integers, got nan in row 0",
+        ),
         (Dataset.from_dict({"a": ["x"], "b": ["y"], "label": [0]}), {}, "all labels in column 'label' are 0"),
         (PAIRS, {"corpus": "one text"}, "corpus must be a list of texts, got one text"),
         (PAIRS, {"corpus": ["a", 3]}, "corpus must hold texts, got int in row 1"),

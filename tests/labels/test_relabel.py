@@ -147,6 +147,12 @@ def test_labels_are_believed_and_kept(encoder: SentenceTransformer, threshold: f
     assert {**found, "label": 1} not in mended
 
 
+def test_estimates_of_before_are_replaced(encoder: SentenceTransformer, mined: Dataset) -> None:
+    expected = relabel(mined, encoder, "drop", corpus=CORPUS).to_list()
+    soft = relabel(mined, encoder, "soft", corpus=CORPUS)
+    assert relabel(soft, encoder, "drop", corpus=CORPUS).to_list() == expected
+
+
 def test_soft_scores_are_those_of_the_pairs(
     encoder: SentenceTransformer, mined: Dataset, probability: dict[str, dict[str, float]]
 ) -> None:

@@ -16,8 +16,8 @@ from ..data.builder import COLUMNS
 from ..data.pairs import DEFAULT_SPLIT
 
 NEGATIVE = re.compile(rf"(?:{'|'.join(COLUMNS['negative'])})(?:_?\d+)?")
-# Lists of weights or scores of a row's documents, which are estimated anew.
-ESTIMATES = {"scores", "labels"}
+# Columns of weights, or of scores, of a row's documents. They are estimated anew.
+ESTIMATES = {"scores", "labels", *COLUMNS["label"]}
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def read_rows(
     if not answered:
         raise ValueError(f"dataset must have relevant documents; all labels in column {label!r} are 0.")
     kept = [row for row, text in enumerate(texts[anchor]) if text in answered]
-    others = set(dataset.column_names) - {*texts, label} - ESTIMATES
+    others = set(dataset.column_names) - {*texts} - ESTIMATES
     queries = _numbered([[texts[anchor][row] for row in kept]])
     further = _checked("corpus", corpus or [])
     documents = _numbered([further, *(texts[name] for name in (positive, *negative))])
@@ -169,7 +169,7 @@ def _column(dataset: Dataset, argument: str, name: str | None, role: str, before
             raise ValueError(f"{argument} must be one of {columns}, got {name!r}.")
         return name
     usual = [column for column in COLUMNS[role] if column in columns]
-    others = ESTIMATES.union(COLUMNS["label"], COLUMNS["id"])
+    others = ESTIMATES.union(COLUMNS["id"])
     free = [column for column in columns if not NEGATIVE.fullmatch(column) and column not in others]
     if not usual and not free:
         raise ValueError(f"dataset must have columns of anchors and positives, got {dataset.column_names}.")
@@ -185,14 +185,13 @@ def _checked(name: str, texts: Sequence[Any]) -> list[str]:
 
 
 def _labels(dataset: Dataset) -> tuple[str | None, np.ndarray]:
-    """Return the column of labels, None if there is none, and which rows are relevant."""
+    """Return the column of labels, not of lists, None if there is none, and which rows are relevant."""
     column = next((name for name in COLUMNS["label"] if name in dataset.column_names), None)
+    if column is not None and isinstance(dataset[0][column], list):
+        column = None
     values: list[Any] = [1] * len(dataset) if column is None else dataset[column][:]
-    if isinstance(values[0], list):
-        # Estimates, as `relabel` writes them.
-        return column, np.ones(len(dataset), dtype=bool)
     for row, value in enumerate(values):
-        if not isinstance(value, (int, float)) or value != int(value):
+        if not isinstance(value, (int, float)) or not float(value).is_integer():
             raise ValueError(f"column {column!r} must hold integers, got {value!r} in row {row}.")
     return column, np.array(values) > 0
 
