@@ -80,6 +80,11 @@ def test_word_pieces_are_counted_without_special_tokens(encoder: SentenceTransfo
     assert_array_equal(pieces.count(texts[:1]).toarray(), counts.toarray()[:1])
 
 
+def test_texts_with_lone_surrogates_are_named(encoder: SentenceTransformer) -> None:
+    with pytest.raises(ValueError, match="text 1 must be valid Unicode, got a lone surrogate at character 5"):
+        count_pieces(encoder, ["find", "list\ud800"])
+
+
 def test_words_that_the_encoder_cuts_off_are_not_counted(
     encoder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

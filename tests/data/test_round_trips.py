@@ -173,11 +173,15 @@ def test_labels_come_back_from_every_export(
     assert set(again.qrels) == relevant or False in stripped
 
 
-@pytest.mark.parametrize("source", ["list", "json"])
-def test_lone_surrogates_are_named(tmp_path: Path, source: str) -> None:
+@pytest.mark.parametrize("source", ["list", "json", "pandas"])
+def test_lone_surrogates_are_named_or_skipped(tmp_path: Path, source: str) -> None:
     records = [{"id": "1", "text": "x"}, {"id": "2", "text": "a\ud800"}]
-    jsonl(tmp_path / "corpus.jsonl", records)
+    path = tmp_path / "corpus.jsonl"
+    jsonl(path, records)
+    given = {"list": records, "json": path, "pandas": pd.DataFrame(records, dtype=object)}[source]
     with pytest.raises(
         ValueError, match=r"(row 1|line 2): column 'text' has a lone surrogate at character 2"
     ):
-        load_collection(records if source == "list" else tmp_path / "corpus.jsonl")
+        load_collection(given)
+    collection = load_collection(given, skip_bad=True)
+    assert (collection.document_ids, collection.skipped) == (["1"], {"undecodable bytes": 1})

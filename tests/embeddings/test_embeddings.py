@@ -77,6 +77,7 @@ def test_no_progress_bar_off_a_terminal_and_one_bar_if_wanted(
         ("copy", {}, "got one string"),
         (["copy", None], {}, "got NoneType at position 1"),
         (["copy", "sort", 3.0], {}, "got float at position 2"),
+        (["copy", "so\ud800rt"], {}, "text 1 must be valid Unicode, got a lone surrogate at character 3"),
         (["copy"], {"task": "passage"}, "task must be 'query' or 'document', got 'passage'"),
         (["copy"], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (["copy"], {"shard_size": -1}, "shard_size must be at least 1, got -1"),

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 from sentence_transformers import SentenceTransformer
 
+from ..data.surrogates import check_unicode
 from ..indexes.word_counts import count_columns, weigh
 from ..models.reader_v2_rrra import WordPieceMemory
 from .words import row_sums
@@ -52,8 +53,9 @@ def count_pieces(encoder: SentenceTransformer, texts: Sequence[str]) -> csr_arra
         Counts, `(n, vocabulary)` float32.
 
     Raises:
-        ValueError: If the encoder has no tokenizer of transformers.
+        ValueError: If the encoder has no tokenizer of transformers, or a text has a lone surrogate.
     """
+    check_unicode("text", texts)
     tokenizer = encoder.tokenizer
     if not callable(tokenizer):
         raise ValueError("The adapter reads word pieces; the encoder has no tokenizer of transformers.")

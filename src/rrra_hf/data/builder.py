@@ -14,6 +14,7 @@ from .blocks import Block
 from .collection import Collection, Qrels, has_relevant, is_split_name
 from .columns import document_columns
 from .problems import Location, Problems, Record, brief
+from .surrogates import lone_surrogate
 from .texts import Texts
 
 logger = logging.getLogger(__name__)
@@ -92,8 +93,6 @@ class CollectionBuilder:
 
     def text(self, location: Location, column: str, value: Any) -> str | None:
         """Return a value as text, or report that it isn't one and return None."""
-        if isinstance(value, str) and value.isascii():
-            return value
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if value is None:
@@ -102,13 +101,12 @@ class CollectionBuilder:
             message = f"column {column!r} holds {type(value).__name__} {brief(value)}, not text"
             self.problems.report(location, "malformed line", message)
             return None
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            message = f"column {column!r} has a lone surrogate at character {error.start + 1}"
-            self.problems.report(location, "undecodable bytes", message)
-            return None
-        return value
+        position = lone_surrogate(value)
+        if position is None:
+            return value
+        message = f"column {column!r} has a lone surrogate at character {position + 1}"
+        self.problems.report(location, "undecodable bytes", message)
+        return None
 
     def add_documents(self, blocks: Iterable[Block]) -> None:
         """Add documents with a column text, and optionally id and title. Title or text must not be empty.

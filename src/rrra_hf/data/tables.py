@@ -38,7 +38,11 @@ def read_table(name: str, source: Any) -> Iterator[Block]:
     if isinstance(source, Dataset):
         return read_dataset(name, source)
     if hasattr(source, "__arrow_c_stream__") and not isinstance(source, IterableDataset):
-        return read_arrow(name, _arrow(name, source))
+        try:
+            return read_arrow(name, _arrow(name, source))
+        except UnicodeEncodeError:
+            # Arrow holds no lone surrogates, data frames of pandas may. They are reported with their rows.
+            source = source.astype(object).where(source.notna(), None).to_dict("records")
     records = ((Location(name, number, "row"), dict(record)) for number, record in enumerate(source))
     return iter([Block(records)])
 

@@ -17,6 +17,7 @@ import zstandard
 
 from .parquet_files import allowed_bytes
 from .problems import Location, Problems
+from .surrogates import lone_surrogate
 
 T = TypeVar("T")
 
@@ -99,21 +100,18 @@ def read_lines(blocks: Iterable[Lines], problems: Problems) -> Iterator[tuple[Lo
         for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=first.number):
             location = Location(first.source, number)
             text = line.decode(errors="surrogateescape")
-            if text.isascii() or is_decodable(location, text, problems):
+            if is_decodable(location, text, problems):
                 yield location, text
 
 
 def is_decodable(location: Location, text: str, problems: Problems) -> bool:
     """Whether a text has no surrogates, as which `open_text` decodes what isn't UTF-8. They are reported."""
-    if text.isascii():
+    position = lone_surrogate(text)
+    if position is None:
         return True
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        byte = f"byte 0x{ord(text[error.start]) & 0xFF:02x} at character {error.start + 1}"
-        problems.report(location, "undecodable bytes", f"not UTF-8 ({byte})")
-        return False
-    return True
+    byte = f"byte 0x{ord(text[position]) & 0xFF:02x} at character {position + 1}"
+    problems.report(location, "undecodable bytes", f"not UTF-8 ({byte})")
+    return False
 
 
 def _open_bytes(path: Path) -> io.BufferedReader:

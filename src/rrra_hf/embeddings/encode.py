@@ -10,6 +10,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm.auto import tqdm
 
+from ..data.surrogates import check_unicode
 from .cache import Cache
 from .checks import check_finite
 from .fingerprint import encoder_fingerprint, texts_fingerprint
@@ -58,8 +59,9 @@ def encode(
         read-only.
 
     Raises:
-        ValueError: If `texts` is empty or has an entry that isn't a string, `task` or a size isn't legal, the
-            model isn't one for cosines, see `check_similarity`, or it returns NaN or infinite values.
+        ValueError: If `texts` is empty or has an entry that isn't a string or has a lone surrogate, `task`
+            or a size isn't legal, the model isn't one for cosines, see `check_similarity`, or it returns NaN
+            or infinite values.
     """
     texts = _check_texts(texts)
     if task not in ("query", "document"):
@@ -91,6 +93,7 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"texts must be strings, got {type(text).__name__} at position {position}.")
+    check_unicode("text", texts)
     return texts
 
 

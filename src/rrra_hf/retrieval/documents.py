@@ -10,6 +10,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..data import Collection
+from ..data.surrogates import check_unicode
 
 Corpus: TypeAlias = Collection | Dataset | Mapping[str, str | Mapping[str, str]] | Sequence[str]
 
@@ -29,7 +30,7 @@ def document_table(corpus: Corpus) -> pa.Table:
 
     Raises:
         ValueError: If the corpus is empty or of another type, lacks a column, or has a repeated id, an id or
-            text that isn't a string, or a document with neither title nor text.
+            text that isn't a string or has a lone surrogate, or a document with neither title nor text.
 
     Example:
         >>> document_table({"d1": "Herring", "d2": {"title": "Cod", "text": "A fish."}}).to_pylist()[1]
@@ -45,6 +46,7 @@ def document_table(corpus: Corpus) -> pa.Table:
                 raise ValueError(
                     f"corpus must have strings as {name}, got {type(value).__name__} at position {position}."
                 )
+        check_unicode(f"corpus {name}", values)
     repeated = [document_id for document_id, count in Counter(columns["id"]).items() if count > 1]
     if repeated:
         raise ValueError(

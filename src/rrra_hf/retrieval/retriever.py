@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 from sentence_transformers import SentenceTransformer
 
 from ..candidates import DEPTH, count_pieces
+from ..data.surrogates import check_unicode
 from ..embeddings import check_embeddings, encode, texts_fingerprint
 from ..embeddings.similarity import check_similarity
 from ..hub import push_folder
@@ -336,9 +337,9 @@ class Retriever:
             queries, it is a dictionary from id to hits.
 
         Raises:
-            ValueError: If there is no index, a query is empty or not a string, a number is less than 1,
-                `mode` is unknown or needs words and the index has none, `probabilities` is given without an
-                adapter, or the encoder gives NaN.
+            ValueError: If there is no index, a query is empty, isn't a string or has a lone surrogate, a
+                number is less than 1, `mode` is unknown or needs words and the index has none,
+                `probabilities` is given without an adapter, or the encoder gives NaN.
         """
         self._check_search(top_k, depth, probabilities)
         self.is_hybrid(mode, rerank)  # raises for an illegal mode, before the queries are encoded
@@ -471,8 +472,8 @@ class Retriever:
             document, best first.
 
         Raises:
-            ValueError: If the query or a document is empty or not a string, `top_k` is less than 1, or there
-                isn't one embedding per document.
+            ValueError: If the query or a document is empty, isn't a string or has a lone surrogate, `top_k`
+                is less than 1, or there isn't one embedding per document.
         """
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}.")
@@ -703,3 +704,4 @@ def _check_queries(texts: list[str], names: Iterable[object]) -> None:
             raise ValueError(f"queries must be strings, got {type(text).__name__} for query {name!r}.")
         if not text.strip():
             raise ValueError(f"queries must not be empty, query {name!r} is.")
+    check_unicode("query", texts, names)
