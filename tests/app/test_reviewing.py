@@ -17,7 +17,7 @@ from rrra_hf.app.reviewing import Review
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.labels.decisions import Decision, Decisions
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 
 
 def shown(review: Review) -> tuple[str, str] | None:

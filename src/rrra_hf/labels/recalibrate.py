@@ -77,8 +77,11 @@ class Recalibration(NamedTuple):
         kept = np.isfinite(x)
         if not kept.any():
             return cls()
-        errors = np.broadcast_to(errors, x.shape)[kept]
-        slope, intercept = _most_probable(x[kept], np.asarray(relevant, dtype=np.float64)[kept], errors)
+        y, wrong = (
+            np.broadcast_to(np.asarray(values, dtype=np.float64), x.shape)[kept]
+            for values in (relevant, errors)
+        )
+        slope, intercept = _most_probable(x[kept], y, wrong)
         return cls(slope, intercept, int(kept.sum()))
 
     def __call__(self, probability: np.ndarray) -> np.ndarray:
