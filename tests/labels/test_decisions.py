@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 from collections.abc import Iterator
@@ -146,6 +147,22 @@ def test_other_damage_is_refused_with_its_line(tmp_path: Path, line: str, messag
     with pytest.raises(ValueError, match="line 2"), Decisions.open(path):
         pass
     assert path.read_bytes() == before
+
+
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused_with_its_line(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "decisions.jsonl"
+    content = bytearray(lines(decided("d1"), decided("d2")).encode())
+    start = data.draw(st.integers(0, len(content)))
+    stop = data.draw(st.integers(start, len(content)))
+    content[start:stop] = data.draw(st.binary(max_size=9))
+    path.write_bytes(content)
+    try:
+        Decisions.read(path)
+    except ValueError as error:
+        assert re.search(r"decisions\.jsonl, line \d: not a decision", str(error))
 
 
 def test_one_process_at_a_time_decides(tmp_path: Path) -> None:
