@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -19,9 +20,9 @@ HOSTILE = (
 )
 
 
-def task(probability: list[list[float]], text: str = "copy files") -> tuple[Collection, CandidatePool]:
+def task(probability: Any, text: str = "copy files") -> tuple[Collection, CandidatePool]:
     """A collection whose queries have all documents but the last as candidates, and that as positive."""
-    p = np.array(probability)
+    p = np.asarray(probability)
     n, k = p.shape
     documents = [f"{text} number {place}" for place in range(k)] + ["move a file"]
     collection = Collection(

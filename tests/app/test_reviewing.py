@@ -16,6 +16,7 @@ from review_task import review_and_tell, task
 from rrra_hf.app.reviewing import Review
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.labels.decisions import Decision, Decisions
+from rrra_hf.labels.page import write_page
 
 KILLS = int(os.environ.get("KILLS", "2"))
 
@@ -139,6 +140,17 @@ def full(_: int) -> None:
     raise OSError(28, "No space left on device")
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_without_candidates_nothing_is_left_to_decide(shape: tuple[int, int], tmp_path: Path) -> None:
+    collection, pool = task(np.empty(shape))
+    review = Review(collection, pool, Decisions())
+    assert review.suspect() is None and review.progress()[:3] == (0, 0, 0.0)
+    review.decide("", relevant=True)
+    review.undo()
+    write_page(tmp_path / "page.html", collection, pool, Decisions(), [])
+    assert "<li " not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_pool_without_probabilities_is_refused() -> None:
     collection, pool = task([[0.5]])
     bare = CandidatePool(pool.query_ids, pool.document_ids, pool.positives, pool.candidates, pool.scores)
@@ -169,6 +181,6 @@ def test_no_saved_decision_is_lost_when_a_review_is_killed(tmp_path: Path) -> No
 def test_the_next_of_many_pairs_is_the_first_of_all() -> None:
     rng = np.random.default_rng(0)
     p = rng.random((200, 30)).astype(np.float32)
-    review = Review(*task(p.tolist()), Decisions())
+    review = Review(*task(p), Decisions())
     values = p * p * (1 - p) / np.log2(np.arange(30) + 2)
     assert review.shown == "{}-{}".format(*np.unravel_index(values.argmax(), p.shape))

@@ -162,11 +162,11 @@ class Review:
 
     def _show_next(self) -> None:
         """Show the pair that is worth most, skipped ones last."""
-        self._shown = None
         values = np.where(self._undecided, worth(self._probability), 0)
         if not np.any(values, where=~self._skipped):
             self._skipped[:] = False
-        place = np.where(self._skipped, 0, values).argmax()
-        if values.flat[place] > 0:
-            row, place = np.unravel_index(place, values.shape)
+        values[self._skipped] = 0
+        self._shown = None
+        if values.any():
+            row, place = np.unravel_index(values.argmax(), values.shape)
             self._shown = int(row), int(place)
