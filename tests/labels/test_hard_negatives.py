@@ -224,6 +224,18 @@ def test_columns_have_usual_names_or_are_the_first_two(encoder: SentenceTransfor
     assert named.column_names[:2] == ["answer", "query"]
 
 
+@pytest.mark.parametrize("kind", ["numpy", "torch", "pandas", "arrow"])
+def test_datasets_may_have_a_format_or_a_transform(encoder: SentenceTransformer, kind: str) -> None:
+    dataset = PAIRS.add_column("label", [1] * len(PAIRS))
+    expected = mine_hard_negatives(dataset, encoder).to_list()
+    assert mine_hard_negatives(dataset.with_format(kind), encoder).to_list() == expected
+    numbers = Dataset.from_dict({"anchor": range(len(PAIRS)), "positive": range(len(PAIRS))})
+    texts = numbers.with_transform(
+        lambda batch: {name: [PAIRS[int(row)][name] for row in rows] for name, rows in batch.items()}
+    )
+    assert mine_hard_negatives(texts, encoder).to_list() == expected
+
+
 def test_what_is_left_out_is_said(encoder: SentenceTransformer, caplog: pytest.LogCaptureFixture) -> None:
     dataset = Dataset.from_dict({**KNOWN, "source": ["a"] * 3})
     with caplog.at_level(logging.INFO, "rrra_hf"):

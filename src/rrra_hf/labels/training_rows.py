@@ -129,6 +129,9 @@ def read_rows(
         raise ValueError("corpus must be a list of texts, got one text.")
     if not len(dataset):
         raise ValueError("dataset must have rows, got none.")
+    if dataset.format["type"] != "custom":
+        # Arrays and tensors of other formats are no texts and integers; what a transform gives may be.
+        dataset = dataset.with_format(None)
     anchor = _column(dataset, "anchor_column_name", anchor_column_name, "query", None)
     positive = _column(dataset, "positive_column_name", positive_column_name, "document", anchor)
     negative = [name for name in dataset.column_names if NEGATIVE.fullmatch(name) and name != positive]
