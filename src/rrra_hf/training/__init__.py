@@ -2,12 +2,14 @@
 
 from .batches import ShuffleByEpoch
 from .non_finite import StopOnNonFiniteLoss
+from .pair_dataset import PairDataset
 from .refresh import Refresh
 from .resampler import Resampler
 from .train import train
 from .train_arguments import TrainArguments
 
 __all__ = [
+    "PairDataset",
     "Refresh",
     "Resampler",
     "ShuffleByEpoch",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from numpy.random import Generator, Philox
 from safetensors.numpy import load_file, save_file
 from sentence_transformers.base.sampler import BatchSamplers
@@ -19,11 +18,12 @@ from ..data import Collection
 from ..evaluation.checks import check_count
 from ..labels import draw, rrra_strategy
 from ..models.files_rrra import write_aside
+from .pair_dataset import LABELS, NEGATIVE, POSITIVE, QUERY, PairDataset
 
 Strategy = Callable[[CandidatePool], tuple[np.ndarray, np.ndarray | None]]
 """From a pool to chances `(n, k)` of being drawn, and weights `(n, k)`, or None if all weigh 1."""
 
-LABEL_COLUMNS = {"weights": "scores", "rows": "labels", None: None}
+LABEL_COLUMNS = {"weights": "scores", "rows": "labels"}
 
 
 class Resampler(TrainerCallback):
@@ -32,7 +32,8 @@ class Resampler(TrainerCallback):
     `dataset` has a row for every labelled pair. Texts are looked up and negatives are drawn when a row is
     read. A draw depends only on seed, epoch, pair and pool. It doesn't depend on the order of reading, the
     number of processes, or the workers of a data loader, and a resumed run draws the same negatives. Add the
-    resampler to the callbacks of the trainer, because that is how it knows the epoch.
+    resampler to the callbacks of the trainer, because that is how it knows the epoch. What you make of the
+    dataset, with `rename_column`, `map`, `shuffle` and others, draws negatives, too, see `PairDataset`.
 
     Pairs of queries without a candidate that can be drawn are left out. If a query has none in a later pool,
     its columns are filled with random documents of weight 0.
@@ -80,7 +81,7 @@ class Resampler(TrainerCallback):
         seed: int = 0,
     ):
         check_count("num_negatives", num_negatives)
-        if labels not in LABEL_COLUMNS:
+        if labels is not None and labels not in LABEL_COLUMNS:
             raise ValueError(f"labels must be 'weights', 'rows' or None, got {labels!r}.")
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}.")
@@ -93,19 +94,19 @@ class Resampler(TrainerCallback):
         pairs = pair_rows(pool.positives)
         pairs = pairs[drawable[pairs[:, 0]]]
 
-        documents = ["positive", *(f"negative_{i}" for i in range(1, num_negatives + 1))]
-        self._places = {name: place for place, name in enumerate(["query", *documents])}
-        self._label_column = LABEL_COLUMNS[labels]
-        columns = [*self._places, *([self._label_column] if self._label_column else [])]
-        # Each column holds the number of the pair, because a column may be read alone. datasets pickles the
-        # transform for a fingerprint, so it is set before this object holds anything large.
-        numbers = np.arange(len(pairs))
-        self.dataset = Dataset.from_dict(dict.fromkeys(columns, numbers)).with_transform(_LookUp(self))
+        names = ["query", "positive", *(f"negative_{i}" for i in range(1, num_negatives + 1))]
+        columns = {name: column for column, name in enumerate(names, QUERY)}
+        if labels is not None:
+            columns[LABEL_COLUMNS[labels]] = LABELS
+        # datasets pickles the source for a fingerprint, so the dataset is made before this object holds
+        # anything large.
+        self.dataset = PairDataset.of(self, len(pairs), columns)
 
         self.collection = collection
         self.num_negatives = num_negatives
         self.strategy = strategy
         self.seed = seed
+        self._weigh = labels == "weights"
         self._pool, self._chances, self._weights = pool, chances, weights
         self._queries, self._documents = list(collection.query_texts), collection.document_texts
         self._pairs = pairs
@@ -192,7 +193,7 @@ class Resampler(TrainerCallback):
         """Read what `save_draws` wrote. It is used at the next `on_epoch_begin`, if that is its epoch."""
         self._loaded = load_file(path)
 
-    def _keep(self, pairs: np.ndarray, negatives: np.ndarray, weights: np.ndarray) -> None:
+    def _keep(self, pairs: np.ndarray | int, negatives: np.ndarray, weights: np.ndarray) -> None:
         self._negatives[pairs], self._negative_weights[pairs] = negatives, weights
         self._drawn[pairs] = True
 
@@ -209,39 +210,23 @@ class Resampler(TrainerCallback):
         weights = np.ones(self.num_negatives) if self._weights is None else self._weights[query, places]
         return self._pool.candidates[query, places], weights
 
-    def look_up(self, batch: dict[str, Sequence[int]]) -> dict[str, list[Any]]:
-        """Return texts and labels for rows of the dataset, which hold the numbers of pairs."""
-        pairs = np.asarray(next(iter(batch.values())), dtype=np.int64)
-        if batch.keys() - {"query", "positive"}:
-            for pair in pairs[~self._drawn[pairs]]:
-                self._keep(pair, *self._draw(pair))
-        rows = np.concatenate([self._pairs[pairs], self._negatives[pairs]], axis=1)
-        columns: dict[str, list[Any]] = {}
-        for name in batch:
-            if name == self._label_column:
-                columns[name] = (self._negative_weights[pairs] if name == "scores" else rows).tolist()
-            else:
-                texts = self._queries if name == "query" else self._documents
-                columns[name] = [texts[row] for row in rows[:, self._places[name]]]
-        return columns
-
-
-class _LookUp:
-    """The transform of the dataset. Its copies share one resampler.
-
-    datasets deep-copies the transform for every dataset that it derives from another. The no-duplicates
-    sampler of sentence-transformers, for example, derives one without labels. All of them must see the same
-    epoch and the same negatives.
-    """
-
-    def __init__(self, resampler: Resampler):
-        self.resampler = resampler
-
-    def __call__(self, batch: dict[str, Sequence[int]]) -> dict[str, list[Any]]:
-        return self.resampler.look_up(batch)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _LookUp:
-        return _LookUp(self.resampler)
+    def value(self, pair: int, column: int) -> str | list[float] | list[int]:
+        """Return what a pair has in a column of the dataset, see `PairDataset`."""
+        query, positive = self._pairs[pair]
+        if column == QUERY:
+            return self._queries[query]
+        if column == POSITIVE:
+            return self._documents[positive]
+        if not self._drawn[pair]:
+            self._keep(pair, *self._draw(pair))
+        negatives = self._negatives[pair]
+        if column != LABELS:
+            return self._documents[negatives[column - NEGATIVE]]
+        return (
+            self._negative_weights[pair].tolist()
+            if self._weigh
+            else [*map(int, (query, positive, *negatives))]
+        )
 
 
 def _applied(strategy: Strategy, pool: CandidatePool) -> tuple[np.ndarray, np.ndarray | None]:
