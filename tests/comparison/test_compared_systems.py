@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
 
 from comparison_task import DIM, DOCUMENTS, QUICK, systems
 from rrra_hf import RetrieverAdapter
@@ -19,6 +22,7 @@ from rrra_hf.comparison import (
     choose_methods,
     make_tables,
     methods_of,
+    prepare,
     register,
     run_cells,
 )
@@ -34,9 +38,10 @@ from rrra_hf.comparison.residual_variants import (
     WithoutCosQC,
 )
 from rrra_hf.comparison.systems.features import without_features
-from rrra_hf.comparison.systems.maps import encoder
+from rrra_hf.comparison.systems.maps import encoder, pool_of
 from rrra_hf.comparison.systems.words import bm25, mix, reciprocal_rank_fusion, summed
 from rrra_hf.models.features_rrra import OF_LABELS, RANKING
+from tiny import word_collection
 
 # -------------------------------------------------------------------- methods
 
@@ -279,3 +284,15 @@ def test_ablations_stand_beside_the_full_adapter(task, store):
     assert full.rows.equals(adapter.rows)
     (table,) = make_tables(results)
     assert table["reference"] == "residual" and len(table["rows"]) == len(methods_of("ablations"))
+
+
+def test_queries_keep_what_is_left_out_for_them(tiny_bert: Path) -> None:
+    collection = word_collection(30, train=10, test=6)
+    texts = [*collection.document_texts[:29], collection.query_texts[3]]
+    corpus = Dataset.from_dict({"id": collection.document_ids, "title": [""] * 30, "text": texts})
+    task = prepare(replace(collection, corpus=corpus), SentenceTransformer(str(tiny_bert), device="cpu"))
+    labelled = task.training.select(np.array([3, 4])).labelled(task.words)
+    assert [rows.tolist() for rows in labelled.excluded] == [[29], []]
+    trial = Trial(task, 0, CompareArguments())
+    left_out = [29 in rows for rows in pool_of(trial).candidates[:, : 30 - 2]]
+    assert left_out.count(False) == 1

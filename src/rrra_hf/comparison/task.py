@@ -12,6 +12,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from ..candidates import LabelledQueries
+from ..candidates.excluded import excluded_rows
 from ..data import Collection
 from ..embeddings import collection_fingerprint, encode, encoder_fingerprint
 from ..evaluation import seen_queries
@@ -26,21 +27,30 @@ class Queries(NamedTuple):
         texts: Texts of the queries, `n`.
         embeddings: Embeddings of the queries, `(n, dim)`.
         positives: For each query, row numbers of its relevant documents.
+        negatives: The same of documents that were judged and aren't relevant; None if none are known.
+        excluded: The same of documents that are left out, as in `LabelledQueries`; None for none.
     """
 
     ids: list[str]
     texts: list[str]
     embeddings: np.ndarray
     positives: list[np.ndarray]
+    negatives: list[np.ndarray] | None = None
+    excluded: list[np.ndarray] | None = None
 
     def labelled(self, words: WordIndex) -> LabelledQueries:
         """Return the queries as fitting takes them, with counts of their words."""
-        return LabelledQueries(self.embeddings, self.positives, words.count(self.texts))
+        counts = words.count(self.texts)
+        return LabelledQueries(self.embeddings, self.positives, counts, self.negatives, self.excluded)
 
     def select(self, rows: np.ndarray) -> Queries:
         """Return the queries at the given row numbers."""
-        ids, texts, positives = ([column[row] for row in rows] for column in (self[0], self[1], self[3]))
-        return Queries(ids, texts, self.embeddings[rows], positives)
+
+        def of(column: list[Any] | None) -> Any:
+            return None if column is None else [column[row] for row in rows]
+
+        ids, texts, embeddings, *documents = self
+        return Queries(of(ids), of(texts), embeddings[rows], *map(of, documents))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +129,8 @@ def prepare(
         embeddings = encode(
             encoder, part.query_texts, task="query", cache_dir=cache_dir, batch_size=batch_size
         )
-        everything = Queries(part.query_ids, list(part.query_texts), embeddings, part.positive_rows)
+        documents = part.positive_rows, part.negative_rows, excluded_rows(part)
+        everything = Queries(part.query_ids, list(part.query_texts), embeddings, *documents)
         return everything.select(np.array(kept))
 
     training, test = queries("train"), queries("test")

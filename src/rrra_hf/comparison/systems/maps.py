@@ -57,7 +57,16 @@ def data_of(trial: Trial) -> FitData:
 
 def pool_of(trial: Trial) -> CandidatePool:
     """Return the candidates of the training queries, mined once by the frozen encoder."""
-    training, documents, depth = trial.training, trial.task.documents, trial.arguments.fit.depth
-    return trial.once(
-        "pool", lambda: mine_embeddings(training.embeddings, documents, training.positives, depth=depth)
-    )
+    training = trial.training
+
+    def mined() -> CandidatePool:
+        return mine_embeddings(
+            training.embeddings,
+            trial.task.documents,
+            training.positives,
+            depth=trial.arguments.fit.depth,
+            negatives=training.negatives,
+            excluded=training.excluded,
+        )
+
+    return trial.once("pool", mined)
