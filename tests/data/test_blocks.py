@@ -137,6 +137,14 @@ def test_damaged_files_are_the_same_in_columns_and_one_by_one(
     assert outcome(path, 400, skip_bad) == outcome(path, 2**30, skip_bad)
 
 
+def test_objects_that_are_as_many_as_lines_must_be_one_a_line(tmp_path: Path) -> None:
+    two, parts = LINES[25], LINES[26]
+    lines = [line.replace("%d", str(number)) for number, line in enumerate([LINES[0]] * 20 + [two, parts])]
+    path = written(tmp_path / "corpus.jsonl", "\n".join(lines).encode())
+    assert outcome(path, 800, True) == outcome(path, 2**30, True)
+    assert outcome(path, 800, True)[1] == {"malformed line": 3}
+
+
 def rows(count: int, **other: Any) -> list[dict[str, Any]]:
     return [{"_id": f"d{row}", "title": "", "text": f"é fish {row} 🐟", **other} for row in range(count)]
 
