@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         fit_arguments,
         fit_model,
     )
-    from .labels import mine_hard_negatives, relabel
+    from .labels import audit, mine_hard_negatives, relabel
     from .losses import CachedRRRALoss, RRRALoss
     from .retrieval import Retriever
     from .training import Resampler, TrainArguments, train
@@ -45,6 +45,7 @@ __all__ = [
     "Retriever",
     "RetrieverAdapter",
     "TrainArguments",
+    "audit",
     "cross_fit",
     "fit_adapter",
     "fit_arguments",

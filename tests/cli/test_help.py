@@ -37,7 +37,7 @@ def test_the_example_in_the_help_is_a_command_that_exists(name: str) -> None:
 def test_help_lists_every_command() -> None:
     out = succeed("--help").out
     assert sorted(COMMANDS) == [
-        *["app", "card", "compare", "demo", "evaluate", "fit", "index"],
+        *["app", "audit", "card", "compare", "demo", "evaluate", "fit", "index"],
         *["mine", "push", "rerank", "search", "serve", "train"],
     ]
     assert all(re.search(rf"│ {name} ", out) for name in COMMANDS)

@@ -22,9 +22,8 @@ from feature_task import (
     words_of,
 )
 from rrra_hf import RetrieverAdapter
-from rrra_hf.candidates import LabelledQueries, candidate_probabilities, mine_embeddings
+from rrra_hf.candidates import LabelledQueries, mine_embeddings
 from rrra_hf.fitting import calibration as calibration_module
-from rrra_hf.fitting import features as fitting_features
 from rrra_hf.fitting.calibration import MIN_POSITIVES, calibrate_relevance
 from rrra_hf.fitting.data import FitData, deal
 from rrra_hf.fitting.gathered import GatheredFeatures, gather_features
@@ -62,7 +61,7 @@ def test_hidden_positives_are_found_better_than_by_similarity() -> None:
 @pytest.mark.parametrize("words", [True, False])
 def test_cross_fitted_probabilities_cover_exactly_the_candidates(words: bool) -> None:
     small = Task(documents=20)
-    labelled = small.queries(30, answers=2)
+    labelled = small.queries(90, answers=2)
     pool = mine_embeddings(labelled.embeddings, small.documents, labelled.positives, depth=25)
     assert (pool.candidates < 0).any(axis=1).all()
     given = {} if words else {"query_words": None, "document_words": None}
@@ -91,34 +90,20 @@ def test_a_query_without_candidates_is_no_error() -> None:
     assert_array_equal(np.isnan(crossed.probability), candidates < 0)
 
 
-def test_a_fold_is_calibrated_on_the_queries_of_the_others(
-    task: Task, training: LabelledQueries, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[GatheredFeatures] = []
-    calibrate = fitting_features.calibrate_relevance
-
-    def spy(adapter: RetrieverAdapter, gathered: GatheredFeatures) -> None:
-        shown.append(gathered)
-        calibrate(adapter, gathered)
-
-    monkeypatch.setattr(fitting_features, "calibrate_relevance", spy)
+def test_a_fold_gets_its_level_from_the_labels_of_the_others(task: Task, training: LabelledQueries) -> None:
     pool = mine_embeddings(training.embeddings, task.documents, training.positives, depth=10)
     crossed = cross_fit_pool(task, pool, training, folds=4)
-    assert [len(gathered.known) for gathered in shown] == [150] * 4
-    for fold, gathered in zip(deal(200, PRESET.seed, 4), shown, strict=True):
-        adapter = RetrieverAdapter.pretrained(DIM)
-        calibrate(adapter, gathered)
-        part = training.select(fold)
-        expected = candidate_probabilities(
-            adapter,
-            part.embeddings,
-            pool.candidates[fold],
-            task.documents,
-            part.words,
-            task.words,
-            part.positives,
-        )
-        assert_allclose(crossed.probability[fold], expected, rtol=1e-5)
+    fold = deal(200, PRESET.seed, 4)[0]
+    # Labels of its own queries, exchanged among them, change the level of the other folds only.
+    other = list(training.positives)
+    for row, taken in zip(fold, np.roll(fold, 1), strict=True):
+        other[row] = np.r_[training.positives[row][:1], training.positives[taken]]
+    moved = mine_embeddings(training.embeddings, task.documents, other, depth=10)
+    same = [row for row in fold if np.array_equal(moved.candidates[row], pool.candidates[row])]
+    again = cross_fit_pool(task, moved, training._replace(positives=moved.positives), folds=4)
+    first = [row for row in same if moved.positives[row][0] == training.positives[row][0]]
+    assert len(first) > 10
+    assert_allclose(again.probability[first], crossed.probability[first], rtol=1e-5)
 
 
 def test_bad_input_to_cross_fitting_is_named(task: Task, training: LabelledQueries) -> None:

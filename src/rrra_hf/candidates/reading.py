@@ -123,6 +123,7 @@ def candidate_probabilities(
     words: csr_array | None = None,
     document_words: Words | None = None,
     positives: Sequence[np.ndarray] | None = None,
+    folds: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return the probability that each candidate is relevant, from embeddings before the adapter's maps.
 
@@ -136,6 +137,8 @@ def candidate_probabilities(
         positives: Rows of each query's labelled documents, which are not among the candidates. The first is
             read with them: what is like a relevant document is more probably relevant. Where they stand
             tells how many others are relevant, see `level_of`.
+        folds: Rows of the queries of each fold. The labels of a fold then tell nothing about its own queries.
+            None lets all labels tell of all queries.
 
     Returns:
         `(n, k)` float32, NaN where there is no candidate.
@@ -143,7 +146,7 @@ def candidate_probabilities(
     mapped = adapter.map_documents(documents)
     features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
     searched = adapter.map_queries(queries)
-    return mapped_probabilities(adapter, searched, candidates, mapped, features, words, positives)
+    return mapped_probabilities(adapter, searched, candidates, mapped, features, words, positives, folds)
 
 
 def mapped_probabilities(
@@ -154,6 +157,7 @@ def mapped_probabilities(
     features: DocumentFeatures,
     words: csr_array | None = None,
     positives: Sequence[np.ndarray] | None = None,
+    folds: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return the probability that each candidate is relevant, from embeddings after the adapter's maps.
 
@@ -165,6 +169,7 @@ def mapped_probabilities(
         features: Features of the documents.
         words: Counts of the queries' words.
         positives: Rows of each query's labelled documents.
+        folds: Rows of the queries of each fold.
     """
 
     def log_odds(asked: np.ndarray, rows: np.ndarray, labelled: np.ndarray | None = None) -> np.ndarray:
@@ -175,13 +180,15 @@ def mapped_probabilities(
 
     every = np.arange(len(queries))
     if positives is None:
-        probability = expit(log_odds(every, candidates))
-    else:
-        rows = np.column_stack([[row[0] for row in positives], candidates])
-        given_one = log_odds(every, rows, np.zeros(len(rows), dtype=np.int64))
-        some = sampled(len(rows))
+        return np.where(candidates >= 0, expit(log_odds(every, candidates)), np.float32(np.nan))
+    rows = np.column_stack([[row[0] for row in positives], candidates])
+    given_one = log_odds(every, rows, np.zeros(len(rows), dtype=np.int64))
+    probability = np.empty(candidates.shape, dtype=np.float32)
+    for fold in [every] if folds is None else folds:
+        others = every if folds is None else np.setdiff1d(every, fold)
+        some = others[sampled(len(others))]
         level = level_of(log_odds(some, rows[some]), given_one[some])
-        probability = level.probability(given_one[:, 1:])
+        probability[fold] = level.probability(given_one[fold, 1:])
     return np.where(candidates >= 0, probability, np.float32(np.nan))
 
 

@@ -11,7 +11,22 @@ from typing import Annotated
 import typer
 from transformers.utils import logging as transformers_logging
 
-from . import card, compare, demo, evaluate, fit, gradio_app, index, mine, push, rerank, search, serve, train
+from . import (
+    audit,
+    card,
+    compare,
+    demo,
+    evaluate,
+    fit,
+    gradio_app,
+    index,
+    mine,
+    push,
+    rerank,
+    search,
+    serve,
+    train,
+)
 from .common import errors
 from .output import faults_named
 
@@ -21,6 +36,7 @@ LONGEST_LINE = 1500
 
 COMMANDS = {
     "Train": (demo.demo, mine.mine, fit.fit, train.train),
+    "Labels": (audit.audit,),
     "Search": (index.index, search.search, rerank.rerank, serve.serve, gradio_app.app),
     "Evaluate and share": (evaluate.evaluate, compare.compare, card.card, push.push),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,33 @@ def write_run(
     Raises:
         ValueError: If an id or the name is empty or has a space, which separates columns.
     """
-    ids = chain([name], results, (str(hit["corpus_id"]) for hits in results.values() for hit in hits))
-    for identifier in ids:
-        if len(identifier.split()) != 1 or identifier != identifier.strip():
-            raise ValueError(f"ids and names in a run must have no spaces, got {identifier!r:.80}.")
+    _check_words(chain([name], results, (str(hit["corpus_id"]) for hits in results.values() for hit in hits)))
     with write_aside(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for query_id, hits in results.items():
             for rank, hit in enumerate(hits, start=1):
                 file.write(f"{query_id} Q0 {hit['corpus_id']} {rank} {float(hit['score'])!r} {name}\n")
+
+
+def write_qrels(path: str | os.PathLike[str], qrels: Mapping[str, Mapping[str, int]]) -> None:
+    """Write judgements for trec_eval: query id, 0, document id, grade.
+
+    Args:
+        path: The file.
+        qrels: Grades per query id and document id.
+
+    Raises:
+        ValueError: If an id is empty or has a space, which separates columns.
+    """
+    _check_words(chain(qrels, (name for grades in qrels.values() for name in grades)))
+    with write_aside(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for query_id, grades in qrels.items():
+            file.writelines(f"{query_id} 0 {name} {grade}\n" for name, grade in grades.items())
+
+
+def _check_words(names: Iterable[str]) -> None:
+    for name in names:
+        if len(name.split()) != 1 or name != name.strip():
+            raise ValueError(f"ids and names in files of TREC must have no spaces, got {name!r:.80}.")
 
 
 def _fields(row: list[str]) -> list[str]:
