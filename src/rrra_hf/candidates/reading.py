@@ -146,36 +146,11 @@ def candidate_probabilities(
     mapped = adapter.map_documents(documents)
     features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
     searched = adapter.map_queries(queries)
-    return mapped_probabilities(adapter, searched, candidates, mapped, features, words, positives, folds)
-
-
-def mapped_probabilities(
-    adapter: RetrieverAdapter,
-    queries: np.ndarray,
-    candidates: np.ndarray,
-    documents: np.ndarray,
-    features: DocumentFeatures,
-    words: csr_array | None = None,
-    positives: Sequence[np.ndarray] | None = None,
-    folds: Sequence[np.ndarray] | None = None,
-) -> np.ndarray:
-    """Return the probability that each candidate is relevant, from embeddings after the adapter's maps.
-
-    Args:
-        adapter: The adapter.
-        queries: Query embeddings as searched with, `(n, dim)`.
-        candidates: As in `candidate_probabilities`, as the others.
-        documents: Document embeddings as indexed, `(m, dim)`.
-        features: Features of the documents.
-        words: Counts of the queries' words.
-        positives: Rows of each query's labelled documents.
-        folds: Rows of the queries of each fold.
-    """
 
     def log_odds(asked: np.ndarray, rows: np.ndarray, labelled: np.ndarray | None = None) -> np.ndarray:
         counts = words if words is None or len(asked) == len(queries) else words[asked]
-        take = documents.__getitem__
-        reading = read_candidates(adapter, queries[asked], rows, take, features, counts, labelled=labelled)
+        take = mapped.__getitem__
+        reading = read_candidates(adapter, searched[asked], rows, take, features, counts, labelled=labelled)
         return np.where(rows >= 0, reading.relevance.numpy(), np.float32(-np.inf))
 
     every = np.arange(len(queries))
