@@ -68,8 +68,8 @@ def main() -> None:
             rows.append({"mining s": seconds(mined)[0], "audit s": seconds(audited)[0]})
             rows[-1]["ratio"] = rows[-1]["audit s"] / rows[-1]["mining s"]
     rows.append({name: statistics.median(row[name] for row in rows) for name in rows[0]})
-    title = f"{arguments.queries} queries, {arguments.documents} documents, depth {arguments.depth}; last: median"
-    report(title, rows, arguments.out)
+    size = f"{arguments.queries} queries, {arguments.documents} documents, depth {arguments.depth}"
+    report(f"{size}; last: median", rows, arguments.out)
 
 
 if __name__ == "__main__":
