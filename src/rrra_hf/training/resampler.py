@@ -212,21 +212,17 @@ class Resampler(TrainerCallback):
 
     def value(self, pair: int, column: int) -> str | list[float] | list[int]:
         """Return what a pair has in a column of the dataset, see `PairDataset`."""
-        query, positive = self._pairs[pair]
         if column == QUERY:
-            return self._queries[query]
+            return self._queries[self._pairs.item(pair, 0)]
         if column == POSITIVE:
-            return self._documents[positive]
+            return self._documents[self._pairs.item(pair, 1)]
         if not self._drawn[pair]:
             self._keep(pair, *self._draw(pair))
-        negatives = self._negatives[pair]
         if column != LABELS:
-            return self._documents[negatives[column - NEGATIVE]]
-        return (
-            self._negative_weights[pair].tolist()
-            if self._weigh
-            else [*map(int, (query, positive, *negatives))]
-        )
+            return self._documents[self._negatives.item(pair, column - NEGATIVE)]
+        if self._weigh:
+            return self._negative_weights[pair].tolist()
+        return [*self._pairs[pair].tolist(), *self._negatives[pair].tolist()]
 
 
 def _applied(strategy: Strategy, pool: CandidatePool) -> tuple[np.ndarray, np.ndarray | None]:
