@@ -201,15 +201,19 @@ def test_clean_documents_are_read_as_columns(
 
 # -------------------------------------------------------------------- texts and ids
 
+OPEN = Path("/proc/self/fd")
 
-def test_many_texts_are_kept_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_many_texts_are_kept_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("rrra_hf.data.texts.MEMORY_BYTES", 1000)
     monkeypatch.setattr("rrra_hf.data.texts.BATCH_SIZE", 10)
     texts = Texts("text")
-    before = pa.total_allocated_bytes()
+    before, files = pa.total_allocated_bytes(), len(list(OPEN.iterdir()))
     for row in range(95):
         texts.add(Location("a" if row < 50 else "b", 2 * row), f"d{row}", "x" * 1000)
     assert pa.total_allocated_bytes() - before < 20_000
+    assert len(list(OPEN.iterdir())) == files and not list(tmp_path.iterdir())
     assert [name for name, _ in texts] == [f"d{row}" for row in range(95)]
     assert all(f"d{row}" in texts for row in range(95)) and "d95" not in texts
     assert [str(texts.place(f"d{row}")) for row in (0, 49, 50, 94)] == [

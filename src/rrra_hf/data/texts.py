@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -152,8 +154,8 @@ class _Places:
 def on_disk(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """Return batches that are read from a temporary file when they are used.
 
-    The file is in the folder that the environment variable TMPDIR names. It has no name there, and its space
-    is free again once nothing uses the batches.
+    The file is in the folder that the environment variable TMPDIR names. It is removed at once, and its space
+    is free again when nothing uses the batches.
 
     Args:
         batches: Batches, at least one.
@@ -162,18 +164,27 @@ def on_disk(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
         OSError: If the folder can't take them.
     """
     try:
-        with tempfile.TemporaryFile() as file:
-            with pa.ipc.new_stream(file, batches[0].schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-            file.flush()
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            try:
+                return _written(batches, file)
+            finally:
+                with suppress(PermissionError):  # on Windows, while it is mapped
+                    Path(file.name).unlink()
     except OSError as error:
         raise OSError(
             f"The folder for temporary files, {tempfile.gettempdir()}, can't take the texts: {error}. The "
             "environment variable TMPDIR names another."
         ) from error
-    return list(pa.ipc.open_stream(pa.py_buffer(mapped)))
+
+
+def _written(batches: Sequence[pa.RecordBatch], file: IO[bytes]) -> list[pa.RecordBatch]:
+    with pa.ipc.new_stream(file, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    file.flush()
+    # What is mapped stays when the file is closed. A map of Python's own would keep the file open.
+    with pa.memory_map(file.name) as mapped:
+        return list(pa.ipc.open_stream(mapped))
 
 
 def _hashes(identifiers: Collection[str]) -> np.ndarray:
