@@ -61,7 +61,7 @@ from word_search import Zipf
 
 NEGATIVES = 4
 MARGIN = 0.05
-THRESHOLDS = (0.5, 0.8)
+THRESHOLDS = (0.5, 0.3)
 SIDES = THEIRS, OURS, WORDLESS = ("theirs", "ours", "ours, without words")
 MAX_TOKENS = 128
 VOCABULARY, DIM = 30_000, 128

@@ -25,6 +25,11 @@ from ..retrieval.opening import open_encoder
 from .training_rows import TrainingRows
 
 Model = SentenceTransformer | RRRAModel | str | os.PathLike[str]
+# Least probability to take a document for a positive: it is rather relevant than not.
+ADD = 0.5
+# Least probability to take no document for a negative. It is less, because there are others: one that is
+# relevant harms more than one that is passed over.
+DROP = 0.2
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from ..candidates import DEPTH
 from .choice import Choice, Strategy
-from .estimates import Estimates, Estimating, Model, check_threshold, estimate
+from .estimates import DROP, Estimates, Estimating, Model, check_threshold, estimate
 from .layouts import Columns, Tuples, labelled_lists, labelled_pairs, weighted_triplets, weighted_tuples
 from .training_rows import TrainingRows, read_rows
 from .weights import check_gamma
@@ -58,7 +58,7 @@ def mine_hard_negatives(
     output_format: Format = "n-tuple",
     batch_size: int = 32,
     cache_folder: str | os.PathLike[str] | None = None,
-    threshold: float = 0.5,
+    threshold: float = DROP,
     gamma: float = 1.0,
     cross_fit: bool = False,
     show_progress_bar: bool | None = None,
@@ -68,7 +68,7 @@ def mine_hard_negatives(
     """Add hard negatives to pairs of anchor and positive, and the weight of each.
 
     It takes the place of sentence-transformers' function of this name. Candidates are found by embeddings and
-    by words, and the adapter that comes trained judges them. Those that are probably relevant are suspects,
+    by words, and the adapter that comes trained judges them. Those that may well be relevant are suspects,
     and aren't taken. The others have the weight `(1 - p) ** gamma`, where `p` is the probability that they
     are relevant although they have no label.
 

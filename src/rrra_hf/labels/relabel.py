@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from datasets import Dataset
 
-from .estimates import Estimates, Estimating, Model, check_threshold, estimate
+from .estimates import ADD, DROP, Estimates, Estimating, Model, check_threshold, estimate
 from .layouts import (
     Columns,
     Tuples,
@@ -26,9 +26,7 @@ from .weights import check_gamma
 logger = logging.getLogger(__name__)
 
 Mode = Literal["add", "drop", "soft"]
-# A negative is easily replaced. Of what .5 adds, one in two is labelled relevant, with .8 two in three: see
-# docs/how-to/relabel.md.
-THRESHOLDS: dict[Mode, float] = {"add": 0.8, "drop": 0.5, "soft": 0.5}
+THRESHOLDS: dict[Mode, float] = {"add": ADD, "drop": DROP, "soft": DROP}
 SoftFormat = Literal["n-tuple", "labeled-pair", "labeled-list"]
 SOFT_FORMATS: tuple[SoftFormat, ...] = ("n-tuple", "labeled-pair", "labeled-list")
 
@@ -75,7 +73,7 @@ def relabel(
         anchor_column_name: Column of anchors, as in `mine_hard_negatives`.
         positive_column_name: Column of positives.
         corpus: Texts to find positives and other negatives among, beside those of the dataset.
-        threshold: Least probability of a suspect. By default .8 to add a positive, and .5 to drop a negative,
+        threshold: Least probability of a suspect. By default .5 to add a positive, and .2 to drop a negative,
             for which there is another.
         gamma: Exponent of the weights of negatives, as in `rrra_weights`.
         output_format: Of mode `"soft"`. `"n-tuple"`: a column `label` with the list of the scores of positive
