@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -122,16 +123,41 @@ def write_bomb(kind: str, path: Path) -> None:
     pq.write_table(BOMBS[kind](), path, compression="zstd")
 
 
-def refuse(path: Path) -> None:
-    """Open a bomb in every way, and end with status 0 if each refuses it and takes little memory."""
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Take no more memory than any process of these tests may."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for skip_bad in (False, True):
-        with pytest.raises(ValueError, match=r"bomb.parquet is (damaged or )?not meant to be read"):
-            load_collection(path, pairs=path, skip_bad=skip_bad)
+    yield
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert (after - before) / 1024 < MEGABYTES
+
+
+def refuse(path: Path) -> None:
+    """Open a bomb in every way, and end with status 0 if each refuses it and takes little memory."""
+    for skip_bad in (False, True):
+        with (
+            little_memory(),
+            pytest.raises(ValueError, match=r"bomb.parquet is (damaged or )?not meant to be read"),
+        ):
+            load_collection(path, pairs=path, skip_bad=skip_bad)
+
+
+def read_many_columns(path: Path) -> None:
+    with little_memory():
+        assert len(load_collection(path).corpus) == 100_001
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_columns_of_one_record_take_no_memory_in_all(tmp_path: Path, nested: bool) -> None:
+    columns = ", ".join(f'"c{i}": "x"' for i in range(5000))
+    first = f'"metadata": {{{columns}}}' if nested else columns
+    lines = [f'{{"_id": "d{row}", "text": "a"}}\n' for row in range(100_000)]
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(f'{{"_id": "d", "text": "a", {first}}}\n' + "".join(lines))
+    done = forked.run(read_many_columns, path)
+    assert done.statuses == [0], done.err
 
 
 @pytest.mark.parametrize("kind", BOMBS)

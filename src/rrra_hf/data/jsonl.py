@@ -19,6 +19,8 @@ from .text_files import Lines, read_blocks, read_lines
 
 # Arrow reads a block in parts, each by a thread. A line must fit into a part.
 PARTS, LONGEST = 8, 2**16
+# Lines that say what the columns are, and bytes that they may have.
+SAMPLE, LONGEST_SAMPLE = 300, 2**20
 OPEN, CLOSE, RETURN = map(ord, "{}\r")
 
 
@@ -62,9 +64,12 @@ def _parsed(line: str) -> object:
 
 
 def _schema(content: bytes) -> pa.Schema | None:
-    """Return columns and types of a block, or None if a column has several types."""
+    """Return columns and types of the first lines of a block, or None if a column has several types."""
+    if len(content) > LONGEST_SAMPLE:
+        return None
+    lines = content.split(b"\n", SAMPLE)[:SAMPLE]
     try:
-        found = pa.array([_parsed(line) for line in content.decode().split("\n") if line]).type
+        found = pa.array([_parsed(line.decode()) for line in lines if line]).type
     except (ValueError, RecursionError, OverflowError, pa.ArrowException):
         return None
     if not pa.types.is_struct(found):
@@ -81,7 +86,7 @@ def _columns(block: Lines, schema: pa.Schema | None) -> Columns | None:
     aren't UTF-8.
     """
     lines = _lines_of_objects(block)
-    if schema is None or lines is None:
+    if schema is None or lines is None or lines * _width(pa.struct(schema)) > len(block.content):
         return None
     try:
         table = read_json(
@@ -94,6 +99,11 @@ def _columns(block: Lines, schema: pa.Schema | None) -> Columns | None:
         return None
     columns = (column for batch in table.to_batches() for column in batch.columns)
     return (block.first, table) if table.num_rows == lines and all(map(_is_finite, columns)) else None
+
+
+def _width(column: pa.DataType) -> int:
+    """Return how many values a row may have. They take memory even if a line doesn't have them."""
+    return 1 + sum(_width(column.field(number).type) for number in range(column.num_fields))
 
 
 def _is_finite(column: pa.Array) -> bool:
