@@ -104,7 +104,8 @@ def mine_hard_negatives(
             `"labeled-list"`: anchor, the list of documents, and `labels`, the list of theirs.
         batch_size: Encoder batch size.
         cache_folder: Folder of the embedding cache, see `encode`.
-        threshold: Candidates with at least this probability are suspects.
+        threshold: Candidates with at least this probability are suspects. By default .2: a negative that is
+            relevant harms more than one that is passed over.
         gamma: As in `rrra_weights`.
         cross_fit: Fit the adapter to the positives of the dataset, for each anchor to those of others. It
             needs hundreds of anchors, and takes minutes.
