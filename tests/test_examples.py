@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -203,3 +204,16 @@ def test_launch_lines_without_hardware_have_options_that_accelerate_knows(how: s
     assert parsed["num_processes"] == (12 if how == "nodes" else 4)
     assert parsed["use_fsdp"] == (how == "fsdp")
     assert parsed["multi_gpu"] == (how != "fsdp")
+
+
+def test_the_notebook_of_missing_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells run, and it holds their output."""
+    cells = json.loads((EXAMPLES / "missing_labels.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    shown = ["".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", ())]
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    done = forked.run(exec, "\n\n".join(code), {"__name__": "__main__"})
+    assert done.statuses == [0], done.err
+    missing = r"Labels that are probably missing: (\d+)"
+    (here,), (there,) = re.findall(missing, done.out), re.findall(missing, "".join(shown))
+    assert int(here) == pytest.approx(int(there), rel=0.1)
