@@ -15,9 +15,9 @@ from ..evaluation.checks import check_between
 from .decisions import ADAPTER, PERSON, Decision, Decisions
 
 # How far slope and intercept are from 1 and 0 before anything is decided: standard deviations of a normal
-# distribution. On 10 collections with one label kept per query, with 2 encoders, after 20 and 50 decisions the
-# expected number is wrong by a factor of 1.38 and 1.22; with an intercept of 0.7, by 1.41 and 1.24; with 2.0, by
-# 1.51 and 1.37. With twice the spread of the slope, calibration errors are a fifth to a third greater.
+# distribution. On 10 collections with one label kept per query, with 2 encoders, after 20 and 50 decisions,
+# the expected number is wrong by a factor of 1.38 and 1.22; with an intercept of 0.7, by 1.41 and 1.24; with
+# 2.0, by 1.51 and 1.37. With twice the spread of the slope, calibration errors are up to a third greater.
 SLOPE_SPREAD = 0.25
 INTERCEPT_SPREAD = 1.0
 # Share of a judge's answers that are wrong.
