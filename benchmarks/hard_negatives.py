@@ -294,9 +294,7 @@ def added(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         count = sum(map(len, hidden.values()))
         row: dict[str, Any] = {"collection": folder.name, "anchors": len(hidden), "hidden": count}
         for threshold in THRESHOLDS:
-            mended = relabel(
-                dataset, model, "add", corpus=corpus, threshold=threshold, cross_fit=arguments.cross_fit
-            )
+            mended = relabel(dataset, model, "add", corpus=corpus, threshold=threshold)
             new = mended.to_list()[len(dataset) :]
             right = sum(pair["positive"] in hidden[pair["anchor"]] for pair in new)
             row[f"added at {threshold}"] = len(new)
@@ -320,7 +318,6 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=5_000, help="pairs to mine for, at most")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS))
-    parser.add_argument("--cross-fit", action="store_true", help="added, of a fitted adapter")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)

@@ -282,12 +282,6 @@ def test_embeddings_are_kept_and_tell_prompts_apart(encoder: SentenceTransformer
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_the_adapter_may_be_fitted_to_the_pairs(encoder: SentenceTransformer, quick: None) -> None:
-    before = [row["scores"] for row in mine_hard_negatives(PAIRS, encoder, corpus=CORPUS)]
-    fitted = [row["scores"] for row in mine_hard_negatives(PAIRS, encoder, corpus=CORPUS, cross_fit=True)]
-    assert np.shape(fitted) == np.shape(before) and not np.allclose(fitted, before)
-
-
 # -------------------------------------------------------------------- training
 
 

@@ -17,7 +17,6 @@ from ..candidates.labelled import KnownPositives
 from ..candidates.reading import with_probability
 from ..embeddings import CollectionEmbeddings, encode
 from ..evaluation import reorder
-from ..fitting import FitArguments, cross_fit
 from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.modeling_rrra import RRRAModel
@@ -41,22 +40,18 @@ class Estimating:
         query_prompt: Prompt of anchors.
         corpus_prompt_name: Prompt of documents, by its name in the model.
         corpus_prompt: Prompt of documents.
-        cross_fit: Fit the adapter to the labels, for each query to those of others.
         batch_size: Encoder batch size.
         cache_folder: Folder of the embedding cache.
         show_progress_bar: Show progress bars.
-        seed: Random seed.
     """
 
     query_prompt_name: str | None = None
     query_prompt: str | None = None
     corpus_prompt_name: str | None = None
     corpus_prompt: str | None = None
-    cross_fit: bool = False
     batch_size: int = 32
     cache_folder: str | os.PathLike[str] | None = None
     show_progress_bar: bool | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,18 +135,7 @@ def estimate(
     )
     if given is not None:
         pool = _with_candidates(pool, given, embeddings)
-    if settings.cross_fit:
-        arguments = FitArguments(depth=depth, seed=settings.seed)
-        pool = cross_fit(
-            pool,
-            embeddings.queries,
-            embeddings.documents,
-            arguments=arguments,
-            query_words=counts,
-            document_words=words,
-        )
-    else:
-        pool = with_probability(pool, RetrieverAdapter.pretrained(), embeddings, counts, words)
+    pool = with_probability(pool, RetrieverAdapter.pretrained(), embeddings, counts, words)
     return Estimates(rows, pool, embeddings)
 
 

@@ -60,7 +60,6 @@ def mine_hard_negatives(
     cache_folder: str | os.PathLike[str] | None = None,
     threshold: float = DROP,
     gamma: float = 1.0,
-    cross_fit: bool = False,
     show_progress_bar: bool | None = None,
     seed: int = 0,
     **not_taken: Any,
@@ -107,8 +106,6 @@ def mine_hard_negatives(
         threshold: Candidates with at least this probability are suspects. By default .2: a negative that is
             relevant harms more than one that is passed over.
         gamma: As in `rrra_weights`.
-        cross_fit: Fit the adapter to the positives of the dataset, for each anchor to those of others. It
-            needs hundreds of anchors, and takes minutes.
         show_progress_bar: Show progress bars. None shows them on a terminal only.
         seed: Random seed.
         **not_taken: Other arguments of sentence-transformers' function are refused by name.
@@ -156,11 +153,9 @@ def mine_hard_negatives(
         query_prompt,
         corpus_prompt_name,
         corpus_prompt,
-        cross_fit,
         batch_size,
         cache_folder,
         show_progress_bar,
-        seed,
     )
     rows = read_rows(dataset, anchor_column_name, positive_column_name, corpus)
     known = [np.union1d(*of) for of in zip(rows.given_negatives, rows.irrelevant, strict=True)]

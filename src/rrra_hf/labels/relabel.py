@@ -46,11 +46,9 @@ def relabel(
     query_prompt: str | None = None,
     corpus_prompt_name: str | None = None,
     corpus_prompt: str | None = None,
-    cross_fit: bool = False,
     batch_size: int = 32,
     cache_folder: str | os.PathLike[str] | None = None,
     show_progress_bar: bool | None = None,
-    seed: int = 0,
 ) -> Dataset:
     """Mend the labels of a training set by the probability that documents are relevant.
 
@@ -83,11 +81,9 @@ def relabel(
         query_prompt: Prompt for anchors.
         corpus_prompt_name: Name of the model's prompt for documents.
         corpus_prompt: Prompt for documents.
-        cross_fit: As in `mine_hard_negatives`.
         batch_size: Encoder batch size.
         cache_folder: Folder of the embedding cache, see `encode`.
         show_progress_bar: Show progress bars. None shows them on a terminal only.
-        seed: Random seed.
 
     Returns:
         The dataset, with the columns of anchors, positives and negatives. In modes `"add"` and `"drop"`,
@@ -127,11 +123,9 @@ def relabel(
         query_prompt,
         corpus_prompt_name,
         corpus_prompt,
-        cross_fit,
         batch_size,
         cache_folder,
         show_progress_bar,
-        seed,
     )
     rows = read_rows(dataset, anchor_column_name, positive_column_name, corpus)
     if mode != "add" and not rows.negative:
