@@ -9,8 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import RETRY_AFTER, problem
 
-# Turns of the event loop until the server tells of a client that left right after its request.
-TURNS_TO_LEAVE = 4
+# Seconds until the work for a client starts that has left before: it may leave right after its request.
+TIME_TO_LEAVE = 0.002
+# Clients that have left, of which so many are remembered.
+REMEMBERED = 1024
 
 
 class ClientLimit:
@@ -57,6 +59,7 @@ class DropDeparted:
 
     def __init__(self, app: ASGIApp):
         self.app = app
+        self.left: dict[str, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application until it has answered or the client has left."""
@@ -68,15 +71,25 @@ class DropDeparted:
         async def give_body() -> Message:
             return body
 
+        client = (scope.get("client") or ("",))[0]
         # After the body, the server's next message is that the client has left.
         departure = asyncio.ensure_future(receive())
-        for _ in range(TURNS_TO_LEAVE):
-            await asyncio.sleep(0)
-        work = asyncio.ensure_future(self.app(scope, give_body, send))
         try:
-            await asyncio.wait({work, departure}, return_when=asyncio.FIRST_COMPLETED)
+            if client in self.left and (await asyncio.wait({departure}, timeout=TIME_TO_LEAVE))[0]:
+                return
+            work = asyncio.ensure_future(self.app(scope, give_body, send))
+            try:
+                await asyncio.wait({work, departure}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                dropped = work.cancel()
         finally:
             departure.cancel()
-            dropped = work.cancel()
-        if not dropped:
+        if dropped:
+            self._remember(client)
+        else:
             await work
+
+    def _remember(self, client: str) -> None:
+        self.left[client] = None
+        if len(self.left) > REMEMBERED:
+            del self.left[next(iter(self.left))]
