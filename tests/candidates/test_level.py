@@ -38,6 +38,13 @@ def test_labels_that_are_always_first_leave_nothing_to_find() -> None:
     assert level_of(first, first).probability(log_odds[:, 1:]).sum() < 0.1 * len(log_odds)
 
 
+def test_certain_log_odds_of_single_precision_are_no_division_by_zero() -> None:
+    log_odds = np.full((50, 10), -60.0, dtype=np.float32)
+    log_odds[:, 1] = 60.0
+    with np.errstate(all="raise", under="ignore"):
+        level_of(log_odds, log_odds)
+
+
 @pytest.mark.parametrize("extreme", [1e9, -1e9])
 def test_extreme_log_odds_are_legal(extreme: float) -> None:
     log_odds = np.full((50, 10), extreme, dtype=np.float32)

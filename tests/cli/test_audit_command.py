@@ -83,6 +83,7 @@ def test_decisions_are_kept_and_mend_a_copy(beir: Path, options: list[object], t
 def test_a_judge_decides_what_is_uncertain(
     beir: Path, options: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("openai")
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     with ChatServer(lambda question: answer(question, True)) as server:
         judge = ["--judge", "openai:small", "--base-url", server.url, "--max-calls", 4, "--judge-error", 0]
@@ -106,6 +107,7 @@ def test_systems_are_measured_with_missing_labels(beir: Path, options: list[obje
 
 
 def test_the_review_is_served(beir: Path, options: list[object], tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
     command = ["audit", beir, "--out", tmp_path / "audit", *options, "--review", "--port", "17861"]
     code = "from rrra_hf.cli import main; main()"
     with subprocess.Popen(

@@ -82,7 +82,9 @@ def level_of(alone: np.ndarray, given_one: np.ndarray) -> Level:
     if len(kept) < MIN_QUERIES:
         return Level()
     top, place = top[kept], np.argmax(top[kept] == 0, axis=1)
-    alone, given_one = (np.clip(values[kept], -FARTHEST, FARTHEST) for values in (alone, given_one))
+    alone, given_one = (
+        np.clip(values[kept].astype(np.float64), -FARTHEST, FARTHEST) for values in (alone, given_one)
+    )
     best = np.take_along_axis(alone, top, axis=1)
     slope, offset = minimize(_loss, (0.0, 0.0), (best, place), method="L-BFGS-B").x
     slope = float(np.exp(slope))
