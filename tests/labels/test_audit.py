@@ -82,6 +82,16 @@ def test_the_interval_holds_the_number_and_grows_with_nothing_but_doubt(p: list[
     assert [first for first, *_ in missing.by_depth][1:] == [last + 1 for _, last, _ in missing.by_depth][:-1]
 
 
+def test_the_interval_of_next_to_nothing_is_next_to_nothing() -> None:
+    """It ended at 227,555 for 8 candidates."""
+    ids = ["a", "b", "c"]
+    p = np.array([[1e-4, 1e-5, np.nan]])
+    pool = CandidatePool(["q"], ids, [[]], np.array([[0, 1, -1]]), np.array([[1.0, 0.5, -np.inf]]), p)
+    missing = missing_labels(pool)
+    assert 0 <= missing.low < missing.expected < missing.high < 0.1
+    assert [(first, last) for first, last, _ in missing.by_depth] == [(1, 2)]
+
+
 def test_decisions_make_the_interval_narrower() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(0.05, 0.95, (50, 20)).astype(np.float32)

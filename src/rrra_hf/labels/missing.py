@@ -73,8 +73,11 @@ def missing_labels(pool: CandidatePool, decisions: Iterable[Decision] = ()) -> M
     known = ~np.isnan(decided(pool, made)[0])
     assert pool.probability is not None
     asked = np.nan_to_num(pool.probability[known].astype(np.float64))
-    low, high = _interval(expected, chance, float((asked * (1 - asked)).sum()), float(p[known].sum()))
-    return Missing(expected, low, high, _by_depth(p), line.decisions)
+    low, high = _interval(expected, chance, float((asked * (1 - asked)).sum()))
+    possible = (pool.candidates >= 0) & ~(known & (p == 0))
+    low, high = max(low, float(p[known].sum())), min(high, float(possible.sum()))
+    depth = int((pool.candidates >= 0).sum(axis=1).max(initial=0))
+    return Missing(expected, low, high, _by_depth(p[:, :depth]), line.decisions)
 
 
 def _as_decisions(decisions: Iterable[Decision]) -> Decisions:
@@ -86,27 +89,28 @@ def _as_decisions(decisions: Iterable[Decision]) -> Decisions:
     return made
 
 
-def _interval(expected: float, chance: float, information: float, found: float) -> tuple[float, float]:
+def _interval(expected: float, chance: float, information: float) -> tuple[float, float]:
     """Return the ends of the interval.
 
     Args:
         expected: The expected number.
         chance: Variance of the number, given the probabilities.
         information: What was decided tells of the log-odds: the sum of `p (1 - p)` over decided pairs.
-        found: How many relevant ones were found, of which there are no fewer.
     """
     if expected == 0 or chance == 0:
         return expected, expected
     # A step of the log-odds changes the logarithm of the number by so much.
     effect = chance / expected
     error = effect / math.sqrt((effect / LOG_ERROR) ** 2 + information)
-    deviation = EIGHTY_PERCENT * math.sqrt(error**2 + chance / expected**2)
-    return max(found, expected * math.exp(-deviation)), expected * math.exp(deviation)
+    factor = math.exp(EIGHTY_PERCENT * error)
+    by_chance = EIGHTY_PERCENT * math.sqrt(chance)
+    below = math.hypot(expected - expected / factor, by_chance)
+    return expected - below, expected + math.hypot(expected * factor - expected, by_chance)
 
 
 def _by_depth(probability: np.ndarray) -> list[tuple[int, int, float]]:
     depth = probability.shape[1]
-    ends = [end for end in DEPTHS if end < depth] + [depth]
+    ends = [end for end in DEPTHS if end < depth] + [depth] * (depth > 0)
     starts = [0, *ends[:-1]]
     return [
         (start + 1, end, float(probability[:, start:end].sum()))
