@@ -159,10 +159,12 @@ def candidate_probabilities(
     rows = np.column_stack([[row[0] for row in positives], candidates])
     given_one = log_odds(every, rows, np.zeros(len(rows), dtype=np.int64))
     probability = np.empty(candidates.shape, dtype=np.float32)
-    for fold in [every] if folds is None else folds:
-        others = every if folds is None else np.setdiff1d(every, fold)
-        some = others[sampled(len(others))]
-        level = level_of(log_odds(some, rows[some]), given_one[some])
+    parts = [(every, every)] if folds is None else [(fold, np.setdiff1d(every, fold)) for fold in folds]
+    samples = [others[sampled(len(others))] for _, others in parts]
+    read = np.unique(np.concatenate(samples))
+    alone = log_odds(read, rows[read])
+    for (fold, _), some in zip(parts, samples, strict=True):
+        level = level_of(alone[np.searchsorted(read, some)], given_one[some])
         probability[fold] = level.probability(given_one[fold, 1:])
     return np.where(candidates >= 0, probability, np.float32(np.nan))
 

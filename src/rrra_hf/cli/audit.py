@@ -28,8 +28,6 @@ from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, o
 from .output import ENCODED, writes
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
     from ..data import Collection, Run
     from ..labels import Audit, Effect, Judging, Mended
 
@@ -82,6 +80,7 @@ def audit(
     Example: `rrra audit data/scifact --out audits/scifact --review`
     """
     from ..labels import Decisions, effect_on_evaluation
+    from ..labels import audit as audit_labels
     from ..labels import mend as mend_labels
 
     if accept_from is not None and mend is None:
@@ -93,17 +92,22 @@ def audit(
     whole = reading.load(collection)
     settings = {"model": model, "depth": depth, "max_length": max_length, "revision": opening.revision}
     with Decisions.open(out / "decisions.jsonl") as decisions:
-        found = _saved(out, whole, split, settings)
-        if found is None:
+        saved = _saved(out, whole, split, settings)
+        if saved is None:
             encoder = load_model(model, max_length, opening).to_sentence_transformer()
-            found = _new(whole, encoder, split, depth, cache_dir, batch_size)
-            found.settings = settings
-        found.decisions = decisions
-        found.save(out)
+            found = audit_labels(
+                whole, encoder, split=split, depth=depth, cache_dir=cache_dir, batch_size=batch_size
+            )
+            found.settings, found.decisions = settings, decisions
+            found.save(out)
+        else:
+            found = saved
+            found.decisions = decisions
         judging = ask.judge(found)
         if review:
             _review(found, host, port)
-        if judging is not None or review:
+        # The pairs and the page follow the decisions, also those that were made elsewhere.
+        if saved is not None or judging is not None or review:
             found.save(out)
         with bad_arguments():
             mended = None if mend is None else mend_labels(found, accept_from)
@@ -138,19 +142,6 @@ def _saved(out: Path, whole: Collection, split: str, settings: dict[str, Any]) -
     raise ValueError(
         f"{out} holds the audit of the split {found.split!r} with {found.settings}. Choose another --out."
     )
-
-
-def _new(
-    whole: Collection,
-    encoder: SentenceTransformer,
-    split: str,
-    depth: int,
-    cache_dir: Path | None,
-    batch_size: int,
-) -> Audit:
-    from ..labels import audit as audit_labels
-
-    return audit_labels(whole, encoder, split=split, depth=depth, cache_dir=cache_dir, batch_size=batch_size)
 
 
 def _review(found: Audit, host: str, port: int | None) -> None:

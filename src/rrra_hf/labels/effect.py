@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..candidates import CandidatePool
 from ..data import Qrels, Run
 from .audit import Audit
-from .missing import LOG_ERROR
+from .missing import level_error
 from .recalibrate import decided, log_odds, recalibrate
 
 TOP = 10
@@ -77,21 +76,11 @@ def _drawn(audit: Audit, labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     assert audit.pool.probability is not None
     x, line = log_odds(audit.pool.probability), recalibrate(audit.pool, audit.decisions)[1]
-    error = _level_error(audit.pool.probability, ~np.isnan(labels))
+    error = level_error(audit.pool.probability, audit.pool.probability[~np.isnan(labels)])
     for _ in range(DRAWS):
         level = line._replace(intercept=line.intercept + error * rng.normal())
         p = np.where(np.isnan(labels), np.nan_to_num(level.of_log_odds(x)), labels)
         yield rng.random(p.shape) < p
-
-
-def _level_error(probability: np.ndarray, known: np.ndarray) -> float:
-    """Return the standard deviation of the level of log-odds."""
-    p = np.nan_to_num(probability.astype(np.float64))
-    if not p.any():
-        return 0.0
-    # A step of the log-odds changes the logarithm of the number of relevant documents by so much.
-    effect = (p * (1 - p)).sum() / p.sum()
-    return float(1 / np.sqrt((effect / LOG_ERROR) ** 2 + (p * (1 - p))[known].sum()))
 
 
 class _Found(NamedTuple):
@@ -116,9 +105,9 @@ class _Found(NamedTuple):
         shape = len(runs), len(pool), TOP
         grades, places = np.zeros(shape), np.full(shape, -1)
         unjudged = total = 0
-        for row, query_id in enumerate(pool.query_ids):
+        for row, (query_id, names) in enumerate(zip(pool.query_ids, pool.candidate_ids, strict=True)):
             judged = qrels[query_id]
-            place_of = {name: place for place, name in enumerate(_candidate_ids(pool, row))}
+            place_of = {name: place for place, name in enumerate(names)}
             for system, run in enumerate(runs.values()):
                 for rank, name in enumerate(_first(run, query_id)):
                     total += 1
@@ -144,10 +133,6 @@ class _Found(NamedTuple):
         best = ((self.ideal + new) * DISCOUNTS).sum(axis=1)
         values = (gains * DISCOUNTS).sum(axis=-1) / np.where(best > 0, best, 1)
         return np.asarray(values.mean(axis=1))
-
-
-def _candidate_ids(pool: CandidatePool, row: int) -> list[str]:
-    return [pool.document_ids[document] for document in pool.candidates[row] if document >= 0]
 
 
 def _first(run: Run, query_id: str) -> list[str]:

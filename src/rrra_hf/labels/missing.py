@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..candidates import CandidatePool
-from .decisions import Decision, Decisions
+from .decisions import Decision
 from .recalibrate import decided, recalibrate
 
 # Last places of the candidates that are counted together.
@@ -65,44 +65,47 @@ def missing_labels(pool: CandidatePool, decisions: Iterable[Decision] = ()) -> M
         >>> missing_labels(pool)[:1], missing_labels(pool).by_depth
         ((0.75,), [(1, 2, 0.75)])
     """
-    made = _as_decisions(decisions)
+    made = list(decisions)
     changed, line = recalibrate(pool, made)
     assert changed.probability is not None
     p = np.nan_to_num(changed.probability.astype(np.float64))
     expected, chance = float(p.sum()), float((p * (1 - p)).sum())
     known = ~np.isnan(decided(pool, made)[0])
     assert pool.probability is not None
-    asked = np.nan_to_num(pool.probability[known].astype(np.float64))
-    low, high = _interval(expected, chance, float((asked * (1 - asked)).sum()))
+    low, high = _interval(expected, chance, level_error(p, pool.probability[known]))
     possible = (pool.candidates >= 0) & ~(known & (p == 0))
     low, high = max(low, float(p[known].sum())), min(high, float(possible.sum()))
     depth = int((pool.candidates >= 0).sum(axis=1).max(initial=0))
     return Missing(expected, low, high, _by_depth(p[:, :depth]), line.decisions)
 
 
-def _as_decisions(decisions: Iterable[Decision]) -> Decisions:
-    if isinstance(decisions, Decisions):
-        return decisions
-    made = Decisions()
-    for decision in decisions:
-        made.add(decision)
-    return made
+def level_error(probability: np.ndarray, decided: np.ndarray) -> float:
+    """Return the standard deviation of the level that the log-odds of all candidates share.
+
+    Args:
+        probability: Probabilities of the candidates, of any shape; NaN where there is none.
+        decided: What the adapter gave pairs that were decided; each of them makes the level more certain.
+    """
+    p, asked = (np.nan_to_num(values.astype(np.float64)) for values in (probability, decided))
+    chance = (p * (1 - p)).sum()
+    if chance == 0:
+        return 0.0
+    # A step of the log-odds changes the logarithm of the expected number by so much.
+    effect = chance / p.sum()
+    return float(1 / np.sqrt((effect / LOG_ERROR) ** 2 + (asked * (1 - asked)).sum()))
 
 
-def _interval(expected: float, chance: float, information: float) -> tuple[float, float]:
+def _interval(expected: float, chance: float, error: float) -> tuple[float, float]:
     """Return the ends of the interval.
 
     Args:
         expected: The expected number.
         chance: Variance of the number, given the probabilities.
-        information: What was decided tells of the log-odds: the sum of `p (1 - p)` over decided pairs.
+        error: Standard deviation of the level of log-odds.
     """
     if expected == 0 or chance == 0:
         return expected, expected
-    # A step of the log-odds changes the logarithm of the number by so much.
-    effect = chance / expected
-    error = effect / math.sqrt((effect / LOG_ERROR) ** 2 + information)
-    factor = math.exp(EIGHTY_PERCENT * error)
+    factor = math.exp(EIGHTY_PERCENT * error * chance / expected)
     by_chance = EIGHTY_PERCENT * math.sqrt(chance)
     below = math.hypot(expected - expected / factor, by_chance)
     return expected - below, expected + math.hypot(expected * factor - expected, by_chance)

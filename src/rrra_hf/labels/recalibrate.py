@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit, logit
 
 from ..candidates import CandidatePool
 from ..evaluation.checks import check_between
-from .decisions import ADAPTER, PERSON, Decision, Decisions
+from .decisions import ADAPTER, PERSON, Decision
 
 # How far slope and intercept are from 1 and 0 before anything is decided: standard deviations of a normal
 # distribution. On 10 collections with one label kept per query, with 2 encoders, after 20 and 50 decisions,
@@ -102,7 +102,7 @@ class Recalibration(NamedTuple):
 
 
 def recalibrate(
-    pool: CandidatePool, decisions: Decisions, judge_error: float = JUDGE_ERROR
+    pool: CandidatePool, decisions: Iterable[Decision], judge_error: float = JUDGE_ERROR
 ) -> tuple[CandidatePool, Recalibration]:
     """Return a pool whose probabilities follow the decisions of persons and judges.
 
@@ -126,9 +126,7 @@ def recalibrate(
         ...     candidates=np.array([[0, 1]]), scores=np.array([[0.5, 0.25]]),
         ...     probability=np.array([[0.5, 0.5]]),
         ... )
-        >>> decisions = Decisions()
-        >>> decisions.add(Decision("q", "a", True, "person", 0.5))
-        >>> changed, line = recalibrate(pool, decisions)
+        >>> changed, line = recalibrate(pool, [Decision("q", "a", True, "person", 0.5)])
         >>> (100 * changed.probability).round().tolist(), line.decisions
         ([[100.0, 60.0]], 1)
     """
