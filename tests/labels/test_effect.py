@@ -83,6 +83,17 @@ def test_expected_figures_lie_in_their_interval_and_the_order_may_change() -> No
     assert effect == effect_on_evaluation(an_audit(0.5), runs())
 
 
+def test_a_query_that_is_a_document_counts_as_trec_eval_counts_it() -> None:
+    """It is left out of the hits, as BEIR does, unless it is labelled relevant."""
+    audit = an_audit(0.0)
+    run = {query: [{"corpus_id": name} for name in (query, "d0", "d1", "d2")] for query in QUERIES}
+    for grade in (0, 1):
+        for query in QUERIES:
+            audit.collection.qrels[query][query] = grade
+        row = effect_on_evaluation(audit, {"own": run}).rows["own"]
+        assert row["as labelled"] == pytest.approx(ndcg(audit, {}, run))
+
+
 def test_documents_that_nobody_knows_are_counted() -> None:
     audit = an_audit(0.5)
     unknown = {query: [{"corpus_id": f"x{rank}"} for rank in range(10)] for query in QUERIES}

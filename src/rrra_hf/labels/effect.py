@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,7 +109,7 @@ class _Found(NamedTuple):
             judged = qrels[query_id]
             place_of = {name: place for place, name in enumerate(names)}
             for system, run in enumerate(runs.values()):
-                for rank, name in enumerate(_first(run, query_id)):
+                for rank, name in enumerate(_first(run.get(query_id, ()), query_id, judged)):
                     total += 1
                     grades[system, row, rank] = max(judged.get(name, 0), 0)
                     if name not in judged:
@@ -135,10 +135,10 @@ class _Found(NamedTuple):
         return np.asarray(values.mean(axis=1))
 
 
-def _first(run: Run, query_id: str) -> list[str]:
-    """Return the first ten documents, without the query itself, as BEIR measures."""
-    names = (str(hit["corpus_id"]) for hit in run.get(query_id, ()))
-    return [name for name in names if name != query_id][:TOP]
+def _first(hits: Sequence[Mapping[str, Any]], query_id: str, judged: Mapping[str, int]) -> list[str]:
+    """Return the first ten documents, without the query itself unless it is relevant, as BEIR measures."""
+    names = (str(hit["corpus_id"]) for hit in hits)
+    return [name for name in names if name != query_id or judged.get(name, 0) > 0][:TOP]
 
 
 def _ideal(query_ids: list[str], qrels: Qrels) -> np.ndarray:
