@@ -166,7 +166,7 @@ def test_the_second_of_two_devices_weighs_its_own_negatives(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.ones(BATCH), r"num_negatives\) = \(5, 3\), got shape \(5,\)"),
+        (torch.ones(BATCH), r"weights of the negatives, \(5, 3\), got shape \(5,\)"),
         (torch.ones(BATCH, NEGATIVES + 1), r"\(5, 3\), got shape \(5, 4\)"),
         (torch.full((BATCH, NEGATIVES), -0.5), "at least 0, got -0.5 .and 14 more"),
         (torch.full((BATCH, NEGATIVES), torch.nan), "finite and at least 0, got nan"),
@@ -202,7 +202,7 @@ def test_the_trainer_trains_with_the_scores(model: SentenceTransformer, tmp_path
 
     class Watched(CachedRRRALoss):
         def calculate_loss(self, reps: Any, labels: Any = None, **options: Any) -> Tensor:
-            seen.append(labels.weights.tolist())
+            seen.append(labels.values.tolist())
             return super().calculate_loss(reps, labels, **options)
 
     before = {name: weight.clone() for name, weight in model.state_dict().items()}

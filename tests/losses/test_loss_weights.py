@@ -103,10 +103,10 @@ def test_a_pool_weighs_as_the_dataset_with_its_weights(gamma: float) -> None:
     torch.testing.assert_close(value_of(RRRALoss(None, pool=make_pool(), gamma=gamma), pool_rows()), expected)
 
 
-@pytest.mark.parametrize("weights", ["pool", "adapter"])
-def test_known_negatives_weigh_one(model: SentenceTransformer, weights: str) -> None:
+@pytest.mark.parametrize("source", ["pool", "adapter"])
+def test_known_negatives_weigh_one(model: SentenceTransformer, source: str) -> None:
     known = [np.array([3 * i + 1, 3 * i + 2]) for i in range(BATCH)]
-    loss = RRRALoss(model, pool=make_pool(negatives=known), weights=weights)
+    loss = RRRALoss(model, pool=make_pool(negatives=known), source=source)
     assert_close = torch.testing.assert_close
     assert_close(value_of(loss, pool_rows()), value_of(RRRALoss(None), torch.ones(BATCH, NEGATIVES)))
 
@@ -196,7 +196,7 @@ def own_probabilities(model: SentenceTransformer) -> Tensor:
 def test_weights_of_the_adapter_are_of_its_probabilities(model: SentenceTransformer) -> None:
     weights = (1 - own_probabilities(model)) ** 2
     assert weights.std() > 0.01
-    loss = RRRALoss(model, weights="adapter", gamma=2.0)
+    loss = RRRALoss(model, source="adapter", gamma=2.0)
     torch.testing.assert_close(value_of(loss, None), value_of(RRRALoss(model), weights))
 
 
@@ -208,13 +208,13 @@ def test_a_pool_may_label_and_the_adapter_weigh(model: SentenceTransformer) -> N
         for i in range(BATCH):
             terms[i, (column + 1) * BATCH + i] *= 1 - own_probabilities(model)[i, column]
     terms[0, 2] = 0
-    loss = RRRALoss(model, pool=pool, weights="adapter")
+    loss = RRRALoss(model, pool=pool, source="adapter")
     torch.testing.assert_close(value_of(loss, pool_rows()), loss_of(terms))
 
 
 @pytest.mark.parametrize("adapter_weight", [0.0, 0.5])
 def test_only_its_own_loss_trains_the_adapter(model: SentenceTransformer, adapter_weight: float) -> None:
-    value_of(RRRALoss(model, weights="adapter", adapter_weight=adapter_weight), None).backward()
+    value_of(RRRALoss(model, source="adapter", adapter_weight=adapter_weight), None).backward()
     gradients = [p.grad for p in RRRAModel.from_sentence_transformer(model).adapter.parameters()]
     reached = any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
     assert reached == (adapter_weight > 0)
@@ -226,7 +226,7 @@ def test_an_adapter_that_is_certain_leaves_everything_finite(model: SentenceTran
         with torch.no_grad():
             adapter.reader.readout.bias.fill_(bias)
         embeddings = make_embeddings()
-        loss = RRRALoss(model, weights="adapter", gamma=3.0, adapter_weight=0.5)
+        loss = RRRALoss(model, source="adapter", gamma=3.0, adapter_weight=0.5)
         value = loss.compute_loss_from_embeddings(embeddings, None)
         value.backward()
         assert value.isfinite()
@@ -257,12 +257,20 @@ def test_under_bfloat16_the_adapter_keeps_its_precision(model: SentenceTransform
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": -1.0, "weights": "adapter"}, "gamma must be a number of at least 0, got -1.0"),
+        ({"gamma": -1.0, "source": "adapter"}, "gamma must be a number of at least 0, got -1.0"),
         ({"gamma": float("nan")}, "gamma must be a number of at least 0, got nan"),
         ({"adapter_weight": -0.5}, "adapter_weight must be a number of at least 0, got -0.5"),
-        ({"gamma": 2.0}, "gamma needs weights='pool' or 'adapter', got 2.0 with weights='dataset'"),
-        ({"weights": "pool"}, "weights must be 'dataset' or 'adapter' without a pool, got 'pool'"),
-        ({"weights": "dataset", "pool": make_pool()}, "'pool' or 'adapter' with a pool, got 'dataset'"),
+        ({"gamma": 2.0}, "gamma needs targets='weights' and .* got 2.0 with .* source='dataset'"),
+        ({"source": "pool"}, "source must be 'dataset' or 'adapter' without a pool .* got 'pool'"),
+        ({"source": "dataset", "pool": make_pool()}, "'pool' or 'adapter' with a pool .* got 'dataset'"),
+        ({"targets": "hard"}, "targets must be one of weights, drop, .* got 'hard'"),
+        (
+            {"targets": "distill", "source": "adapter"},
+            "must be 'dataset' without a pool and targets='distill'",
+        ),
+        ({"targets": "distill", "pool": make_pool()}, "pool must have ranking_scores"),
+        ({"targets": "drop", "threshold": 1.0}, r"threshold must be in \[0, 1\), got 1.0"),
+        ({"targets": "distill", "teacher_temperature": 0.0}, "teacher_temperature must be positive, got 0.0"),
         ({"directions": ("doc_to_query",)}, "'query_to_doc' direction is required"),
         ({"directions": ALL, "partition_mode": "per_direction"}, "partition_mode='per_direction'"),
         ({"hardness_mode": "all"}, "hardness_mode must be one of"),
@@ -276,7 +284,7 @@ def test_illegal_settings_are_refused(
         loss(model, **options)
 
 
-@pytest.mark.parametrize("options", [{"weights": "adapter"}, {"adapter_weight": 0.1}])
+@pytest.mark.parametrize("options", [{"source": "adapter"}, {"adapter_weight": 0.1}])
 def test_an_encoder_without_an_adapter_is_refused(tiny_bert: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="model must hold an RRRAModel"):
         RRRALoss(SentenceTransformer(str(tiny_bert), device="cpu"), **options)
@@ -284,14 +292,14 @@ def test_an_encoder_without_an_adapter_is_refused(tiny_bert: Path, options: dict
 
 def test_a_frozen_adapter_cannot_be_trained(model: SentenceTransformer) -> None:
     RRRAModel.from_sentence_transformer(model).adapter.requires_grad_(False)
-    RRRALoss(model, weights="adapter")
+    RRRALoss(model, source="adapter")
     with pytest.raises(ValueError, match="which is frozen"):
         RRRALoss(model, adapter_weight=0.1)
 
 
 def test_weights_of_the_adapter_and_of_the_dataset_exclude_each_other(model: SentenceTransformer) -> None:
     with pytest.raises(ValueError, match="remove the dataset's column of labels"):
-        value_of(RRRALoss(model, weights="adapter"), torch.ones(BATCH, NEGATIVES))
+        value_of(RRRALoss(model, source="adapter"), torch.ones(BATCH, NEGATIVES))
 
 
 # -------------------------------------------------------------------- known positives by their text
@@ -380,15 +388,15 @@ def test_what_is_no_text_has_no_ids() -> None:
 SOURCES: list[dict[str, Any]] = [
     {},
     {"directions": ALL},
-    {"weights": "adapter", "gamma": 2.0},
-    {"weights": "adapter", "adapter_weight": 0.5},
+    {"source": "adapter", "gamma": 2.0},
+    {"source": "adapter", "adapter_weight": 0.5},
     {
         "adapter_weight": 0.5,
         "directions": SYMMETRIC,
         "partition_mode": "per_direction",
     },
     {"pool": make_pool(), "gamma": 2.0, "directions": SYMMETRIC},
-    {"pool": make_pool(), "weights": "adapter", "adapter_weight": 0.5},
+    {"pool": make_pool(), "source": "adapter", "adapter_weight": 0.5},
 ]
 
 
@@ -438,7 +446,7 @@ def test_in_matryoshka_each_dimension_is_weighted(
 
 
 @pytest.mark.parametrize("make", [RRRALoss, CachedRRRALoss])
-@pytest.mark.parametrize("options", [{"weights": "adapter"}, {"adapter_weight": 0.1}])
+@pytest.mark.parametrize("options", [{"source": "adapter"}, {"adapter_weight": 0.1}])
 def test_in_matryoshka_an_adapter_is_refused(
     model: SentenceTransformer, make: Any, options: dict[str, Any]
 ) -> None:

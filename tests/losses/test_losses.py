@@ -123,7 +123,7 @@ def test_half_precision_embeddings_are_treated_as_by_the_parent(similarity_fct: 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.ones(BATCH), r"num_negatives\) = \(5, 3\), got shape \(5,\)"),
+        (torch.ones(BATCH), r"weights of the negatives, \(5, 3\), got shape \(5,\)"),
         (torch.ones(BATCH, NEGATIVES + 1), r"\(5, 3\), got shape \(5, 4\)"),
         (torch.full((BATCH, NEGATIVES), -0.5), "at least 0, got -0.5 .and 14 more"),
         (torch.full((BATCH, NEGATIVES), torch.nan), "finite and at least 0, got nan"),
@@ -142,7 +142,7 @@ def test_settings_for_the_model_card() -> None:
         **MultipleNegativesRankingLoss(None, scale=5.0, directions=SYMMETRIC).get_config_dict(),
         **settings,
     }
-    assert (settings["weights"], settings["adapter_weight"]) == ("dataset", 0.0)
+    assert (settings["source"], settings["adapter_weight"]) == ("dataset", 0.0)
     assert "2508.11670" in loss.citation
 
 
@@ -167,7 +167,7 @@ def test_the_trainer_brings_the_scores_to_the_loss(tiny_bert: Path, tmp_path: Pa
 
     class Watched(RRRALoss):
         def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Any) -> Tensor:
-            seen.append((len(embeddings), labels.weights))
+            seen.append((len(embeddings), labels.values))
             return super().compute_loss_from_embeddings(embeddings, labels)
 
     before = {name: weight.clone() for name, weight in model.state_dict().items()}

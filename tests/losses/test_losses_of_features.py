@@ -17,7 +17,7 @@ from rrra_hf.losses import CachedRRRALoss, RRRALoss
 @pytest.mark.parametrize("loss", [RRRALoss, CachedRRRALoss])
 def test_losses_that_ask_the_adapter_refuse_features(loss: type, feature_model: RRRAModel) -> None:
     encoder = feature_model.to_sentence_transformer()
-    for options in ({"weights": "adapter"}, {"adapter_weight": 0.5}):
+    for options in ({"source": "adapter"}, {"adapter_weight": 0.5}):
         with pytest.raises(ValueError, match="need a residual adapter, as ResidualFitArguments fits it"):
             loss(encoder, **options)
 

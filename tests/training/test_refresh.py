@@ -322,7 +322,7 @@ def test_an_adapter_that_was_trained_on_since_its_refresh_is_kept(
     common: dict[str, Any] = {"save_strategy": "steps", "save_steps": 5, "max_steps": 8}
     runs = [make_run(labels=None), make_run(labels=None)]
     for run, resume in zip(runs, (None, "checkpoint-5"), strict=True):
-        loss = RRRALoss(run.encoder, weights="adapter", adapter_weight=1.0)
+        loss = RRRALoss(run.encoder, source="adapter", adapter_weight=1.0)
         run.train(tmp_path, run.refresh(tmp_path), resume=resume, loss=loss, **common)
     assert_same_models(runs[0].model, runs[1].model)
 

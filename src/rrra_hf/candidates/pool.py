@@ -36,6 +36,8 @@ class CandidatePool:
             int32; none are known by default. They may be candidates.
         excluded: Row numbers per query of documents that are neither relevant nor not, such as the query
             itself where queries are documents too, `n` arrays of int32. None of them is a positive.
+        ranking_scores: Scores by which an adapter ranks the candidates, `(n, depth)` float32; -inf where
+            `candidates` is -1. That of a known negative is set to -inf.
 
     Raises:
         ValueError: If shapes don't match, ids repeat, a row number is out of range, a candidate repeats or is
@@ -62,6 +64,7 @@ class CandidatePool:
     fingerprint: dict[str, str] = field(default_factory=dict)
     negatives: list[np.ndarray] = field(default_factory=list)
     excluded: list[np.ndarray] = field(default_factory=list)
+    ranking_scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.positives = _row_lists(self.positives)
@@ -74,8 +77,15 @@ class CandidatePool:
         self._check_shapes()
         self._check_rows()
         self._check_values()
-        if self.probability is not None and any(map(len, self.negatives)):
-            self.probability = np.where(self.known_negative, np.float32(0), self.probability)
+        if any(map(len, self.negatives)):
+            self._judge_known_negatives()
+
+    def _judge_known_negatives(self) -> None:
+        known = self.known_negative
+        if self.probability is not None:
+            self.probability = np.where(known, np.float32(0), self.probability)
+        if self.ranking_scores is not None:
+            self.ranking_scores = np.where(known, np.float32(-np.inf), self.ranking_scores)
 
     def _check_ids(self) -> None:
         for name in ("query_ids", "document_ids"):
@@ -92,12 +102,13 @@ class CandidatePool:
             raise ValueError(f"candidates must have shape ({len(self)}, depth), got {self.candidates.shape}.")
         if self.scores.shape != self.candidates.shape:
             raise ValueError(f"scores must have shape {self.candidates.shape}, got {self.scores.shape}.")
-        if self.probability is None:
-            return
-        probability = np.asarray(self.probability, dtype=np.float32)
-        if probability.shape != self.candidates.shape:
-            raise ValueError(f"probability must have shape {self.candidates.shape}, got {probability.shape}.")
-        self.probability = probability
+        for name in ("probability", "ranking_scores"):
+            if getattr(self, name) is None:
+                continue
+            values = np.asarray(getattr(self, name), dtype=np.float32)
+            if values.shape != self.candidates.shape:
+                raise ValueError(f"{name} must have shape {self.candidates.shape}, got {values.shape}.")
+            setattr(self, name, values)
 
     def _check_rows(self) -> None:
         count = len(self.document_ids)
@@ -144,6 +155,11 @@ class CandidatePool:
         present = self.candidates >= 0
         if not np.isfinite(self.scores[present]).all() or not np.isneginf(self.scores[~present]).all():
             raise ValueError("scores must be finite, and -inf where candidates is -1.")
+        if self.ranking_scores is not None:
+            ranked = self.ranking_scores
+            # -inf may also be a known negative.
+            if not (ranked[present] < np.inf).all() or not np.isneginf(ranked[~present]).all():
+                raise ValueError("ranking_scores must be numbers, and -inf where candidates is -1.")
         if self.probability is None:
             return
         probability = self.probability[present]
@@ -189,7 +205,7 @@ class CandidatePool:
         rows = np.asarray(query_rows, dtype=np.int64).reshape(-1)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise ValueError(f"query_rows must be in [0, {len(self)}), got {rows.min()} to {rows.max()}.")
-        probability = self.probability
+        probability, ranking_scores = self.probability, self.ranking_scores
         return CandidatePool(
             query_ids=[self.query_ids[row] for row in rows],
             document_ids=self.document_ids,
@@ -199,6 +215,7 @@ class CandidatePool:
             candidates=self.candidates[rows],
             scores=self.scores[rows],
             probability=None if probability is None else probability[rows],
+            ranking_scores=None if ranking_scores is None else ranking_scores[rows],
             # The fingerprint of the queries no longer applies.
             fingerprint={name: value for name, value in self.fingerprint.items() if name != "queries"},
         )
@@ -230,7 +247,8 @@ class CandidatePool:
         """Write the pool to a folder with Parquet and JSON files. A partial pool is never left.
 
         `queries.parquet` has the columns `query_id`, `positive_ids`, `candidate_ids`, `scores`,
-        `probability`, `negative_ids` and `excluded_ids`. `documents.parquet` has the ids of the corpus.
+        `probability`, `negative_ids`, `excluded_ids` and `ranking_scores`. `documents.parquet` has the
+        ids of the corpus.
 
         Args:
             directory: The folder. It is created if needed, and an existing pool in it is replaced.

@@ -19,9 +19,12 @@ META_NAME = "pool.json"
 DOCUMENTS_NAME = "documents.parquet"
 QUERIES_NAME = "queries.parquet"
 FILE_NAMES = (META_NAME, DOCUMENTS_NAME, QUERIES_NAME)
-FORMAT_VERSION = 3
-# Name of the column with probabilities per format version.
-PROBABILITY_COLUMN = {1: "false_negative_probability", 2: "probability", FORMAT_VERSION: "probability"}
+FORMAT_VERSION = 4
+# Name of the column with probabilities, and number of columns, per format version.
+PROBABILITY_COLUMN = {1: "false_negative_probability", 2: "probability", 3: "probability", 4: "probability"}
+NUM_COLUMNS = {1: 5, 2: 5, 3: 7, 4: 8}
+# Columns that may be empty.
+OPTIONAL = {*PROBABILITY_COLUMN.values(), "ranking_scores"}
 DOCUMENTS_SCHEMA = pa.schema({"document_id": pa.large_string()})
 QUERIES_SCHEMA = pa.schema(
     {
@@ -30,9 +33,9 @@ QUERIES_SCHEMA = pa.schema(
         "candidate_ids": pa.large_list(pa.large_string()),
         "scores": pa.large_list(pa.float32()),
         "probability": pa.large_list(pa.float32()),
-        # From version 3 on.
         "negative_ids": pa.large_list(pa.large_string()),
         "excluded_ids": pa.large_list(pa.large_string()),
+        "ranking_scores": pa.large_list(pa.float32()),
     }
 )
 # Queries written at a time.
@@ -51,6 +54,7 @@ def write_pool(
     fingerprint: dict[str, str],
     negatives: list[np.ndarray],
     excluded: list[np.ndarray],
+    ranking_scores: np.ndarray | None,
 ) -> None:
     """Write the fields of a `CandidatePool` to a new folder."""
     folder.mkdir(parents=True)
@@ -66,12 +70,11 @@ def write_pool(
                 _strings(query_ids[block]),
                 _id_lists(positives[block], ids),
                 pa.LargeListArray.from_arrays(offsets, ids.take(pa.array(candidates[block][kept]))),
-                pa.LargeListArray.from_arrays(offsets, pa.array(scores[block][kept])),
-                pa.nulls(len(kept), pa.large_list(pa.float32()))
-                if probability is None
-                else pa.LargeListArray.from_arrays(offsets, pa.array(probability[block][kept])),
+                _number_lists(scores, block, kept),
+                _number_lists(probability, block, kept),
                 _id_lists(negatives[block], ids),
                 _id_lists(excluded[block], ids),
+                _number_lists(ranking_scores, block, kept),
             ]
             writer.write_table(pa.table(columns, schema=QUERIES_SCHEMA))
     meta = {
@@ -113,32 +116,38 @@ def _schema(version: int) -> pa.Schema:
     columns = list(QUERIES_SCHEMA)
     place = QUERIES_SCHEMA.get_field_index("probability")
     columns[place] = columns[place].with_name(PROBABILITY_COLUMN[version])
-    return pa.schema(columns if version >= 3 else columns[: place + 1])
+    return pa.schema(columns[: NUM_COLUMNS[version]])
 
 
 def _fields(meta: dict[str, Any], document_ids: pa.Array, queries: pa.Table) -> dict[str, Any]:
-    query_ids, positives, candidates, scores, probabilities, *others = (
-        column.combine_chunks() for column in queries.columns
-    )
-    for name, lists in (("scores", scores), ("probability", probabilities)):
+    columns = {name: queries[name].combine_chunks() for name in queries.column_names}
+    candidates = columns["candidate_ids"]
+    filled = np.arange(meta["depth"]) < _lengths(candidates)[:, None]
+
+    def numbers(name: str, empty: float) -> np.ndarray | None:
+        lists = columns.get(name)
+        if lists is None or lists.null_count == len(lists):
+            return None
         same = pc.equal(lists.value_lengths(), candidates.value_lengths())
         if pc.all(same).as_py() is False:
             raise ValueError(f"{name} must have as many values as candidate_ids in each row")
-    filled = np.arange(meta["depth"]) < _lengths(candidates)[:, None]
+        return _scatter(lists.flatten().to_numpy(zero_copy_only=False), filled, empty)
+
+    scores = numbers("scores", -np.inf)
     return {
-        "query_ids": query_ids.to_pylist(),
+        "query_ids": columns["query_id"].to_pylist(),
         "document_ids": document_ids.to_pylist(),
-        "positives": _row_lists(positives, document_ids),
+        "positives": _row_lists(columns["positive_ids"], document_ids),
         "candidates": _scatter(_rows(candidates, document_ids), filled, -1),
-        "scores": _scatter(scores.flatten().to_numpy(), filled, -np.inf),
-        "probability": None
-        if probabilities.null_count == len(probabilities)
-        else _scatter(probabilities.flatten().to_numpy(zero_copy_only=False), filled, np.nan),
+        "scores": np.empty(filled.shape, dtype=np.float32) if scores is None else scores,
+        "probability": numbers(PROBABILITY_COLUMN[meta["format_version"]], np.nan),
         "fingerprint": meta["fingerprint"],
         **{
-            name: _row_lists(lists, document_ids)
-            for name, lists in zip(("negatives", "excluded"), others, strict=False)
+            name: _row_lists(columns[column], document_ids)
+            for name, column in (("negatives", "negative_ids"), ("excluded", "excluded_ids"))
+            if column in columns
         },
+        "ranking_scores": numbers("ranking_scores", -np.inf),
     }
 
 
@@ -149,7 +158,7 @@ def _read_table(path: Path, schema: pa.Schema, count: int) -> pa.Table:
         raise ValueError(f"{path} is missing or damaged: {error}") from error
     if table.num_rows != count:
         raise ValueError(f"{path} is damaged: it has {table.num_rows} rows instead of {count}.")
-    if any(table[name].null_count for name in table.column_names if name not in PROBABILITY_COLUMN.values()):
+    if any(table[name].null_count for name in table.column_names if name not in OPTIONAL):
         raise ValueError(f"{path} is damaged: values are missing.")
     return table
 
@@ -160,6 +169,13 @@ def _strings(values: Sequence[str]) -> pa.Array:
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> pa.Array:
     return pa.array(np.cumsum([0, *lengths]), type=pa.int64())
+
+
+def _number_lists(values: np.ndarray | None, block: slice, kept: np.ndarray) -> pa.Array:
+    """Return a list of numbers per query, without its empty places; nothing if there are no numbers."""
+    if values is None:
+        return pa.nulls(len(kept), pa.large_list(pa.float32()))
+    return pa.LargeListArray.from_arrays(_offsets(kept.sum(axis=1)), pa.array(values[block][kept]))
 
 
 def _id_lists(row_lists: list[np.ndarray], document_ids: pa.Array) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Labels and weights of (query, document) pairs, looked up in a candidate pool by their rows."""
+"""What a candidate pool knows of (query, document) pairs, looked up by their rows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ NO_PAIR = np.iinfo(np.int64).max
 
 
 class PoolPairs(nn.Module):
-    """Labelled pairs and resampling weights of a pool, as tensors that move with the loss.
+    """What a pool knows about pairs, as tensors that move with the loss.
 
     Args:
         pool: Candidates with their false-negative probabilities.
-        gamma: Exponent of the weights, `(1 - p) ** gamma`.
 
     Raises:
         ValueError: If the pool has no probabilities.
@@ -29,10 +28,10 @@ class PoolPairs(nn.Module):
         ...     candidates=np.array([[2]]), scores=np.array([[0.5]]),
         ...     probability=np.array([[0.75]]),
         ... )
-        >>> pairs, query, documents = PoolPairs(pool, gamma=1.0), torch.tensor([[0]]), torch.tensor([0, 1, 2])
+        >>> pairs, query, documents = PoolPairs(pool), torch.tensor([[0]]), torch.tensor([0, 1, 2])
         >>> pairs.labelled(query, documents).tolist()
         [[True, False, False]]
-        >>> pairs.log_weights(query, documents).exp().tolist()
+        >>> pairs.log_irrelevant(query, documents).exp().tolist()
         [[1.0, 1.0, 0.25]]
     """
 
@@ -40,8 +39,10 @@ class PoolPairs(nn.Module):
     negative_keys: Tensor
     candidate_keys: Tensor
     logs: Tensor
+    teacher: Tensor
+    best: Tensor
 
-    def __init__(self, pool: CandidatePool, gamma: float):
+    def __init__(self, pool: CandidatePool):
         super().__init__()
         if pool.probability is None:
             raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
@@ -53,13 +54,16 @@ class PoolPairs(nn.Module):
         candidates = self._keys(query, pool.candidates[query, place])
         order = np.argsort(candidates)
         with np.errstate(divide="ignore"):
-            logs = np.log((1.0 - pool.probability[query, place][order]) ** gamma)
+            logs = np.log1p(-pool.probability[query, place][order].astype(np.float64))
+        ranked = np.full_like(pool.scores, -np.inf) if pool.ranking_scores is None else pool.ranking_scores
         # Not persistent: they belong to the pool and are no part of a model's state.
         for name, values in (
             ("labelled_keys", np.sort(labelled)),
             ("negative_keys", np.append(np.sort(negatives), NO_PAIR)),
             ("candidate_keys", np.append(candidates[order], NO_PAIR)),
             ("logs", np.append(logs, 0.0).astype(np.float32)),
+            ("teacher", np.append(ranked[query, place][order], np.float32(-np.inf))),
+            ("best", ranked.max(axis=1, initial=-np.inf)),
         ):
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
@@ -98,10 +102,19 @@ class PoolPairs(nn.Module):
         """Return which pairs were judged and aren't relevant; the two are broadcast against each other."""
         return self._find(self.negative_keys, queries * self.num_documents + documents)[1]
 
-    def log_weights(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """Return the logarithm of each pair's weight; 0 if the document is not a candidate of the query."""
+    def log_irrelevant(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Return `log(1 - p)` of each pair; 0 if the document is not a candidate of the query."""
         place, found = self._find(self.candidate_keys, queries * self.num_documents + documents)
         return torch.where(found, self.logs[place], 0.0)
+
+    def teacher_scores(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Return the adapter's score of each pair; -inf if the document is not a candidate of the query."""
+        place, found = self._find(self.candidate_keys, queries * self.num_documents + documents)
+        return torch.where(found, self.teacher[place], -torch.inf)
+
+    def best_teacher_scores(self, queries: Tensor) -> Tensor:
+        """Return the adapter's greatest score of a candidate of each query; -inf if it has none."""
+        return self.best[queries]
 
     @staticmethod
     def _find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Contrastive loss with a resampling weight on each hard negative."""
+"""Contrastive loss in which hard negatives count by their probability of being relevant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from .directions import direction_logits
 from .duplicates import copies_of_negatives, known_positives, queries_of_positives, text_ids
 from .in_batch import InBatch, gather_batch
 from .pool_pairs import PoolPairs
-from .weights import adapter_log_odds, check_weights, log_weights
+from .targets import TARGETS, RowTargets, targets_of_probability, targets_of_teacher, weighted
+from .weights import adapter_log_odds, check_labels, log_weights
 
 logger = logging.getLogger(__name__)
 
@@ -42,51 +43,65 @@ class RowLabels(NamedTuple):
     """What is known about a batch besides its embeddings.
 
     Args:
-        weights: Weights of the hard negatives, `(batch, n)`; None if the dataset has none.
+        values: What a column of the dataset says of the documents, see `RRRALoss`; None without it.
         ids: Ids of query, positive and hard negatives, `(batch, 2 + n)`; None if unknown.
         adapter: Used instead of the model's adapter.
     """
 
-    weights: Tensor | None = None
+    values: Tensor | None = None
     ids: Tensor | None = None
     adapter: RetrieverAdapter | None = None
 
 
 class RRRALoss(MultipleNegativesRankingLoss):
-    """In-batch softmax loss in which each query's own hard negatives have weights.
+    """In-batch softmax loss that knows how probably each query's own hard negatives are relevant.
 
-    With `s` the scaled similarities of a query, `+` its positive, `w_j` the weights of its own hard
-    negatives and `i` running over the other documents of the batch::
+    With `z` the logarithm of the sum of `exp` of a query's scaled similarities `s` to all documents of the
+    batch, `+` its positive and `p_j` the probabilities of its own hard negatives, `targets` says what the
+    probabilities do:
 
-        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i exp(s_i)) )
+    * `"weights"`: `loss = z - s_+`, with `w_j exp(s_j)` in the sum, `w_j = (1 - p_j) ** gamma`. This is the
+      default. A negative of weight 0 counts as if it were removed, and one of weight 2 as if it were there
+      twice.
+    * `"drop"`: the same, with the weight 0 for suspects, which have `p_j > threshold`, and 1 for others.
+    * `"soft"`: positive and hard negatives share the target in proportion to 1 and `p_j`: with the shares
+      `t`, `loss = sum_i t_i (z - s_i) + sum_i t_i log(t_i)`, the Kullback-Leibler divergence.
+    * `"relabel"`: suspects are positives, too. Each of the row's positives has a loss of its own, without the
+      others in its sum; `loss` is their mean, in which a suspect counts `p_j` times as much.
+    * `"distill"`: the loss of `"soft"`, where the shares are the softmax of a teacher's scores of positive
+      and hard negatives. The positive's is raised to the best.
 
-    A negative of weight 1 counts as in `MultipleNegativesRankingLoss`. One of weight 0 counts as if it were
-    removed, and one of weight 2 as if it were there twice. The weights come from one of these:
+    Where all `p_j` are 0, the loss is that of `MultipleNegativesRankingLoss`. `source` says where
+    probabilities and scores come from:
 
-    * `weights="dataset"`: a column of the dataset. This is the default.
-    * `weights="pool"`: `w_j = (1 - p_j) ** gamma`, with the false-negative probabilities of a `pool`. This is
-      the default if you give a pool.
-    * `weights="adapter"`: `w_j = (1 - p_j) ** gamma`, with the probabilities that the model's adapter gives
-      at this step. No gradient flows through them. Known negatives of a pool weigh 1.
+    * `"dataset"`: a column of the dataset. This is the default.
+    * `"pool"`: a `pool`, looked up by rows. This is the default if you give a pool. Its `ranking_scores`
+      teach.
+    * `"adapter"`: the model's adapter, at this step. No gradient flows through them. It does not teach.
+
+    A document that was judged and isn't relevant is a full negative: `p_j = 0` and no share.
 
     Documents of other rows that are known not to be negatives are masked (`mask_known_positives`): copies of
     the query's own documents, positives of the same query in other rows, and the pool's labelled positives.
 
     Args:
-        model: The encoder. `weights="adapter"` and `adapter_weight` need one that holds an `RRRAModel` with a
+        model: The encoder. `source="adapter"` and `adapter_weight` need one that holds an `RRRAModel` with a
             residual adapter, as `ResidualFitArguments` fits it.
         scale: Similarities are multiplied by it; 1 / temperature.
         similarity_fct: Similarity of `(n, dim)` and `(m, dim)`, `(n, m)`: cosine by default.
         gather_across_devices: Use the documents of all devices as negatives.
-        directions: As in `MultipleNegativesRankingLoss`. Weights apply in `"query_to_doc"`, masks in all
-            directions.
+        directions: As in `MultipleNegativesRankingLoss`. Probabilities apply in `"query_to_doc"`, masks in
+            all directions.
         partition_mode: As in `MultipleNegativesRankingLoss`.
         hardness_mode: As in `MultipleNegativesRankingLoss`: a term that is added to logits, like the weights.
         hardness_strength: As in `MultipleNegativesRankingLoss`.
         pool: Candidates with false-negative probabilities. The dataset's labels must then be integers, the
             rows of query, positive and negatives in the pool.
-        weights: `"dataset"`, `"pool"` or `"adapter"`, see above.
+        targets: `"weights"`, `"drop"`, `"soft"`, `"relabel"` or `"distill"`, see above.
+        source: `"dataset"`, `"pool"` or `"adapter"`, see above.
         gamma: Exponent of the weights of a pool or adapter, see `rrra_weights`.
+        threshold: Probability above which a hard negative is a suspect, for `"drop"` and `"relabel"`.
+        teacher_temperature: A teacher's scores are divided by it.
         mask_known_positives: Mask documents that are known not to be negatives. Equal texts are found by the
             rows of the pool, or else by a hash of the text.
         adapter_weight: If above 0, the adapter is trained too: its own loss is added with this weight. That
@@ -95,44 +110,52 @@ class RRRALoss(MultipleNegativesRankingLoss):
 
     Requirements:
         1. (query, positive, negative_1, ..., negative_n) n-tuples.
-        2. With `weights="dataset"` a column of labels named `scores` (or `score`, `label`, `labels`) with
-           the n weights of the query's own negatives; without that column, all weigh 1. With a pool, a
-           column of 2 + n rows.
+        2. With `source="dataset"` a column of labels named `scores` (or `score`, `label`, `labels`): the n
+           weights of the query's own negatives; or, with other targets, their n probabilities; or the 1 + n
+           scores of a teacher. Without that column, all negatives count in full. With a pool, a column of
+           2 + n rows.
 
     Inputs:
-        +------------------------------------------------+-----------------------------------------+
-        | Inputs                                         | Labels                                  |
-        +================================================+=========================================+
-        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0              |
-        +------------------------------------------------+-----------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows                 |
-        +------------------------------------------------+-----------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | none: weights 1, or those of an adapter |
-        +------------------------------------------------+-----------------------------------------+
-        | (query, positive)                              | none, or with `pool`: 2 rows            |
-        +------------------------------------------------+-----------------------------------------+
+        +------------------------------------------------+----------------------------------------------+
+        | Inputs                                         | Labels                                       |
+        +================================================+==============================================+
+        | (query, positive, negative_1, ..., negative_n) | `"weights"`: n weights, each at least 0      |
+        +------------------------------------------------+----------------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | `"drop"`, `"soft"`, `"relabel"`:             |
+        |                                                | n probabilities                              |
+        +------------------------------------------------+----------------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | `"distill"`: 1 + n scores                    |
+        +------------------------------------------------+----------------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows                      |
+        +------------------------------------------------+----------------------------------------------+
+        | (query, positive, negative_1, ..., negative_n) | none: p = 0, or that of an adapter           |
+        +------------------------------------------------+----------------------------------------------+
+        | (query, positive)                              | none, or with `pool`: 2 rows                 |
+        +------------------------------------------------+----------------------------------------------+
 
     Recommendations:
-        - Use `Resampler` to draw negatives with their weights from a cross-fitted pool.
-        - An adapter is overconfident on queries that it was fitted on. Prefer the weights of a cross-fitted
-          pool, and recompute them while training with `Refresh`.
+        - Use `Resampler` to draw negatives from a pool with probabilities.
+        - A residual adapter is overconfident on queries that it was fitted on. Prefer the probabilities of a
+          cross-fitted pool, and recompute them while training with `Refresh`.
         - Freeze the adapter (`requires_grad_(False)`) if `adapter_weight` is 0, so that no optimizer state
           is kept for it.
 
     Relations:
         - `CachedRRRALoss` is this loss in mini-batches, for batches that don't fit into memory.
-        - `MultipleNegativesRankingLoss` is this loss with all weights 1 and nothing masked; the values are
-          equal to the last bit.
-        - In `MatryoshkaLoss`, weights from the dataset or a pool work. `weights="adapter"` and
+        - `MultipleNegativesRankingLoss` is this loss with all probabilities 0 and nothing masked; the values
+          are equal to the last bit.
+        - In `MatryoshkaLoss`, the sources `"dataset"` and `"pool"` work. `source="adapter"` and
           `adapter_weight` raise an error, as the adapter reads whole embeddings.
 
     Raises:
-        ValueError: If a setting is not legal, the pool has no probabilities, or a residual adapter is needed
-            and the model has none; in use, if labels have another shape or a weight isn't legal.
+        ValueError: If a setting is not legal, the pool has no probabilities or scores, or a residual adapter
+            is needed and the model has none; in use, if labels have another shape or a value isn't legal.
 
     Source:
         Resampling scores of RRRA, arXiv 2508.11670, as log-weights in the softmax denominator; the joint
-        loss of its stage 3.
+        loss of its stage 3. Shared targets: ListNet (Cao et al. 2007, section 4). Several positives, each
+        with a sum of its own: `L_out` of supervised contrastive learning, arXiv 2004.11362, equation 2.
+        Relabelling by a judge: RLHN, arXiv 2505.16967.
 
     Example:
         ::
@@ -167,8 +190,11 @@ class RRRALoss(MultipleNegativesRankingLoss):
         hardness_strength: float = 0.0,
         *,
         pool: CandidatePool | None = None,
-        weights: str | None = None,
+        targets: str = "weights",
+        source: str | None = None,
         gamma: float = 1.0,
+        threshold: float = 0.5,
+        teacher_temperature: float = 1.0,
         mask_known_positives: bool = True,
         adapter_weight: float = 0.0,
     ) -> None:
@@ -185,18 +211,33 @@ class RRRALoss(MultipleNegativesRankingLoss):
         check_gamma(gamma)
         if not 0 <= adapter_weight < float("inf"):
             raise ValueError(f"adapter_weight must be a number of at least 0, got {adapter_weight}.")
-        legal = ("dataset" if pool is None else "pool", "adapter")
-        self.weights = legal[0] if weights is None else weights
-        if self.weights not in legal:
+        if targets not in TARGETS:
+            raise ValueError(f"targets must be one of {', '.join(TARGETS)}, got {targets!r}.")
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold must be in [0, 1), got {threshold}.")
+        if not 0 < teacher_temperature < float("inf"):
+            raise ValueError(f"teacher_temperature must be positive, got {teacher_temperature}.")
+        legal = ("dataset" if pool is None else "pool", *(["adapter"] if targets != "distill" else []))
+        self.source = legal[0] if source is None else source
+        if self.source not in legal:
             given = "without a pool" if pool is None else "with a pool"
-            raise ValueError(f"weights must be {legal[0]!r} or 'adapter' {given}, got {weights!r}.")
-        if self.weights == "dataset" and gamma != 1.0:
-            raise ValueError(f"gamma needs weights='pool' or 'adapter', got {gamma} with weights='dataset'.")
+            raise ValueError(
+                f"source must be {' or '.join(map(repr, legal))} {given} and targets={targets!r}, "
+                f"got {source!r}."
+            )
+        if gamma != 1.0 and (self.source == "dataset" or targets != "weights"):
+            raise ValueError(
+                "gamma needs targets='weights' and source='pool' or 'adapter', "
+                f"got {gamma} with targets={targets!r} and source={self.source!r}."
+            )
+        self.targets = targets
         self.gamma = gamma
+        self.threshold = threshold
+        self.teacher_temperature = teacher_temperature
         self.mask_known_positives = mask_known_positives
         self.adapter_weight = adapter_weight
-        self.pairs = None if pool is None else PoolPairs(pool, gamma)
-        if self.weights == "adapter" or self.trains_adapter:
+        self.pairs = None if pool is None else self._pairs(pool)
+        if self.source == "adapter" or self.trains_adapter:
             self._check_adapter()
         # As its parent, the loss can do without a model if it is given embeddings.
         trained = [] if model is None else [weight for weight in model.parameters() if weight.requires_grad]
@@ -208,10 +249,18 @@ class RRRALoss(MultipleNegativesRankingLoss):
                 " and ".join(map(str, half)),
             )
 
+    def _pairs(self, pool: CandidatePool) -> PoolPairs:
+        if self.targets == "distill" and pool.ranking_scores is None:
+            raise ValueError(
+                "pool must have ranking_scores for targets='distill', this one has none: add them with "
+                "cross_fit, or mine it again."
+            )
+        return PoolPairs(pool)
+
     def _check_adapter(self) -> None:
         if not self.adapter.reads_pairs:
             raise ValueError(
-                "weights='adapter' and adapter_weight need a residual adapter, as ResidualFitArguments fits "
+                "source='adapter' and adapter_weight need a residual adapter, as ResidualFitArguments fits "
                 "it. The model's adapter compares the candidates of a query; give a pool with its "
                 "probabilities instead."
             )
@@ -230,7 +279,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
     def pool(self, pool: CandidatePool) -> None:
         if self.pairs is None:
             raise ValueError("The loss was made without a pool: make it with pool=...")
-        self.pairs = PoolPairs(pool, self.gamma).to(self.pairs.labelled_keys.device)
+        self.pairs = self._pairs(pool).to(self.pairs.labelled_keys.device)
 
     @property
     def adapter(self) -> RetrieverAdapter:
@@ -253,7 +302,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
 
         Args:
             sentence_features: Tokenized queries, positives, and each column of negatives.
-            labels: Weights `(batch, n)`, or with a pool rows `(batch, 2 + n)`; None if there are none.
+            labels: Values of the documents, or with a pool rows `(batch, 2 + n)`; None if there are none.
         """
         columns = list(sentence_features)
         return super().forward(columns, self.row_labels(labels, columns))  # type: ignore[arg-type]
@@ -266,12 +315,12 @@ class RRRALoss(MultipleNegativesRankingLoss):
             columns: Tokenized texts of each column; without them, equal texts aren't found.
 
         Raises:
-            ValueError: If labels are given that the weights don't allow, or needed and not given.
+            ValueError: If labels are given that the source doesn't allow, or needed and not given.
         """
         if self.pairs is not None:
             return RowLabels(ids=self.pairs.checked_rows(labels))
-        if self.weights == "adapter" and labels is not None:
-            raise ValueError("weights='adapter' takes no labels: remove the dataset's column of labels.")
+        if self.source == "adapter" and labels is not None:
+            raise ValueError("source='adapter' takes no labels: remove the dataset's column of labels.")
         ids = text_ids(columns) if columns is not None and self.mask_known_positives else None
         return RowLabels(labels, ids)
 
@@ -301,8 +350,8 @@ class RRRALoss(MultipleNegativesRankingLoss):
         if len(embeddings) < 2:
             raise ValueError(f"The loss needs queries and positives, got {len(embeddings)} column(s).")
         batch, num_columns = len(embeddings[0]), len(embeddings)
-        if labels.weights is not None:
-            check_weights(labels.weights, (batch, num_columns - 2))
+        if labels.values is not None:
+            check_labels(labels.values, self.targets, (batch, num_columns - 2))
         if labels.ids is not None and labels.ids.shape != (batch, num_columns):
             raise ValueError(
                 "labels must hold the pool's rows of query, positive and negatives, "
@@ -324,37 +373,94 @@ class RRRALoss(MultipleNegativesRankingLoss):
         masks = self.mask_known_positives and labels.ids is not None
         known = known_positives(batch, own, self.pairs) if masks else None
         logits = direction_logits(self, batch, own)
-        log_w = self._log_weights(batch, own, labels)
-        if log_w is not None:
-            forward = logits["query_to_doc"]
-            spread = torch.zeros_like(forward).scatter(1, batch.negative_places(own), log_w.to(forward))
+        targets = self._targets(batch, own, labels)
+        forward = logits["query_to_doc"]
+        places = batch.negative_places(own)
+        if targets is not None:
+            spread = torch.zeros_like(forward).scatter(1, places, targets.log_weights.to(forward))
             logits["query_to_doc"] = forward + spread
         for direction, mask in self._masks(batch, own, known).items():
             logits[direction] = logits[direction].masked_fill(mask, -torch.inf)
-        positive = logits["query_to_doc"].gather(1, own[:, None]).squeeze(1)
-        if self.partition_mode == "joint":
-            log_z = torch.cat(list(logits.values()), dim=1).logsumexp(dim=1)
+        if targets is None or self.targets in ("weights", "drop"):
+            positive = logits["query_to_doc"].gather(1, own[:, None]).squeeze(1)
+            losses = -(positive - self._log_sums(logits))
         else:
-            log_z = torch.stack([values.logsumexp(dim=1) for values in logits.values()]).mean(dim=0)
-        losses = -(positive - log_z)
+            losses = self._shared_losses(logits, torch.cat([own[:, None], places], dim=1), targets.shares)
         if self.trains_adapter:
             losses = losses + self.adapter_weight * self._adapter_losses(batch, own, known, labels)
         return losses
 
-    def _log_weights(self, batch: InBatch, own: Tensor, labels: RowLabels) -> Tensor | None:
-        """Return the log-weights of each row's own hard negatives, `(rows, n)`; None if all weigh 1."""
+    def _log_sums(self, logits: dict[str, Tensor]) -> Tensor:
+        """Return the logarithm of the softmax's denominator of each row, `(rows,)`."""
+        if self.partition_mode == "joint":
+            return torch.cat(list(logits.values()), dim=1).logsumexp(dim=1)
+        return torch.stack([values.logsumexp(dim=1) for values in logits.values()]).mean(dim=0)
+
+    def _shared_losses(self, logits: dict[str, Tensor], places: Tensor, shares: Tensor) -> Tensor:
+        """Return the losses of rows whose own documents share the target, `(rows,)`.
+
+        Args:
+            logits: Masked logits by direction, `(rows, ...)` each.
+            places: Places of each row's own documents among all, `(rows, 1 + n)`.
+            shares: Their shares, `(rows, 1 + n)`.
+        """
+        own = logits["query_to_doc"].gather(1, places)
+        # What is masked is a labelled document, or a copy of the positive, which has the positive's share.
+        shares = shares.to(own).masked_fill(own.detach() == -torch.inf, 0.0)
+        shares = shares / shares.sum(dim=1, keepdim=True)
+        if self.targets == "relabel":
+            log_sums = torch.stack(
+                [self._log_sums_of(logits, places, shares, i) for i in range(shares.shape[1])], 1
+            )
+        else:
+            log_sums = self._log_sums(logits)[:, None]
+        # Not by multiplication alone: 0 * inf is NaN.
+        losses = torch.where(shares > 0, shares * (log_sums - own), 0.0).sum(dim=1)
+        return losses if self.targets == "relabel" else losses - torch.special.entr(shares).sum(dim=1)
+
+    def _log_sums_of(self, logits: dict[str, Tensor], places: Tensor, shares: Tensor, column: int) -> Tensor:
+        """Return the logarithms of the denominators in which one of each row's positives is alone."""
+        others = (shares > 0).index_fill(1, torch.tensor(column, device=shares.device), False)
+        forward = logits["query_to_doc"]
+        mask = torch.zeros_like(forward, dtype=torch.bool).scatter(1, places, others)
+        return self._log_sums({**logits, "query_to_doc": forward.masked_fill(mask, -torch.inf)})
+
+    def _targets(self, batch: InBatch, own: Tensor, labels: RowLabels) -> RowTargets | None:
+        """Return the part that each row's own documents have; None if all negatives count in full."""
+        values = None if labels.values is None else labels.values[own - batch.own[0]]
+        if self.source == "dataset" and values is None:
+            return None
+        if self.targets == "distill":
+            scores = self._teacher_scores(batch, own) if values is None else values
+            return targets_of_teacher(scores, self.teacher_temperature)
+        if values is None:
+            log_irrelevant = self._log_irrelevant(batch, own, labels)
+        elif self.targets == "weights":
+            return weighted(log_weights(values))
+        else:
+            log_irrelevant = torch.log1p(-values)
+        return targets_of_probability(self.targets, log_irrelevant, self.gamma, self.threshold)
+
+    def _log_irrelevant(self, batch: InBatch, own: Tensor, labels: RowLabels) -> Tensor:
+        """Return `log(1 - p)` of each row's own hard negatives, `(rows, n)`."""
         places = batch.negative_places(own)
         pairs = batch.query_ids[own][:, None], batch.document_ids[places]
-        if self.weights == "adapter":
-            adapter = labels.adapter or self.adapter
-            with torch.no_grad():
-                log_odds = adapter_log_odds(adapter, batch.queries[own][:, None], batch.documents[places])
-            # log((1 - sigmoid(x)) ** gamma), exact for probabilities near 1.
-            log_w = -self.gamma * F.softplus(log_odds)
-            return log_w if self.pairs is None else log_w.masked_fill(self.pairs.known_negative(*pairs), 0.0)
-        if self.pairs is not None:
-            return self.pairs.log_weights(*pairs)
-        return None if labels.weights is None else log_weights(labels.weights[own - batch.own[0]])
+        if self.source == "pool":
+            assert self.pairs is not None
+            return self.pairs.log_irrelevant(*pairs)
+        adapter = labels.adapter or self.adapter
+        with torch.no_grad():
+            log_odds = adapter_log_odds(adapter, batch.queries[own][:, None], batch.documents[places])
+        # Exact for probabilities near 1.
+        logs = -F.softplus(log_odds)
+        return logs if self.pairs is None else logs.masked_fill(self.pairs.known_negative(*pairs), 0.0)
+
+    def _teacher_scores(self, batch: InBatch, own: Tensor) -> Tensor:
+        """Return the pool's scores of each row's own documents, `(rows, 1 + n)`."""
+        assert self.pairs is not None
+        queries = batch.query_ids[own][:, None]
+        negatives = self.pairs.teacher_scores(queries, batch.document_ids[batch.negative_places(own)])
+        return torch.cat([self.pairs.best_teacher_scores(queries), negatives], dim=1)
 
     def _masks(self, batch: InBatch, own: Tensor, known: Tensor | None) -> dict[str, Tensor]:
         """Return which texts are known not to be negatives, in each direction, `(rows, ...)` each."""
@@ -388,7 +494,15 @@ class RRRALoss(MultipleNegativesRankingLoss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings, for the model card."""
-        names = ("weights", "gamma", "mask_known_positives", "adapter_weight")
+        names = (
+            "targets",
+            "source",
+            "gamma",
+            "threshold",
+            "teacher_temperature",
+            "mask_known_positives",
+            "adapter_weight",
+        )
         return {**super().get_config_dict(), **{name: getattr(self, name) for name in names}}
 
     @property

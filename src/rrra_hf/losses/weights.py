@@ -1,4 +1,4 @@
-"""Weights of hard negatives: checked, and as logarithms that are added to logits."""
+"""What a dataset or an adapter says of hard negatives: checked, and as logarithms."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from torch import Tensor
 from ..models.adapter_rrra import RetrieverAdapter
 
 
-def check_weights(labels: Tensor, shape: tuple[int, int]) -> None:
-    """Raise a ValueError unless labels are weights of each query's own negatives, in their order.
+def check_labels(labels: Tensor, targets: str, negatives: tuple[int, int]) -> None:
+    """Raise a ValueError unless labels are what the targets need of each query's own documents.
 
     Args:
-        labels: The weights.
-        shape: The shape that they must have, `(batch, num_negatives)`.
+        labels: Weights or probabilities of the negatives, or scores of positive and negatives.
+        targets: As in `RRRALoss`.
+        negatives: Shape of the negatives, `(batch, n)`.
 
     Raises:
-        ValueError: If they have another shape, or one is negative or not finite.
+        ValueError: If they have another shape, or a value isn't legal.
     """
-    if labels.shape != shape:
-        raise ValueError(
-            f"labels must hold the weights of the negatives, (batch, num_negatives) = {shape}, "
-            f"got shape {tuple(labels.shape)}."
+    batch, count = negatives
+    finite = torch.isfinite(labels)
+    if targets == "distill":
+        what, shape, legal, rule = "scores of positive and negatives", (batch, 1 + count), finite, "finite"
+    elif targets == "weights":
+        what, shape, legal, rule = "weights of the negatives", negatives, labels >= 0, "finite and at least 0"
+    else:
+        what, shape, legal, rule = (
+            "probabilities of the negatives",
+            negatives,
+            (labels >= 0) & (labels <= 1),
+            "in [0, 1]",
         )
-    bad = ~(torch.isfinite(labels) & (labels >= 0))
+    if labels.shape != shape:
+        raise ValueError(f"labels must hold the {what}, {shape}, got shape {tuple(labels.shape)}.")
+    bad = ~(finite & legal)
     if bad.any():
         raise ValueError(
-            f"The weights of the negatives must be finite and at least 0, got {labels[bad][0].item()} "
-            f"(and {int(bad.sum()) - 1} more such)."
+            f"The {what} must be {rule}, got {labels[bad][0].item()} (and {int(bad.sum()) - 1} more such)."
         )
 
 
@@ -55,7 +65,7 @@ def adapter_log_odds(adapter: RetrieverAdapter, queries: Tensor, documents: Tens
     dim = adapter.config.embedding_dim
     if queries.shape[-1] != dim:
         raise ValueError(
-            f"The adapter reads embeddings of dimension {dim}, got {queries.shape[-1]}: weights='adapter' "
+            f"The adapter reads embeddings of dimension {dim}, got {queries.shape[-1]}: source='adapter' "
             "and adapter_weight don't work with truncated embeddings, as in MatryoshkaLoss."
         )
     dtype = next(adapter.parameters()).dtype
