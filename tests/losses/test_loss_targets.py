@@ -250,3 +250,45 @@ def test_a_labelled_document_among_the_negatives_has_no_share(targets: str) -> N
 def test_labels_that_the_targets_cannot_use_are_refused(targets: str, values: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RRRALoss(None, targets=targets).compute_loss_from_embeddings(embeddings(), values)
+
+
+def ranked_pool(scores: list[list[float]], probability: Tensor) -> CandidatePool:
+    return make_pool(ranking_scores=np.array(scores), probability=probability.numpy())
+
+
+def test_what_the_adapter_ranks_above_a_labelled_document_is_dropped() -> None:
+    # The first negative of row 0 is ranked above, the second of row 1 is probable.
+    pool = ranked_pool(
+        [[0.5, -1.0], [-1.0, -1.0], [0.0, -1.0]], torch.tensor([[0.1, 0.1], [0.1, 0.6], [0.1, 0.1]])
+    )
+    value = RRRALoss(None, pool=pool, targets="drop").compute_loss_from_embeddings(embeddings(), rows())
+    left_out = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    torch.testing.assert_close(value, dropped(scores(embeddings()), left_out, 0.5))
+
+
+def test_it_is_not_relabelled() -> None:
+    above = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    pool = ranked_pool([[0.5, -1.0], [-1.0, -1.0], [-1.0, -1.0]], torch.zeros(BATCH, NEGATIVES))
+    values = {
+        targets: RRRALoss(None, pool=pool, targets=targets).compute_loss_from_embeddings(embeddings(), rows())
+        for targets in ("drop", "relabel")
+    }
+    torch.testing.assert_close(values["relabel"], values["drop"])
+    torch.testing.assert_close(values["drop"], dropped(scores(embeddings()), above, 0.5))
+
+
+@pytest.mark.parametrize("targets", ["drop", "soft", "relabel", "distill"])
+def test_suspects_among_the_documents_of_other_rows_are_masked(targets: str) -> None:
+    # Document 4, the first negative of row 1, is a suspect of query 0. Its own negatives are certain.
+    candidates = np.array([[1, 2, 4], [4, 5, -1], [7, 8, -1]])
+    changes = {
+        "scores": np.where(candidates < 0, -np.inf, 0.0),
+        "ranking_scores": np.where(candidates < 0, -np.inf, -30.0),
+        "probability": np.where(candidates < 0, np.nan, [[0.0, 0.0, 0.9], [0.0] * 3, [0.0] * 3]),
+    }
+    pool = make_pool(candidates=candidates, **changes)
+    loss = RRRALoss(None, pool=pool, targets=targets, teacher_temperature=0.1)
+    s = scores(embeddings())
+    s = s.index_put((torch.tensor(0), torch.tensor(1 + BATCH)), torch.tensor(-torch.inf))
+    formula = (s.logsumexp(dim=1) - s.diagonal()).mean()
+    torch.testing.assert_close(loss.compute_loss_from_embeddings(embeddings(), rows()), formula)

@@ -36,8 +36,8 @@ class CandidatePool:
             int32; none are known by default. They may be candidates.
         excluded: Row numbers per query of documents that are neither relevant nor not, such as the query
             itself where queries are documents too, `n` arrays of int32. None of them is a positive.
-        ranking_scores: Scores by which an adapter ranks the candidates, `(n, depth)` float32; -inf where
-            `candidates` is -1. That of a known negative is set to -inf.
+        ranking_scores: By how much an adapter ranks each candidate above a labelled document of its query,
+            `(n, depth)` float32; -inf where `candidates` is -1. That of a known negative is set to -inf.
 
     Raises:
         ValueError: If shapes don't match, ids repeat, a row number is out of range, a candidate repeats or is
@@ -179,6 +179,23 @@ class CandidatePool:
     def known_negative(self) -> np.ndarray:
         """Which candidates were judged and aren't relevant, `(n, depth)` bool."""
         return membership(self.candidates, self.negatives)
+
+    def suspects(self, threshold: float = 0.5) -> np.ndarray:
+        """Return which candidates are taken for relevant, `(n, depth)` bool.
+
+        They have a probability above the threshold, or the adapter ranks them above a labelled document.
+
+        Args:
+            threshold: The probability.
+
+        Raises:
+            ValueError: If the pool has no probabilities.
+        """
+        if self.probability is None:
+            raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+        # A comparison with NaN is false.
+        probable = self.probability > threshold
+        return probable if self.ranking_scores is None else probable | (self.ranking_scores > 0)
 
     @property
     def candidate_ids(self) -> list[list[str]]:

@@ -169,6 +169,39 @@ def candidate_probabilities(
     return np.where(candidates >= 0, probability, np.float32(np.nan))
 
 
+def candidate_ranking_scores(
+    adapter: RetrieverAdapter,
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    documents: np.ndarray,
+    words: csr_array | None,
+    document_words: Words | None,
+    positives: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Return by how much an adapter ranks each candidate above a labelled document of its query.
+
+    Args:
+        adapter: The adapter.
+        queries: As in `candidate_probabilities`, as the others.
+        candidates: Rows of the candidates.
+        documents: Document embeddings.
+        words: Counts of the queries' words.
+        document_words: The documents' words.
+        positives: Rows of each query's labelled documents. The first is ranked with the candidates.
+
+    Returns:
+        Differences of scores, `(n, k)` float32; -inf where there is no candidate.
+    """
+    mapped = adapter.map_documents(documents)
+    features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
+    rows = np.column_stack([[row[0] for row in positives], candidates])
+    reading = read_candidates(
+        adapter, adapter.map_queries(queries), rows, mapped.__getitem__, features, words
+    )
+    scores = adapter.combine(reading.cosines, reading.ranking).numpy()
+    return np.where(candidates >= 0, scores[:, 1:] - scores[:, :1], np.float32(-np.inf))
+
+
 def with_probability(
     pool: CandidatePool,
     adapter: RetrieverAdapter,
@@ -176,7 +209,7 @@ def with_probability(
     words: csr_array | None,
     document_words: Words | None,
 ) -> CandidatePool:
-    """Return a pool with the probability that each candidate is relevant.
+    """Return a pool with the probability that each candidate is relevant, and the score that ranks it.
 
     Args:
         pool: The pool.
@@ -186,10 +219,12 @@ def with_probability(
         document_words: The documents' words.
     """
     queries, documents, _ = embeddings
-    probability = candidate_probabilities(
-        adapter, queries, pool.candidates, documents, words, document_words, pool.positives
+    given = queries, pool.candidates, documents, words, document_words, pool.positives
+    return replace(
+        pool,
+        probability=candidate_probabilities(adapter, *given),
+        ranking_scores=candidate_ranking_scores(adapter, *given),
     )
-    return replace(pool, probability=probability)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

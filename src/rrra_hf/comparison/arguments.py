@@ -40,6 +40,7 @@ class CompareArguments:
         cross_encoder: Folder or Hub name of a cross-encoder. Without it, methods that need one are left out.
         guide: Folder or Hub name of a second encoder for detecting false negatives. Without it, the detector
             `guide` is left out.
+        judge: Folder of the adapter that judges candidates. By default, it is the one that comes trained.
 
     Raises:
         ValueError: If a value is outside its legal range.
@@ -62,6 +63,7 @@ class CompareArguments:
     injected_rate: float = 0.3
     cross_encoder: str | None = None
     guide: str | None = None
+    judge: str | None = None
 
     def __post_init__(self) -> None:
         if self.train not in TRAINING_MODES:

@@ -7,24 +7,30 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit
 
+from ..candidates import CandidatePool
 from ..candidates.reading import candidate_probabilities
 from ..fitting import FitArguments, ResidualFitArguments, cross_fit, fit_adapter
+from ..models.adapter_rrra import RetrieverAdapter
 from .cross_encoder import cross_encoder_scores
 from .trial import Trial
 from .truth import ground_truth
 
 
-def cross_fitted(trial: Trial, fit: FitArguments | ResidualFitArguments) -> np.ndarray:
-    """Return the probabilities of adapters that never saw the labels of the query, `(n, depth)`; made once.
+def judged_pool(trial: Trial, fit: FitArguments | ResidualFitArguments | None = None) -> CandidatePool:
+    """Return the candidates as adapters that never saw the labels of the query judge them; made once.
 
     Args:
-        trial: The trial.
-        fit: Settings of the fits. The seed is the trial's.
+        trial: The trial. Its `judge` takes the place of the adapter that comes trained.
+        fit: Settings of the fits; by default those of the trial for features. The seed is the trial's.
     """
-    truth = ground_truth(trial)
+    truth, judge = ground_truth(trial), trial.arguments.judge
+    fit = trial.arguments.features_fit if fit is None else fit
+    adapter = None
+    if judge is not None and isinstance(fit, FitArguments):
+        adapter = RetrieverAdapter.from_pretrained(judge)
 
-    def make() -> np.ndarray:
-        fitted = cross_fit(
+    def make() -> CandidatePool:
+        return cross_fit(
             truth.pool,
             truth.training.embeddings,
             truth.documents,
@@ -32,11 +38,17 @@ def cross_fitted(trial: Trial, fit: FitArguments | ResidualFitArguments) -> np.n
             folds=trial.arguments.folds,
             query_words=truth.training.words,
             document_words=truth.words,
-        ).probability
-        assert fitted is not None
-        return fitted
+            adapter=adapter,
+        )
 
-    return trial.once(("cross-fitted", fit), make)
+    return trial.once(("judged", fit), make)
+
+
+def cross_fitted(trial: Trial, fit: FitArguments | ResidualFitArguments) -> np.ndarray:
+    """Return the probabilities of `judged_pool`, `(n, depth)`."""
+    probability = judged_pool(trial, fit).probability
+    assert probability is not None
+    return probability
 
 
 def in_sample(trial: Trial) -> np.ndarray:

@@ -11,12 +11,13 @@ from scipy.sparse import csr_array
 
 from ..candidates import CandidatePool, LabelledQueries
 from ..indexes import WordIndex
+from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments
 from .checks import check_pool, check_words
 from .features import cross_fit_features
 from .residual import cross_fit_residual
 
-CROSS_FITS: dict[type, Callable[..., np.ndarray]] = {
+CROSS_FITS: dict[type, Callable[..., tuple[np.ndarray, np.ndarray | None]]] = {
     FitArguments: cross_fit_features,
     ResidualFitArguments: cross_fit_residual,
 }
@@ -32,12 +33,15 @@ def cross_fit(
     folds: int = 5,
     query_words: csr_array | None = None,
     document_words: WordIndex | None = None,
+    adapter: RetrieverAdapter | None = None,
 ) -> CandidatePool:
     """Return the pool with the probability that each candidate is relevant.
 
-    The queries are dealt into folds. The probabilities of a fold come from an adapter, maps included, that
-    was fitted on the other folds. An adapter that had seen the query would call every candidate but its
-    labelled positives irrelevant, because it was taught so.
+    The queries are dealt into folds, and the labels of a fold tell nothing about its own queries. With
+    `FitArguments`, the adapter that comes trained judges, at a level that the other folds tell. With
+    `ResidualFitArguments`, the probabilities of a fold come from an adapter, maps included, that was fitted
+    on the other folds: one that had seen the query would call every candidate but its labelled positives
+    irrelevant, because it was taught so.
 
     Args:
         pool: Candidates of `n` queries. Known negatives among them get the probability 0.
@@ -48,9 +52,10 @@ def cross_fit(
         folds: Number of folds, at least 2.
         query_words: Counts of the queries' words, see `fit_adapter`.
         document_words: The documents' words.
+        adapter: Judges in place of the one that comes trained.
 
     Returns:
-        A copy of the pool with `probability`.
+        A copy of the pool with `probability`; and with `ranking_scores` unless residual adapters are fitted.
 
     Raises:
         ValueError: If there are fewer queries than folds, or fewer than two folds.
@@ -66,7 +71,14 @@ def cross_fit(
     training = LabelledQueries(query_embeddings, pool.positives, query_words, pool.negatives, pool.excluded)
     estimate = CROSS_FITS[type(arguments)]
     with torch.random.fork_rng(devices=[]):
-        probability = estimate(
-            training, pool.candidates, document_embeddings, document_words, development, arguments, folds
+        probability, ranking_scores = estimate(
+            training,
+            pool.candidates,
+            document_embeddings,
+            document_words,
+            development,
+            arguments,
+            folds,
+            adapter,
         )
-    return replace(pool, probability=probability)
+    return replace(pool, probability=probability, ranking_scores=ranking_scores)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..candidates.labelled import LabelledQueries
-from ..candidates.reading import candidate_probabilities
+from ..candidates.reading import candidate_probabilities, candidate_ranking_scores
 from ..evaluation import ndcg_per_query, reorder
 from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
@@ -217,8 +217,9 @@ def cross_fit_features(
     development: LabelledQueries | None,
     arguments: FitArguments,
     folds: int,
-) -> np.ndarray:
-    """Return the probability of each candidate, at a level that labels of other folds tell.
+    adapter: RetrieverAdapter | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of each candidate, at a level that labels of other folds tell, and its score.
 
     The relevance head comes trained, and reads one labelled document of each query with its candidates.
     Labels say which documents are labelled, not which are relevant: heads that were fitted to them found
@@ -232,17 +233,12 @@ def cross_fit_features(
         development: Not used.
         arguments: Settings; `seed` is used.
         folds: Number of folds.
+        adapter: Judges; None for the adapter that comes trained.
 
     Returns:
-        `(n, depth)` float32; NaN where there is no candidate.
+        Probabilities, NaN where there is no candidate, and scores, -inf there; both `(n, depth)` float32.
     """
-    return candidate_probabilities(
-        RetrieverAdapter.pretrained(documents.shape[1]),
-        training.embeddings,
-        candidates,
-        documents,
-        training.words,
-        words,
-        training.positives,
-        deal(len(training.positives), arguments.seed, folds),
-    )
+    adapter = adapter or RetrieverAdapter.pretrained(documents.shape[1])
+    given = training.embeddings, candidates, documents, training.words, words, training.positives
+    dealt = deal(len(training.positives), arguments.seed, folds)
+    return candidate_probabilities(adapter, *given, dealt), candidate_ranking_scores(adapter, *given)

@@ -68,7 +68,8 @@ def cross_fit_residual(
     development: LabelledQueries | None,
     arguments: ResidualFitArguments,
     folds: int,
-) -> np.ndarray:
+    adapter: RetrieverAdapter | None,
+) -> tuple[np.ndarray, None]:
     """Return the probability of each candidate, by an adapter that was fitted on the other folds.
 
     Args:
@@ -79,10 +80,16 @@ def cross_fit_residual(
         development: Development queries; None to hold out some queries of each fit.
         arguments: Settings.
         folds: Number of folds.
+        adapter: Must be None: each fold has an adapter of its own.
+
+    Raises:
+        ValueError: If an adapter is given.
 
     Returns:
-        `(n, depth)` float32; NaN where there is no candidate.
+        `(n, depth)` float32, NaN where there is no candidate; and no scores.
     """
+    if adapter is not None:
+        raise ValueError("adapter can't be given with ResidualFitArguments, which fit one for each fold.")
     probabilities = np.empty(candidates.shape, dtype=np.float32)
     dealt = np.random.default_rng(arguments.seed).permutation(len(training.positives)) % folds
     for fold in range(folds):
@@ -93,7 +100,7 @@ def cross_fit_residual(
             adapter, training.embeddings[part], candidates[part], documents
         )
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
-    return probabilities
+    return probabilities, None
 
 
 def fit_network(

@@ -18,6 +18,7 @@ class PoolPairs(nn.Module):
 
     Args:
         pool: Candidates with their false-negative probabilities.
+        threshold: As in `CandidatePool.suspects`.
 
     Raises:
         ValueError: If the pool has no probabilities.
@@ -41,8 +42,9 @@ class PoolPairs(nn.Module):
     logs: Tensor
     teacher: Tensor
     best: Tensor
+    suspects: Tensor
 
-    def __init__(self, pool: CandidatePool):
+    def __init__(self, pool: CandidatePool, threshold: float = 0.5):
         super().__init__()
         if pool.probability is None:
             raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
@@ -63,7 +65,8 @@ class PoolPairs(nn.Module):
             ("candidate_keys", np.append(candidates[order], NO_PAIR)),
             ("logs", np.append(logs, 0.0).astype(np.float32)),
             ("teacher", np.append(ranked[query, place][order], np.float32(-np.inf))),
-            ("best", ranked.max(axis=1, initial=-np.inf)),
+            ("best", ranked.max(axis=1, initial=0.0)),
+            ("suspects", np.append(pool.suspects(threshold)[query, place][order], False)),
         ):
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
@@ -102,6 +105,11 @@ class PoolPairs(nn.Module):
         """Return which pairs were judged and aren't relevant; the two are broadcast against each other."""
         return self._find(self.negative_keys, queries * self.num_documents + documents)[1]
 
+    def suspect(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Return which pairs are suspects; the two are broadcast against each other."""
+        place, found = self._find(self.candidate_keys, queries * self.num_documents + documents)
+        return found & self.suspects[place]
+
     def log_irrelevant(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Return `log(1 - p)` of each pair; 0 if the document is not a candidate of the query."""
         place, found = self._find(self.candidate_keys, queries * self.num_documents + documents)
@@ -113,7 +121,7 @@ class PoolPairs(nn.Module):
         return torch.where(found, self.teacher[place], -torch.inf)
 
     def best_teacher_scores(self, queries: Tensor) -> Tensor:
-        """Return the adapter's greatest score of a candidate of each query; -inf if it has none."""
+        """Return the greatest of the adapter's scores of each query's candidates and labelled document."""
         return self.best[queries]
 
     @staticmethod

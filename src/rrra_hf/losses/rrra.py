@@ -64,10 +64,12 @@ class RRRALoss(MultipleNegativesRankingLoss):
       default. A negative of weight 0 counts as if it were removed, and one of weight 2 as if it were there
       twice.
     * `"drop"`: the same, with the weight 0 for suspects, which have `p_j > threshold`, and 1 for others.
+      With a pool, what the adapter ranks above a labelled document is suspect, too.
     * `"soft"`: positive and hard negatives share the target in proportion to 1 and `p_j`: with the shares
       `t`, `loss = sum_i t_i (z - s_i) + sum_i t_i log(t_i)`, the Kullback-Leibler divergence.
-    * `"relabel"`: suspects are positives, too. Each of the row's positives has a loss of its own, without the
-      others in its sum; `loss` is their mean, in which a suspect counts `p_j` times as much.
+    * `"relabel"`: those with `p_j > threshold` are positives, too, and other suspects are dropped. Each of
+      the row's positives has a loss of its own, without the others in its sum; `loss` is their mean, in which
+      a relabelled one counts `p_j` times as much.
     * `"distill"`: the loss of `"soft"`, where the shares are the softmax of a teacher's scores of positive
       and hard negatives. The positive's is raised to the best.
 
@@ -79,7 +81,8 @@ class RRRALoss(MultipleNegativesRankingLoss):
       teach.
     * `"adapter"`: the model's adapter, at this step. No gradient flows through them. It does not teach.
 
-    A document that was judged and isn't relevant is a full negative: `p_j = 0` and no share.
+    A document that was judged and isn't relevant is a full negative: `p_j = 0` and no share. With a pool,
+    suspects among the documents of other rows are masked, but for `"weights"`.
 
     Documents of other rows that are known not to be negatives are masked (`mask_known_positives`): copies of
     the query's own documents, positives of the same query in other rows, and the pool's labelled positives.
@@ -100,7 +103,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
         targets: `"weights"`, `"drop"`, `"soft"`, `"relabel"` or `"distill"`, see above.
         source: `"dataset"`, `"pool"` or `"adapter"`, see above.
         gamma: Exponent of the weights of a pool or adapter, see `rrra_weights`.
-        threshold: Probability above which a hard negative is a suspect, for `"drop"` and `"relabel"`.
+        threshold: Probability above which a document is a suspect.
         teacher_temperature: A teacher's scores are divided by it.
         mask_known_positives: Mask documents that are known not to be negatives. Equal texts are found by the
             rows of the pool, or else by a hash of the text.
@@ -255,7 +258,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
                 "pool must have ranking_scores for targets='distill', this one has none: add them with "
                 "cross_fit, or mine it again."
             )
-        return PoolPairs(pool)
+        return PoolPairs(pool, self.threshold)
 
     def _check_adapter(self) -> None:
         if not self.adapter.reads_pairs:
@@ -439,7 +442,8 @@ class RRRALoss(MultipleNegativesRankingLoss):
             return weighted(log_weights(values))
         else:
             log_irrelevant = torch.log1p(-values)
-        return targets_of_probability(self.targets, log_irrelevant, self.gamma, self.threshold)
+        suspects = self._suspects(batch, own) if self.source == "pool" else None
+        return targets_of_probability(self.targets, log_irrelevant, self.gamma, self.threshold, suspects)
 
     def _log_irrelevant(self, batch: InBatch, own: Tensor, labels: RowLabels) -> Tensor:
         """Return `log(1 - p)` of each row's own hard negatives, `(rows, n)`."""
@@ -455,6 +459,12 @@ class RRRALoss(MultipleNegativesRankingLoss):
         logs = -F.softplus(log_odds)
         return logs if self.pairs is None else logs.masked_fill(self.pairs.known_negative(*pairs), 0.0)
 
+    def _suspects(self, batch: InBatch, own: Tensor) -> Tensor:
+        """Return which of each row's own hard negatives are suspects of the pool, `(rows, n)`."""
+        assert self.pairs is not None
+        documents = batch.document_ids[batch.negative_places(own)]
+        return self.pairs.suspect(batch.query_ids[own][:, None], documents)
+
     def _teacher_scores(self, batch: InBatch, own: Tensor) -> Tensor:
         """Return the pool's scores of each row's own documents, `(rows, 1 + n)`."""
         assert self.pairs is not None
@@ -467,6 +477,10 @@ class RRRALoss(MultipleNegativesRankingLoss):
         if known is None:
             return {}
         no_negatives = known | copies_of_negatives(batch, own)
+        if self.source == "pool" and self.targets != "weights":
+            assert self.pairs is not None
+            suspects = self.pairs.suspect(batch.query_ids[own][:, None], batch.document_ids)
+            no_negatives |= suspects & ~batch.is_own(own)
         masks = {"query_to_doc": no_negatives, "doc_to_doc": no_negatives}
         if "query_to_query" in self.directions:
             masks["query_to_query"] = batch.query_ids == batch.query_ids[own][:, None]

@@ -33,7 +33,11 @@ def weighted(log_weights: Tensor) -> RowTargets:
 
 
 def targets_of_probability(
-    targets: str, log_irrelevant: Tensor, gamma: float = 1.0, threshold: float = 0.5
+    targets: str,
+    log_irrelevant: Tensor,
+    gamma: float = 1.0,
+    threshold: float = 0.5,
+    suspects: Tensor | None = None,
 ) -> RowTargets:
     """Return the targets that follow from the probabilities of the hard negatives.
 
@@ -42,6 +46,7 @@ def targets_of_probability(
         log_irrelevant: Logarithms of `1 - p`, `(rows, n)`.
         gamma: Exponent of the weights.
         threshold: Negatives with a greater probability are suspects, which are dropped or relabelled.
+        suspects: Further suspects, which are dropped, `(rows, n)` bool.
 
     Example:
         >>> half = torch.tensor([[0.5]]).log()
@@ -55,11 +60,14 @@ def targets_of_probability(
         # 0 * -inf would be NaN.
         return weighted(gamma * log_irrelevant if gamma else zeros)
     probability = -log_irrelevant.expm1()
-    suspect = probability > threshold
+    probable = probability > threshold
+    dropped = probable if suspects is None else probable | suspects
     if targets == "drop":
-        return weighted(zeros.masked_fill(suspect, -torch.inf))
-    shares = probability if targets == "soft" else probability.where(suspect, 0.0)
-    return RowTargets(zeros, _beside_positive(shares))
+        return weighted(zeros.masked_fill(dropped, -torch.inf))
+    if targets == "soft":
+        return RowTargets(zeros, _beside_positive(probability))
+    log_weights = zeros.masked_fill(dropped & ~probable, -torch.inf)
+    return RowTargets(log_weights, _beside_positive(probability.where(probable, 0.0)))
 
 
 def targets_of_teacher(scores: Tensor, temperature: float = 1.0) -> RowTargets:

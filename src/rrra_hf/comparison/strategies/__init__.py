@@ -6,8 +6,18 @@ oracle knows which candidates are relevant. Importing this package registers all
 the tables.
 """
 
-from . import heuristics, rrra, guides, losses  # noqa: I001  (the order of the tables)
+from . import heuristics, rrra, judged, guides, losses  # noqa: I001  (the order of the tables)
 from .registry import STRATEGIES, strategy
 from .chances import Chances, Strategy
 
-__all__ = ["STRATEGIES", "Chances", "Strategy", "guides", "heuristics", "losses", "rrra", "strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Chances",
+    "Strategy",
+    "guides",
+    "heuristics",
+    "judged",
+    "losses",
+    "rrra",
+    "strategy",
+]

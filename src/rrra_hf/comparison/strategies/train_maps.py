@@ -50,7 +50,7 @@ def train_maps(trial: Trial, strategy: Strategy) -> Rank:
     query, document = (nn.Parameter(torch.zeros(dim, dim)) for _ in range(2))
     optimizer = torch.optim.AdamW([query, document], lr=arguments.peak_learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, arguments.steps)
-    loss = strategy.loss(nn.Identity(), 1 / arguments.fit.tau)
+    loss = strategy.make_loss(nn.Identity(), trial)
     batches = drawn_batches(trial, strategy, arguments.batch_size)
     for _ in tqdm(range(arguments.steps), desc="Training maps", leave=False, disable=None):
         batch = next(batches)
@@ -99,7 +99,10 @@ def embeddings_of(truth: GroundTruth, batch: Batch) -> list[Tensor]:
 
 def labels_of(strategy: Strategy, batch: Batch) -> RowLabels | None:
     """Return the labels of a batch for the strategy's loss."""
-    return RowLabels(batch.weights, torch.from_numpy(batch.rows)) if strategy.weighted else None
+    rows = torch.from_numpy(batch.rows)
+    if strategy.labels == "rows":
+        return RowLabels(ids=rows)
+    return RowLabels(batch.weights, rows) if strategy.labels == "weights" else None
 
 
 def _without_conflicts(rows: np.ndarray, known: KnownPositives) -> np.ndarray:

@@ -1,0 +1,99 @@
+"""Strategies whose loss reads what the adapter says of each candidate, or the truth in its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import log_softmax
+
+from ...candidates import CandidatePool
+from ..negatives import top_k_weights
+from ..probabilities import judged_pool
+from ..trial import Trial
+from ..truth import ground_truth
+from .chances import Chances, Strategy
+from .heuristics import TOP_K, top_k
+from .registry import add
+
+# Chance of being drawn, in relation to that of a candidate that should be.
+FILLING = 1e-6
+JUDGED = ("features_fit", "folds", "judge")
+
+
+def below_labelled(trial: Trial) -> Chances:
+    """Draw among the best candidates that are no suspects. Suspects fill the rows where there are too few."""
+    pool = judged_pool(trial)
+    suspects = pool.suspects()
+    best = top_k_weights(np.where(suspects, -np.inf, pool.scores), top_k=TOP_K)
+    # The loss leaves them out.
+    return np.maximum(best, np.where(suspects & (pool.candidates >= 0), FILLING, 0.0)), None
+
+
+def adapters_best(trial: Trial) -> Chances:
+    """Draw among the best candidates of the encoder and of the adapter."""
+    scores = judged_pool(trial).ranking_scores
+    assert scores is not None
+    places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    chosen = (places < TOP_K) & np.isfinite(scores)
+    return np.maximum(top_k(trial)[0], chosen), None
+
+
+def true_pool(trial: Trial) -> CandidatePool:
+    """Return the candidates with probabilities that are the truth."""
+    truth = ground_truth(trial)
+    probability = np.where(truth.pool.candidates >= 0, truth.false_negative, np.nan)
+    return replace(truth.pool, probability=probability.astype(np.float32))
+
+
+def mixed_pool(trial: Trial) -> CandidatePool:
+    """Return the candidates with scores whose softmax is the mean of two targets, `soft` and `distill`."""
+    pool = judged_pool(trial)
+    assert pool.probability is not None and pool.ranking_scores is not None
+    present = pool.candidates >= 0
+    with np.errstate(divide="ignore"):
+        shared = np.log(np.where(present, pool.probability, 0.0))
+    # The labelled document has the share 1 in one, and that of the best document in the other.
+    best = pool.ranking_scores.max(axis=1, initial=0.0, keepdims=True)
+    targets = [
+        log_softmax(np.column_stack([first, scores]), axis=1)[:, 1:]
+        for first, scores in ((np.zeros_like(best), shared), (best, pool.ranking_scores))
+    ]
+    return replace(pool, ranking_scores=np.logaddexp(*targets).astype(np.float32))
+
+
+add(
+    "drop",
+    "the best candidates that are neither probably relevant nor ranked above the positive by the adapter",
+    Strategy(below_labelled, targets="drop", judged=judged_pool),
+    *JUDGED,
+)
+add(
+    "soft",
+    "top-k; positive and candidates share the target in proportion to 1 and p",
+    Strategy(top_k, targets="soft", judged=judged_pool),
+    *JUDGED,
+)
+add(
+    "relabel",
+    "top-k; those that are probably relevant are positives",
+    Strategy(top_k, targets="relabel", judged=judged_pool),
+    *JUDGED,
+)
+add(
+    "distill",
+    "the best of encoder and adapter; the adapter's ranking scores teach",
+    Strategy(adapters_best, targets="distill", judged=judged_pool),
+    *JUDGED,
+)
+add(
+    "soft-distill",
+    "the same; the target is the mean of those of soft and distill",
+    Strategy(adapters_best, targets="distill", judged=mixed_pool),
+    *JUDGED,
+)
+add(
+    "oracle-relabel",
+    "top-k; known false negatives are positives: an upper bound",
+    Strategy(top_k, targets="relabel", judged=true_pool),
+)
