@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..fitting import FitArguments, ResidualFitArguments
@@ -28,15 +30,17 @@ class CompareArguments:
             candidates per query, and the number of documents to rerank.
         train: What the strategies train: `"none"` for linear maps on the frozen embeddings, `"lora"` or
             `"full"` for the encoder.
-        steps: Number of training steps per strategy.
+        steps: Number of training steps per strategy. Where the encoder is trained, they may be fewer, see
+            `EarlyStopping`.
         batch_size: Number of pairs per training step.
         num_negatives: Number of mined negatives per pair.
         learning_rate: Peak learning rate of the strategies. By default 2e-4 for maps and LoRA, and 2e-5 for
             full training.
+        bf16: Train the encoder in bfloat16 mixed precision.
         gamma: Exponent of the resampling weights, see `rrra_weights`.
         folds: Number of folds for cross-fitting.
         injected_rate: Share of the labelled documents that get an unlabelled near-duplicate. Used only if the
-            queries have too few positives to hide some of them.
+            queries have too few positives to hide some of them. With 0, they are trained on as labelled.
         cross_encoder: Folder or Hub name of a cross-encoder. Without it, methods that need one are left out.
         guide: Folder or Hub name of a second encoder for detecting false negatives. Without it, the detector
             `guide` is left out.
@@ -58,6 +62,7 @@ class CompareArguments:
     batch_size: int = 64
     num_negatives: int = 4
     learning_rate: float | None = None
+    bf16: bool = False
     gamma: float = 1.0
     folds: int = 5
     injected_rate: float = 0.3
@@ -82,8 +87,8 @@ class CompareArguments:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
         if not self.gamma >= 0:
             raise ValueError(f"gamma must not be negative, got {self.gamma}.")
-        if not 0 < self.injected_rate <= 1:
-            raise ValueError(f"injected_rate must be in (0, 1], got {self.injected_rate}.")
+        if not 0 <= self.injected_rate <= 1:
+            raise ValueError(f"injected_rate must be in [0, 1], got {self.injected_rate}.")
 
     @property
     def all_seeds(self) -> list[int]:
@@ -116,7 +121,15 @@ class CompareArguments:
         Args:
             names: Names of fields, or `features_fit` or `residual_fit`.
         """
-        return {name: _without_seed(getattr(self, name)) for name in names}
+        values = {name: _without_seed(getattr(self, name)) for name in names}
+        if values.get("judge") is not None:
+            # Wherever it lies.
+            values["judge"] = _weights_digest(values["judge"])
+        return values
+
+
+def _weights_digest(folder: str) -> str:
+    return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def _without_seed(value: Any) -> Any:

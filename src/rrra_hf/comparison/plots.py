@@ -27,11 +27,19 @@ def plots_of(table: dict[str, Any]) -> dict[str, str]:
         ImportError: If matplotlib isn't installed.
     """
     if table["table"] == "detection":
-        return {"reliability": _draw(lambda axes: _reliability(axes, table))}
-    return {"quality-cost": _draw(lambda axes: _quality_cost(axes, table))}
+        return {"reliability": drawn(lambda axes: _reliability(axes, table))}
+    return {"quality-cost": drawn(lambda axes: _quality_cost(axes, table))}
 
 
-def _draw(draw: Callable[[Axes], None]) -> str:
+def drawn(draw: Callable[[Axes], None]) -> str:
+    """Return what a function draws on axes, as an SVG document.
+
+    Args:
+        draw: The function.
+
+    Raises:
+        ImportError: If matplotlib isn't installed.
+    """
     try:
         from matplotlib import style
         from matplotlib.backends.backend_svg import FigureCanvasSVG

@@ -27,7 +27,7 @@ class GroundTruth:
 
     Args:
         protocol: `"hidden"` if each query keeps one of its positives; `"injected"` if the corpus holds
-            near-duplicates of labelled documents.
+            near-duplicates of labelled documents; `"labelled"` if no false negatives are known.
         collection: The training queries with the remaining labels, and the corpus.
         documents: Embeddings of the corpus, `(m, dim)`.
         training: The training queries with the remaining labels.
@@ -56,7 +56,7 @@ def ground_truth(trial: Trial) -> GroundTruth:
     """Return the ground truth of a trial, made once.
 
     If queries have several positives, all but one are hidden. Otherwise, near-duplicates of some labelled
-    documents are encoded and added to the corpus.
+    documents are encoded and added to the corpus, unless `injected_rate` is 0.
 
     Args:
         trial: The trial.
@@ -74,6 +74,10 @@ def _make(trial: Trial) -> GroundTruth:
         protocol, (kept, hidden) = "hidden", hide_positives(positives, rng)
         collection, documents = labelled_collection(task, kept), task.documents
         words = task.words
+    elif not trial.arguments.injected_rate:
+        protocol, kept, documents = "labelled", positives, task.documents
+        hidden = [np.empty(0, dtype=np.int64)] * len(positives)
+        collection, words = labelled_collection(task, kept), task.words
     else:
         protocol, kept = "injected", positives
         sources, hidden = inject_positives(positives, len(task.documents), trial.arguments.injected_rate, rng)

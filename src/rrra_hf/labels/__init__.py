@@ -14,6 +14,7 @@ from .next_pair import worth
 from .page import write_page
 from .recalibrate import Recalibration, recalibrate
 from .relabel import relabel
+from .suspects import drop_strategy
 from .weights import rrra_strategy, rrra_weights
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "draw",
     "draw_negatives",
     "drop_above_positive",
+    "drop_strategy",
     "effect_on_evaluation",
     "judge_uncertain",
     "mend",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..methods import Method, register
 from ..negatives import (
     margin_pos_weights,
     passage_sieve_weights,
@@ -13,6 +14,7 @@ from ..negatives import (
     top_k_weights,
     trisampler_weights,
 )
+from ..ranking import Rank, ranked_by, searcher
 from ..trial import Trial
 from ..truth import GroundTruth, ground_truth
 from .chances import Chances, Strategy
@@ -20,6 +22,13 @@ from .registry import add, strategy
 
 TOP_K = 50
 
+
+def untrained(trial: Trial) -> Rank:
+    """Return the search with the encoder as it is."""
+    return searcher(trial.task.documents, trial.arguments.fit.depth)
+
+
+register(Method("strategies", "untrained", "the encoder before training", ranked_by(untrained), seeded=False))
 add("in-batch", "no mined negatives", Strategy(None))
 
 

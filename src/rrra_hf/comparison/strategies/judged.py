@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ...candidates import CandidatePool
-from ..negatives import top_k_weights
+from ...labels import drop_strategy
 from ..probabilities import judged_pool
 from ..trial import Trial
 from ..truth import ground_truth
@@ -16,18 +16,12 @@ from .chances import Chances, Strategy
 from .heuristics import TOP_K, top_k
 from .registry import add
 
-# Chance of being drawn, in relation to that of a candidate that should be.
-FILLING = 1e-6
 JUDGED = ("features_fit", "folds", "judge")
 
 
 def below_labelled(trial: Trial) -> Chances:
-    """Draw among the best candidates that are no suspects. Suspects fill the rows where there are too few."""
-    pool = judged_pool(trial)
-    suspects = pool.suspects()
-    best = top_k_weights(np.where(suspects, -np.inf, pool.scores), top_k=TOP_K)
-    # The loss leaves them out.
-    return np.maximum(best, np.where(suspects & (pool.candidates >= 0), FILLING, 0.0)), None
+    """Draw among the candidates that are no suspects."""
+    return drop_strategy(judged_pool(trial))
 
 
 def adapters_best(trial: Trial) -> Chances:
@@ -55,16 +49,17 @@ def mixed_pool(trial: Trial) -> CandidatePool:
         shared = np.log(np.where(present, pool.probability, 0.0))
     # The labelled document has the share 1 in one, and that of the best document in the other.
     best = pool.ranking_scores.max(axis=1, initial=0.0, keepdims=True)
-    targets = [
-        log_softmax(np.column_stack([first, scores]), axis=1)[:, 1:]
+    both = [
+        log_softmax(np.column_stack([first, scores]), axis=1)
         for first, scores in ((np.zeros_like(best), shared), (best, pool.ranking_scores))
     ]
-    return replace(pool, ranking_scores=np.logaddexp(*targets).astype(np.float32))
+    mixed = np.logaddexp(*both)
+    return replace(pool, ranking_scores=(mixed[:, 1:] - mixed[:, :1]).astype(np.float32))
 
 
 add(
     "drop",
-    "the best candidates that are neither probably relevant nor ranked above the positive by the adapter",
+    "candidates that are neither probably relevant nor ranked above the positive by the adapter",
     Strategy(below_labelled, targets="drop", judged=judged_pool),
     *JUDGED,
 )

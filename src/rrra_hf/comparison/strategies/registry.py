@@ -12,7 +12,16 @@ from .chances import Chances, Strategy
 from .train_encoder import train_encoder
 from .train_maps import train_maps
 
-SETTINGS = ("fit", "train", "steps", "batch_size", "num_negatives", "learning_rate", "injected_rate")
+SETTINGS = (
+    "fit",
+    "train",
+    "steps",
+    "batch_size",
+    "num_negatives",
+    "learning_rate",
+    "bf16",
+    "injected_rate",
+)
 
 STRATEGIES: dict[str, Strategy] = {}
 

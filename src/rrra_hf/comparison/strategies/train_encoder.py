@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import gc
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback, set_seed
 
+from ...candidates import mine_embeddings
 from ...embeddings import encode
+from ...evaluation import membership, ndcg_per_query, reorder
 from ...models.modeling_rrra import RRRAModel
 from ...training import Resampler, TrainArguments
 from ...training.contrastive import train_contrastive
 from ...training.train_data import pair_dataset
+from ...training.undisturbed import undisturbed
 from ..ranking import Rank, searcher
 from ..task import Queries
 from ..trial import Trial
 from ..truth import ground_truth
 from .chances import Strategy
+from .early_stopping import EarlyStopping
+
+# Candidates of each development query among which its relevant documents are to be ranked.
+DEVELOPMENT_DEPTH = 50
 
 
 def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
     """Train the encoder, and return the search with it. The test queries are encoded beforehand.
+
+    The weights are those with which the encoder ranked the development queries best, see `EarlyStopping`.
 
     Args:
         trial: The trial. Its task names the encoder to start from.
@@ -43,12 +54,16 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
     )
     # Most updates are too small for weights in half precision.
     encoder = model.float().to_sentence_transformer().to(task.encoder.device)
+    if arguments.bf16 and task.encoder.device.type == "cpu":
+        # PyTorch's fused attention takes twice as long backwards in bfloat16 on CPUs.
+        model.set_attn_implementation("eager")
     dataset, callbacks = _training_set(trial, strategy)
+    stopping = EarlyStopping(model, development_measure(trial, encoder))
     with tempfile.TemporaryDirectory() as checkpoints:
         train_contrastive(
             model,
             encoder,
-            strategy.loss(encoder, 1 / arguments.fit.tau),
+            strategy.make_loss(encoder, trial),
             dataset,
             Path(checkpoints),
             TrainArguments(
@@ -56,14 +71,16 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
                 batch_size=arguments.batch_size,
                 learning_rate=arguments.peak_learning_rate,
                 save_steps=arguments.steps,
+                bf16=arguments.bf16,
                 seed=trial.seed,
             ),
             stage=3,
             epochs=1,
             max_steps=arguments.steps,
-            callbacks=callbacks,
+            callbacks=[*callbacks, stopping],
         )
     gc.collect()
+    stopping.restore()
     documents = encode(encoder, task.collection.document_texts, task="document")
     embeddings = encode(encoder, task.test.texts, task="query")
     row_of = {query: row for row, query in enumerate(task.test.ids)}
@@ -74,6 +91,41 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
         return search(queries._replace(embeddings=embeddings[rows]))
 
     return rank
+
+
+def development_measure(trial: Trial, encoder: SentenceTransformer) -> Callable[[], float]:
+    """Return a function that measures nDCG@10 of the development queries with the encoder as it is.
+
+    The documents to rank are the relevant ones and the candidates of all these queries, which the encoder
+    found before it was trained.
+
+    Args:
+        trial: The trial.
+        encoder: The encoder that is trained.
+    """
+    task, queries = trial.task, trial.development
+    mined = mine_embeddings(
+        queries.embeddings,
+        task.documents,
+        queries.positives,
+        depth=DEVELOPMENT_DEPTH,
+        query_words=task.words.count(queries.texts),
+        document_words=task.words,
+        show_progress_bar=False,
+    )
+    rows = np.unique(np.concatenate([mined.candidates.ravel(), *queries.positives]))
+    rows = rows[rows >= 0]
+    texts = [task.collection.document_texts[row] for row in rows]
+    relevant = membership(np.tile(rows, (len(queries.ids), 1)), queries.positives)
+    num_relevant = np.array([len(np.unique(positives)) for positives in queries.positives])
+
+    def quality() -> float:
+        with undisturbed(encoder):
+            asked = encode(encoder, queries.texts, task="query")
+            cosines = asked @ encode(encoder, texts, task="document").T
+        return float(ndcg_per_query(reorder(relevant, cosines), num_relevant).mean())
+
+    return quality
 
 
 def _training_set(trial: Trial, strategy: Strategy) -> tuple[Dataset, list[TrainerCallback]]:
@@ -87,7 +139,7 @@ def _training_set(trial: Trial, strategy: Strategy) -> tuple[Dataset, list[Train
         truth.pool,
         num_negatives=arguments.num_negatives,
         strategy=lambda pool: (chances, weights),
-        labels="weights" if strategy.weighted else None,
+        labels=strategy.labels,
         seed=trial.seed,
     )
     return resampler.dataset, [resampler]

@@ -1,0 +1,200 @@
+"""Compare strategies of choosing negatives by fine-tuning, on collections with known false negatives.
+
+Each training query keeps one of its relevant documents, and all of them count when test queries are measured.
+The adapter that judges candidates is one that the collection did not teach. Finished cells are kept, so that
+the work can be done in several sittings, and the page is written from those that there are.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/training.py --data DATA --markdown docs/training.md
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from common import report
+from pretrain import adapter_without, lessons_by_collection
+from rrra_hf import Collection, load_collection
+from rrra_hf.cli.opening import packaged
+from rrra_hf.comparison import (
+    Cell,
+    CellStore,
+    CompareArguments,
+    Method,
+    Result,
+    Task,
+    Trial,
+    choose_methods,
+    make_tables,
+    prepare,
+    run_cells,
+)
+from rrra_hf.comparison.strategies.heuristics import TOP_K
+from rrra_hf.comparison.truth import ground_truth
+from taught import ENCODERS, TEACHERS, Taught
+from training_page import gains, page, strategy_rows
+
+COLLECTIONS = (
+    "worldtree-open",
+    "healthver",
+    "climatefever",
+    "bioasq12b",
+    "mediqa-qa",
+    "nl2bash",
+    "covidfact",
+)
+# Tokens that texts are cut to, which most of them are shorter than.
+MAX_LENGTH = {"mediqa-qa": 128, "bioasq12b": 96}
+SHORT = 64
+# Queries of each split at most.
+MOST = {"train": 2000, "dev": 150, "test": 400}
+# Share of the queries that train where all are in one split.
+TRAINING_SHARE = 0.6
+METHODS = (
+    "untrained",
+    "in-batch",
+    "drop",
+    "perc-pos",
+    "gist",
+    "oracle-relabel",
+    "relabel",
+    "distill",
+    "top-k",
+    "soft",
+    "rrra",
+    "soft-distill",
+    "oracle",
+    "simans",
+    "debiased",
+    "ccr",
+)
+TEACHING = ["all-MiniLM-L6-v2"]
+# What is kept with the code: finished cells, and the adapters that judge.
+KEPT = Path(__file__).parent / "training_cells"
+
+
+def with_splits(collection: Collection) -> Collection:
+    """Return a collection with queries to train on, and not too many of each split.
+
+    Where there is no split `train`, `dev` trains, or else a part of the test queries.
+    """
+    rng = np.random.default_rng(0)
+    qrels = dict(collection.qrels_by_split)
+    if "train" not in qrels and "dev" in qrels:
+        qrels["train"] = qrels.pop("dev")
+    if "train" not in qrels:
+        names = list(qrels["test"])
+        order = rng.permutation(len(names))
+        cut = int(TRAINING_SHARE * len(names))
+        for split, rows in (("train", order[:cut]), ("test", order[cut:])):
+            qrels[split] = {names[row]: collection.qrels[names[row]] for row in np.sort(rows)}
+    for split, most in MOST.items():
+        if len(qrels.get(split, ())) > most:
+            names = list(qrels[split])
+            kept = np.sort(rng.choice(len(names), most, replace=False))
+            qrels[split] = {names[row]: qrels[split][names[row]] for row in kept}
+    return replace(collection, qrels_by_split=qrels)
+
+
+def judges(data: Path, folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the folder of the adapter that judges each collection which taught the packaged one."""
+    missing = [name for name in names if name in TEACHERS and not (folder / name).exists()]
+    if missing:
+        taught = {
+            encoder: {name: Taught(data / name, ENCODERS[encoder]) for name in TEACHERS}
+            for encoder in TEACHING
+        }
+        lessons = lessons_by_collection(taught, TEACHING)
+        for name in missing:
+            adapter_without(name, lessons, seed=0, steps=1000).save_pretrained(folder / name)
+    return {name: str(folder / name) for name in names if name in TEACHERS}
+
+
+def prepared(data: Path, name: str, encoder: str, cache: Path) -> Task:
+    """Return a collection, encoded."""
+    model = SentenceTransformer(packaged(encoder))
+    model.max_seq_length = MAX_LENGTH.get(name, SHORT)
+    collection = with_splits(load_collection(data / name))
+    return prepare(collection, model, encoder_name=packaged(encoder), cache_dir=cache)
+
+
+def finished(
+    task: Task, methods: Sequence[Method], settings: CompareArguments, store: CellStore
+) -> dict[Cell, Result]:
+    """Return the results of the cells that were run."""
+    cells = {
+        method: Cell(method.table, task.name, method.name, settings.seed if method.seeded else 0)
+        for method in methods
+    }
+    loaded = {cell: store.load(cell, method.settings_of(task, settings)) for method, cell in cells.items()}
+    return {cell: result for cell, result in loaded.items() if result is not None}
+
+
+def arguments_parser(**defaults: object) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        defaults: Other defaults than those of one core.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the collections")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of finished cells and judges")
+    parser.add_argument("--cache", type=Path, default=Path("results/training"), help="folder of embeddings")
+    parser.add_argument("--markdown", type=Path, help="page to write the tables to")
+    parser.add_argument("--picture", type=Path, help="SVG to draw the gains to")
+    parser.add_argument("--finished", action="store_true", help="run nothing, take the cells that there are")
+    parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--collections", nargs="*", default=list(COLLECTIONS), choices=COLLECTIONS)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--train", default="full", choices=["full", "lora"])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what is missing, and write the table."""
+    store = CellStore(arguments.kept / arguments.train)
+    judged = judges(arguments.data, arguments.kept / "judges", arguments.collections)
+    results: dict[Cell, Result] = {}
+    shares: dict[str, float] = {}
+    for name in arguments.collections:
+        task = prepared(arguments.data, name, arguments.model, arguments.cache)
+        for seed in arguments.seeds:
+            settings = CompareArguments(
+                seeds=1,
+                seed=seed,
+                train=arguments.train,
+                steps=arguments.steps,
+                batch_size=arguments.batch_size,
+                learning_rate=arguments.learning_rate,
+                bf16=True,
+                injected_rate=0.0,
+                judge=judged.get(name),
+            )
+            methods = choose_methods("strategies", arguments.methods, settings)
+            if arguments.finished:
+                results |= finished(task, methods, settings, store)
+            else:
+                results |= run_cells([task], methods, settings, store)
+            truth = ground_truth(Trial(task, seed, settings))
+            shares[name] = float(truth.false_negative[:, :TOP_K].mean())
+    tables = make_tables(results, "in-batch")
+    rows = strategy_rows(tables)
+    report(f"nDCG@10, training mode {arguments.train}", rows, arguments.cache / "training.json")
+    if arguments.markdown:
+        arguments.markdown.write_text(page(tables, rows, shares, arguments), encoding="utf-8")
+    if arguments.picture:
+        arguments.picture.write_text(gains(tables, shares), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(arguments_parser().parse_args())

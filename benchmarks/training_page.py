@@ -1,0 +1,133 @@
+"""The page and the picture of `training.py`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from common import markdown
+from rrra_hf.comparison import methods_of
+from rrra_hf.comparison.measures import NDCG
+from rrra_hf.comparison.plots import drawn
+
+SURE = 0.05
+INTRODUCTION = """# Strategies in training
+
+Written by `make training`; do not edit.
+
+all-MiniLM-L6-v2 is fine-tuned ({what}) with the negatives that each strategy chooses: {batch} pairs a step,
+four mined negatives each, at most {steps} steps. Every 20 steps it ranks development queries; it stops
+after three times without a new best, and the best weights are measured. The untrained encoder counts as a
+step. Seeds: {seeds}.
+
+Each training query keeps one of its relevant documents. Test queries are measured with all of them, against
+the whole corpus. nl2bash has no more than one, and is trained on as it is. The adapter that judges
+candidates is one that the collection did not teach. Learning rate and temperature were chosen for in-batch
+negatives.
+"""
+NOTES = """
+A star marks a significant difference to in-batch negatives, paired by query, after averaging over seeds: p
+< .05 by the randomisation test with Holm's correction for the strategies of a collection. `oracle` and
+`oracle-relabel` know which candidates are false negatives. Where they gain nothing, no better estimate can.
+`seconds` are those of one run, mining and judging included, on one core.
+"""
+
+
+def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each strategy: nDCG@10 by collection, their mean, and seconds.
+
+    Args:
+        tables: From `make_tables`, one for each collection.
+    """
+    found = {(table["collection"], row["method"]): row for table in tables for row in table["rows"]}
+    names = [table["collection"] for table in tables]
+    rows = []
+    for method in methods_of("strategies"):
+        of = [found.get((name, method)) for name in names]
+        run = [row for row in of if row is not None]
+        if run:
+            whole = len(run) == len(of)
+            rows.append(
+                {
+                    "strategy": method,
+                    **{name: _figure(row) for name, row in zip(names, of, strict=True)},
+                    "mean": f"{np.mean([row[NDCG]['all'] for row in run]):.3f}" if whole else "",
+                    "seconds": round(np.mean([row["seconds"] for row in run])),
+                }
+            )
+    return rows
+
+
+def _figure(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    difference = row["difference"]["all"]
+    star = "*" if difference is not None and difference["p (Holm)"] < SURE else ""
+    return f"{row[NDCG]['all']:.3f}{star}"
+
+
+def page(
+    tables: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    shares: dict[str, float],
+    arguments: argparse.Namespace,
+) -> str:
+    """Return the page.
+
+    Args:
+        tables: From `make_tables`.
+        rows: From `strategy_rows`.
+        shares: Share of known false negatives among the best candidates, by collection.
+        arguments: Of the command.
+    """
+    about = methods_of("strategies")
+    what = {"full": "all weights", "lora": "LoRA"}[arguments.train]
+    facts = [
+        {
+            "collection": table["collection"],
+            "test queries": table["queries"]["all"],
+            "false negatives among the 50 best candidates": f"{shares[table['collection']]:.1%}",
+        }
+        for table in tables
+    ]
+    parts = [
+        INTRODUCTION.format(
+            what=what, batch=arguments.batch_size, steps=arguments.steps, seeds=len(arguments.seeds)
+        ),
+        markdown(facts),
+        "## nDCG@10",
+        markdown(rows),
+        NOTES,
+        "![Gain over in-batch negatives against the share of false negatives](pictures/training_gains.svg)",
+        "\n".join(f"* `{row['strategy']}`: {about[row['strategy']].about}" for row in rows),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def gains(tables: list[dict[str, Any]], shares: dict[str, float]) -> str:
+    """Return the picture of gains over in-batch negatives, as SVG.
+
+    Args:
+        tables: From `make_tables`, with in-batch negatives as reference.
+        shares: Share of known false negatives among the best candidates, by collection.
+    """
+    shown = ("drop", "perc-pos", "gist", "oracle-relabel")
+
+    def draw(axes: Any) -> None:
+        for name in shown:
+            points = [
+                (100 * shares[table["collection"]], row["difference"]["all"]["mean"])
+                for table in tables
+                for row in table["rows"]
+                if row["method"] == name and row["difference"]["all"] is not None
+            ]
+            axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, linewidth=0.8, label=name)
+        axes.axhline(0.0, color="0.6", linewidth=0.8)
+        axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_xlabel("known false negatives among the 50 best candidates, %")
+        axes.set_ylabel("nDCG@10 over in-batch negatives")
+        axes.legend(fontsize=8, frameon=False)
+
+    return drawn(draw)
