@@ -19,10 +19,12 @@ def assert_same(ours: CandidatePool, theirs: CandidatePool) -> None:
     assert ours.fingerprint == theirs.fingerprint
     assert_array_equal(ours.candidates, theirs.candidates)
     assert_array_equal(ours.scores, theirs.scores)
-    assert (ours.probability is None) == (theirs.probability is None)
-    if ours.probability is not None and theirs.probability is not None:
-        assert_array_equal(ours.probability, theirs.probability)
-    for name in ("candidates", "scores", "probability"):
+    for name in ("probability", "ranking_scores"):
+        values = [getattr(pool, name) for pool in (ours, theirs)]
+        assert (values[0] is None) == (values[1] is None)
+        if values[0] is not None:
+            assert_array_equal(*values)
+    for name in ("candidates", "scores", "probability", "ranking_scores"):
         values = [getattr(pool, name) for pool in (ours, theirs)]
         assert values[0] is None or values[0].dtype == values[1].dtype
 

@@ -62,11 +62,15 @@ def test_a_saved_pool_keeps_what_it_knows(tmp_path: Path) -> None:
             assert_array_equal(other, theirs)
 
 
-def test_a_pool_of_format_version_2_opens(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [(2, ["negative_ids", "excluded_ids", "ranking_scores"]), (3, ["ranking_scores"])],
+)
+def test_a_pool_of_an_earlier_format_opens(tmp_path: Path, version: int, missing: list[str]) -> None:
     make_pool().save(tmp_path)
     path = tmp_path / "queries.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["negative_ids", "excluded_ids"]), path)
-    forge(tmp_path / "pool.json", format_version=2)
+    pq.write_table(pq.read_table(path).drop_columns(missing), path)
+    forge(tmp_path / "pool.json", format_version=version)
     assert_same(CandidatePool.load(tmp_path), make_pool())
 
 

@@ -61,6 +61,10 @@ def test_a_pool_without_fingerprints_is_not_refused() -> None:
         ({"probability": np.ones(2)}, r"probability must have shape \(2, 2\)"),
         ({"probability": np.full((2, 2), 7.0)}, r"probability must be in \[0, 1\]"),
         ({"probability": np.full((2, 2), np.nan)}, r"probability must be in \[0, 1\]"),
+        ({"ranking_scores": np.zeros(2)}, r"ranking_scores must have shape \(2, 2\), got \(2,\)"),
+        ({"ranking_scores": np.zeros((2, 2))}, "ranking_scores must be numbers, and -inf where"),
+        ({"ranking_scores": np.array([[np.nan, 0], [0, -np.inf]])}, "ranking_scores must be numbers"),
+        ({"ranking_scores": np.array([[np.inf, 0], [0, -np.inf]])}, "ranking_scores must be numbers"),
         ({"scores": np.array([[0.9, np.nan], [0.7, -np.inf]])}, "scores must be finite, and -inf where"),
         ({"scores": np.array([[0.9, 0.5], [0.7, 0.5]])}, "scores must be finite, and -inf where"),
         (
@@ -78,6 +82,33 @@ def test_an_inconsistent_pool_is_refused(changes: dict[str, Any], message: str) 
         make_pool(**changes)
 
 
+RANKED = np.array([[1.5, -np.inf], [-0.5, -np.inf]])
+
+
+def test_ranking_scores_are_kept(tmp_path: Path) -> None:
+    pool = make_pool(ranking_scores=RANKED)
+    pool.save(tmp_path / "pool")
+    loaded = CandidatePool.load(tmp_path / "pool")
+    assert_same(loaded, pool)
+    assert loaded.select([1]).ranking_scores is not None
+    assert loaded.select([1]).ranking_scores.tolist() == [[-0.5, -np.inf]]
+
+
+def test_a_known_negative_is_ranked_below_everything() -> None:
+    pool = make_pool(ranking_scores=np.array([[1.5, 2.5], [-0.5, -np.inf]]), negatives=[[1], [0]])
+    assert pool.ranking_scores is not None
+    assert pool.ranking_scores.tolist() == [[1.5, -np.inf], [-np.inf, -np.inf]]
+    assert pool.suspects().tolist() == [[True, False], [False, False]]
+
+
+def test_suspects_are_probable_or_ranked_above_a_labelled_document() -> None:
+    assert make_pool().suspects(0.2).tolist() == [[True, True], [False, False]]
+    assert make_pool(ranking_scores=RANKED).suspects(0.4).tolist() == [[True, True], [False, False]]
+    assert make_pool(ranking_scores=RANKED).suspects(0.6).tolist() == [[True, False], [False, False]]
+    with pytest.raises(ValueError, match="pool must have probabilities"):
+        make_pool(probability=None).suspects()
+
+
 def test_the_files_of_a_pool_can_be_read_by_others(tmp_path: Path) -> None:
     make_pool().save(tmp_path / "pool")
     assert pq.read_table(tmp_path / "pool" / "queries.parquet").to_pylist()[0] == {
@@ -88,6 +119,7 @@ def test_the_files_of_a_pool_can_be_read_by_others(tmp_path: Path) -> None:
         "probability": [0.25, 0.5],
         "negative_ids": [],
         "excluded_ids": [],
+        "ranking_scores": None,
     }
     assert pq.read_table(tmp_path / "pool" / "documents.parquet")["document_id"].to_pylist() == list("abc")
     assert json.loads((tmp_path / "pool" / "pool.json").read_text())["depth"] == 2
