@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from safetensors.torch import load_file
 
 from rrra_hf.data import Collection
 from rrra_hf.fitting import ResidualFitArguments
 from rrra_hf.training import TrainArguments
+from rrra_hf.training.choice import Choice, choose_encoder
 from tiny import word_collection
 
 FIT = ResidualFitArguments(max_steps=20, eval_steps=10, depth=10, hidden_size=16, batch_size=16)
@@ -27,6 +30,15 @@ ARGUMENTS = TrainArguments(
 
 def make_collection(development: bool = False) -> Collection:
     return word_collection(40, train=50, dev=10) if development else word_collection(40, train=60)
+
+
+def keep(patch: pytest.MonkeyPatch, encoder: str) -> None:
+    """Let runs keep an encoder, whatever the comparison finds."""
+
+    def choose(quality: dict[str, np.ndarray]) -> Choice:
+        return choose_encoder(quality)._replace(encoder=encoder)
+
+    patch.setattr("rrra_hf.training.stages.choose_encoder", choose)
 
 
 def without_seconds(results: Any) -> Any:

@@ -24,7 +24,7 @@ from rrra_hf.evaluation import DEFAULT_MEASURES
 TEXT = "how do i list copy find files folder sort text line query passage old new"
 TRAIN = (
     "--stage1-steps 3 --stage3-steps 2 --train-batch-size 8 --preset residual --fit-steps 10 --folds 2 "
-    "--save-steps 2"
+    "--save-steps 2 --save-total-limit 1 --eval-steps 2 --gradient-checkpointing"
 )
 
 
@@ -263,16 +263,22 @@ def test_evaluate_prints_a_table_a_group(fitted: Outcome, beir: Path, place: Pat
 def test_train_leaves_a_run_and_a_model(trained: Outcome, place: Path) -> None:
     results = trained.json
     assert results == json.loads((place / "run/results.json").read_text())
-    assert list(results) == ["stage1", "stage2", "stage3", "final"]
+    assert list(results) == ["stage1", "stage2", "stage3", "comparison", "final"]
     assert (results["stage1"]["steps"], results["stage3"]["steps"]) == (3, 2)
-    assert RRRAModel.from_pretrained(place / "run/model").config.lora
+    lora = RRRAModel.from_pretrained(place / "run/model").config.lora
+    assert bool(lora) == (results["comparison"]["encoder"] != "frozen")
+    assert any(
+        "eval_dev_cosine_ndcg@10" in entry
+        for entry in json.loads((place / "run/stage1/history.json").read_text())
+    )
 
 
 def test_train_of_a_finished_run_prints_a_table(
     trained: Outcome, beir: Path, tiny_bert: Path, place: Path
 ) -> None:
     out = succeed("train", beir, "--out", place / "run", "--model", tiny_bert, *TRAIN.split()).out
-    assert "final: + adapter" in out
+    assert "frozen: + adapter" in out and "stage3: + adapter" in out
+    assert " ".join(trained.json["comparison"]["sentence"].split()) in " ".join(out.split())
     assert f"model: {place / 'run/model'}" in out
 
 

@@ -25,6 +25,7 @@ from rrra_hf.retrieval import evaluate_saved
 from rrra_hf.training import TrainArguments
 from sharing import BASE, LORA, put
 from tiny import word_collection
+from train_runs import keep
 
 
 @pytest.fixture
@@ -114,5 +115,7 @@ def trained(tiny_bert: Path, collection: Collection, tmp_path_factory: pytest.Te
         fit=PRESETS["residual"],
     )
     run = tmp_path_factory.mktemp("trained") / "run"
-    train(collection, tiny_bert, run, arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        keep(patch, "stage3")
+        train(collection, tiny_bert, run, arguments)
     return run / "model"

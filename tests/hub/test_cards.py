@@ -166,9 +166,11 @@ def test_card_of_a_trained_model(trained):
     card = card_of(trained)
     record = config_of(trained)["fit"]["training"]
     assert "`lora_alpha=32`, `r=16`" in card
-    assert f"The encoder of stage {record['stages']['final']['stage']} was kept" in card
-    figure = record["stages"]["stage1"]["development"]["encoder"]["nDCG@10"]
-    assert f"| 1: encoder, in-batch negatives | 2 | encoder | {figure:.3f} |" in card
+    compared = record["stages"]["comparison"]
+    assert compared["sentence"] in card
+    figures = {name: compared["development"][name]["adapter"]["nDCG@10"] for name in ("frozen", "stage1")}
+    assert f"| as it came | adapter | {figures['frozen']:.3f} |" in card
+    assert f"| stage 1: in-batch negatives | adapter | {figures['stage1']:.3f} |" in card
     assert "* `num_negatives`: 2\n" in card
     assert "hu2022lora" in card and "chernozhukov2018double" in card
     assert "as in the base model" not in card

@@ -17,12 +17,10 @@ from transformers import AutoModel
 from rrra_hf import RRRAModel
 from rrra_hf.losses import RRRALoss
 from rrra_hf.training import train
-from train_runs import ARGUMENTS, make_collection, outcome
+from train_runs import ARGUMENTS, keep, make_collection, outcome
 
 # Few steps, so small that half precision loses them.
-FULL = replace(
-    ARGUMENTS, mode="full", learning_rate=1e-5, stage1_max_steps=4, stage3_max_steps=2, fall_back=False
-)
+FULL = replace(ARGUMENTS, mode="full", learning_rate=1e-5, stage1_max_steps=4, stage3_max_steps=2)
 
 
 def copied(encoder: Path, folder: Path, dtype: torch.dtype) -> Path:
@@ -51,9 +49,14 @@ def dtypes(folder: Path) -> set[torch.dtype]:
 
 @pytest.mark.slow
 def test_training_is_that_of_the_same_weights_in_float32(
-    half_bert: Path, same_in_float32: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    half_bert: Path,
+    same_in_float32: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Weights of bfloat16 were trained as they were, and a learning rate of 1e-5 changed none of them."""
+    keep(monkeypatch, "stage3")
     with caplog.at_level(logging.INFO, logger="rrra_hf.training"):
         train(make_collection(), half_bert, tmp_path / "half", FULL)
     assert "weights are torch.bfloat16. They are trained in float32" in caplog.text

@@ -29,9 +29,11 @@ KILLS = [
     ("rrra_hf.training.stages:write_json", 1),  # after the last step
     ("rrra_hf.training.stages:evaluate_embeddings", 1),  # after the model was saved
     ("rrra_hf.training.stages:cross_fit", 1),  # stage 2
-    ("rrra_hf:RetrieverAdapter.save_pretrained", 1),  # after the pool was saved
+    ("rrra_hf.candidates:CandidatePool.save", 1),
     ("rrra_hf.losses:RRRALoss.compute_loss_from_embeddings", 10),  # stage 3
-    ("rrra_hf.training.stages:fit_model", 1),
+    ("rrra_hf.training.stages:fit_model", 2),  # while encoders are compared
+    ("rrra_hf:RRRAModel.save_pretrained", 1),  # the result
+    ("rrra_hf.training.stages:plot_run", 1),
     ("rrra_hf.training.run_folder:RunFolder.summarize", 1),  # after all
 ]
 

@@ -82,18 +82,32 @@ def train(
     refresh_epochs: Annotated[
         int | None, typer.Option(help="Mine again every so many epochs of stage 3.")
     ] = None,
-    fall_back: Annotated[
-        bool, typer.Option(help="Keep the encoder of stage 1 if that of stage 3 is worse.")
-    ] = True,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+    save_total_limit: Annotated[
+        int, typer.Option(help="Checkpoints to keep of a stage that isn't finished.")
+    ] = 2,
+    eval_steps: Annotated[
+        int | None, typer.Option(help="Evaluate on development queries every so many steps.")
+    ] = None,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="Send logs there: tensorboard, wandb, ... Repeatable.")
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Save memory by computing activations twice.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only continue a run: an error if there is none in --out.")
+    ] = False,
     reading: Reading = Reading(),
     max_length: MaxLength = None,
     opening: Opening = Opening(),
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Train an encoder in three stages, and fit an adapter on it.
+    """Train an encoder in three stages, and fit an adapter to it.
+
+    If the encoder as it came is better on development queries, the adapter is fitted to that one.
 
     Example: `rrra train data/scifact --out runs/scifact --stage1-epochs 2`
     """
@@ -121,27 +135,32 @@ def train(
             folds=folds,
             refresh_steps=refresh_steps,
             refresh_epochs=refresh_epochs,
-            fall_back=fall_back,
             save_steps=save_steps,
+            save_total_limit=save_total_limit,
+            eval_steps=eval_steps,
+            report_to=report_to or "none",
             max_seq_length=max_length,
             bf16=bf16,
+            gradient_checkpointing=gradient_checkpointing,
             seed=seed,
             fit=fit_arguments(preset, seed=seed, **changes),
         )
     loaded = reading.load(collection)
     with faults_named(out, "it continues from what is finished"):
-        run(loaded, packaged(model), out, arguments, **opening.of_transformers())
+        run(loaded, packaged(model), out, arguments, resume=resume, **opening.of_transformers())
     if not PartialState().is_main_process:
         return
     results = read_json(out / "results.json")
     if json:
         print_json(results)
         return
+    compared = results["comparison"]
     rows = {
         f"{stage}: {'encoder' if system == 'encoder' else f'+ {system}'}": figures
-        for stage, result in results.items()
-        for system, figures in result["development"].items()
-        if system != "queries"
+        for stage, systems in compared["development"].items()
+        if stage != "queries"
+        for system, figures in systems.items()
     }
     print_quality("Development queries", rows)
+    typer.echo(compared["sentence"])
     typer.echo(f"model: {out / 'model'}")

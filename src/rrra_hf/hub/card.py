@@ -27,11 +27,10 @@ METRICS = {
     "R@100": "recall_at_100",
 }
 GROUPS = {"all": "all", "unseen": "no relevant document seen", "seen": "a relevant document seen"}
-STAGES = {
-    "stage1": "1: encoder, in-batch negatives",
-    "stage2": "2: adapter on the frozen encoder",
-    "stage3": "3: encoder, weighted hard negatives",
-    "final": "final: adapter on the encoder that was kept",
+ENCODERS = {
+    "frozen": "as it came",
+    "stage1": "stage 1: in-batch negatives",
+    "stage3": "stage 3: weighted hard negatives",
 }
 STAGE_MEASURES = ("nDCG@10", "R@1", "R@100")
 # Settings of a fit with features, also as earlier format versions named them; they recorded many unused ones.
@@ -187,28 +186,23 @@ def _inline(values: dict[str, Any]) -> str:
 
 
 def _training(saved: SavedFolder) -> dict[str, Any] | None:
-    """Return what `train` recorded: settings, a table of the stages, and whose encoder was kept."""
+    """Return what `train` recorded: settings, and how encoders compared; None if it recorded nothing."""
     record = saved.fit.get("training")
-    if record is None:
+    if record is None or "comparison" not in record["stages"]:
         return None
     stages = record["stages"]
+    compared = stages["comparison"]
     rows = [
-        {
-            "stage": label,
-            "steps": stages[stage].get("steps", ""),
-            "ranked by": system,
-            **{measure: stages[stage]["development"][system][measure] for measure in STAGE_MEASURES},
-        }
-        for stage, label in STAGES.items()
-        for system in ("encoder", "maps", "adapter")
-        if system in stages[stage]["development"]
+        {"encoder": label, "ranked by": system, **{name: figures[name] for name in STAGE_MEASURES}}
+        for encoder, label in ENCODERS.items()
+        for system, figures in compared["development"][encoder].items()
     ]
-    final = stages["final"]
     return {
         "settings": _rows(record["arguments"]),
         "table": _table(rows),
-        "kept": final["stage"],
-        "queries": final["development"]["queries"],
+        "sentence": compared["sentence"],
+        "steps": [stages[stage]["steps"] for stage in ("stage1", "stage3")],
+        "suspects": stages["stage2"]["suspects"],
     }
 
 
@@ -255,7 +249,8 @@ def _cell(value: Any) -> str:
 
 def _methods(saved: SavedFolder) -> list[str]:
     """Return the names of the methods used, as in `CITATIONS`."""
-    trained, calibrated = "training" in saved.fit, bool(saved.calibration)
+    trained = "training" in saved.fit and saved.trained is not None
+    calibrated = bool(saved.calibration)
     used = {
         "rrra": True,
         "sentence-bert": saved.kind != "adapter",

@@ -106,7 +106,9 @@ class SavedFolder:
     @property
     def trained(self) -> str | None:
         """How the encoder was trained: `"lora"` or `"full"`, None if it wasn't or nothing is recorded."""
-        mode = self.fit.get("training", {}).get("arguments", {}).get("mode")
+        training = self.fit.get("training", {})
+        kept = training.get("stages", {}).get("comparison", {}).get("encoder")
+        mode = None if kept == "frozen" else training.get("arguments", {}).get("mode")
         return "lora" if self.config.get("lora") else mode
 
 

@@ -20,6 +20,7 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.data_collator import DEFAULT_LABEL_COLUMNS
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from sentence_transformers.util import get_device_name
 from torch import nn
@@ -29,12 +30,20 @@ from transformers.utils import logging as transformers_logging
 
 from ..models.modeling_rrra import RRRAModel
 from .batches import EqualShares, ShuffleByEpoch
+from .evaluator import METRIC, NAME
 from .non_finite import StopOnNonFiniteLoss
 from .processes import Processes
+from .reporting import write_tensorboard_to
+from .resampler import Resampler
+from .suspects import suspect_figures
 from .train_arguments import TrainArguments
+from .undisturbed import undisturbed
 
 logger = logging.getLogger(__name__)
 
+# What the history of a training keeps.
+LOGGED = ("step", "loss", "learning_rate", "grad_norm", "false_negative_probability", "suspects")
+EVALUATED = f"eval_{NAME}_"
 # The main process writes trainer_state.json last.
 CHECKPOINT_FILES = ("model.safetensors*", "optimizer.pt", "scheduler.pt", "modules.json")
 
@@ -51,6 +60,8 @@ def train_contrastive(
     epochs: int,
     max_steps: int | None,
     callbacks: Sequence[TrainerCallback] = (),
+    evaluator: InformationRetrievalEvaluator | None = None,
+    resampler: Resampler | None = None,
     processes: Processes | None = None,
 ) -> list[dict[str, float]]:
     """Train the encoder in place, starting from the newest complete checkpoint if there is one.
@@ -62,16 +73,21 @@ def train_contrastive(
         encoder: The `SentenceTransformer` around the model.
         loss: Loss of the encoder.
         dataset: Columns `query`, `positive`, any negatives, and labels.
-        checkpoints: Folder of the checkpoints.
+        checkpoints: Folder of the checkpoints. TensorBoard's files are in the folder `logs` beside it.
         arguments: Settings.
         stage: 1 or 3, for the progress bar.
         epochs: Number of passes over the dataset.
         max_steps: Number of steps; overrides `epochs`.
         callbacks: Further callbacks of the trainer.
+        evaluator: Evaluates the encoder every `arguments.eval_steps`.
+        resampler: What draws the negatives, with rows of the pool as labels. How probable it is that they are
+            relevant is logged.
         processes: The processes that train together; all of them call this function.
 
     Returns:
-        The history of the whole training: `step`, `loss`, `learning_rate` and `grad_norm` of each step.
+        The history of the whole training: `step`, `loss`, `learning_rate` and `grad_norm` of each step, with
+        a resampler also the mean `false_negative_probability` of its negatives and the share of `suspects`
+        among them; and `step` and measures of each evaluation.
 
     Raises:
         FloatingPointError: If a loss is not finite, see `StopOnNonFiniteLoss`.
@@ -98,7 +114,11 @@ def train_contrastive(
         prompts=_prompts(model, dataset),
         save_strategy="steps",
         save_steps=arguments.save_steps,
-        save_total_limit=2,
+        save_total_limit=arguments.save_total_limit,
+        eval_strategy="no" if evaluator is None else "steps",
+        eval_steps=arguments.eval_steps,
+        # For callbacks that stop early.
+        metric_for_best_model=None if evaluator is None else METRIC,
         # Every step, so that the history of a resumed run equals that of an uninterrupted one.
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -106,7 +126,7 @@ def train_contrastive(
         dataloader_pin_memory=torch.cuda.is_available(),
         # sentence-transformers warns and sets it with several processes. With equal shares it drops nothing.
         dataloader_drop_last=processes.count > 1,
-        report_to="none",
+        report_to=arguments.report_to,
         seed=arguments.seed,
     )
     trainer = _Trainer(
@@ -114,13 +134,17 @@ def train_contrastive(
         args=settings,
         train_dataset=dataset,
         loss=loss,
+        evaluator=evaluator,
         callbacks=[
             ShuffleByEpoch(),
+            *([] if resampler is None else [resampler]),
             *callbacks,
             _ProgressBar(f"Stage {stage}", hidden=not processes.is_main),
         ],
     )
+    trainer.resampler = resampler
     trainer.add_callback(StopOnNonFiniteLoss(trainer))
+    write_tensorboard_to(checkpoints.parent / "logs", trainer)
     trainer.remove_callback(PrinterCallback)
     checkpoint = processes.on_main(lambda: newest_complete_checkpoint(checkpoints, processes.count))
     if checkpoint is not None:
@@ -128,7 +152,7 @@ def train_contrastive(
     _train(trainer, checkpoint)
     encoder.eval()
     model.adapter.requires_grad_(True)
-    return [_entry(log) for log in trainer.state.log_history if "loss" in log]
+    return [entry for log in trainer.state.log_history if len(entry := _entry(log)) > 1]
 
 
 def _train(trainer: SentenceTransformerTrainer, checkpoint: Path | None) -> None:
@@ -184,7 +208,8 @@ def _prompts(model: RRRAModel, dataset: Dataset) -> dict[str, str] | None:
 
 
 def _entry(log: dict[str, Any]) -> dict[str, float]:
-    return {name: log[name] for name in ("step", "loss", "learning_rate", "grad_norm") if name in log}
+    """Return what is the same if the training is done again: no times."""
+    return {name: value for name, value in log.items() if name in LOGGED or name.startswith(EVALUATED)}
 
 
 @contextmanager
@@ -202,10 +227,24 @@ def progress_bars_on_terminals_only(processes: Processes) -> Iterator[None]:
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """A trainer whose processes share batches.
+    """A trainer whose processes share batches, and which logs how probable false negatives are.
 
     It writes no model card, because `RRRAModel` saves the model.
     """
+
+    resampler: Resampler | None = None
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss, and log what the pool says about the negatives."""
+        if self.resampler is not None:
+            # Figures that are tracked in this way are averaged over processes and between two logs.
+            self.track_loss_components(suspect_figures(self.resampler.pool, inputs["label"]))
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate without a trace in the training."""
+        with undisturbed(self.model):
+            return super().evaluate(*args, **kwargs)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Add no callback."""

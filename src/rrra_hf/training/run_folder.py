@@ -22,7 +22,7 @@ RESULTS_NAME = "results.json"
 # Differences that an error names.
 SHOWN = 10
 # In these folders and those below, a killed process may have left temporary files.
-WORKPLACES = ("stage1", "stage2", "stage3", "final", "embeddings")
+WORKPLACES = ("stage1", "stage2", "stage3", "comparison", "final", "embeddings")
 
 
 @contextmanager
@@ -54,9 +54,11 @@ class RunFolder:
         path: The folder; made if it doesn't exist.
         settings: Everything that decides the results, as a JSON object.
         processes: The processes of the run; the main one reads and writes.
+        resume: Whether there must be a run already.
 
     Raises:
         ValueError: If the folder belongs to a run with other settings, or holds other files.
+        FileNotFoundError: If there must be a run and there is none.
         NotADirectoryError: If there is a file of that name.
 
     Example:
@@ -73,17 +75,21 @@ class RunFolder:
         path: str | os.PathLike[str],
         settings: dict[str, Any],
         processes: Processes | None = None,
+        *,
+        resume: bool = False,
     ):
         self.path = Path(path)
         self.processes = processes or Processes()
-        self.processes.on_main(lambda: self._open(settings))
+        self.processes.on_main(lambda: self._open(settings, resume))
 
-    def _open(self, settings: dict[str, Any]) -> None:
+    def _open(self, settings: dict[str, Any], resume: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"output_dir must be a folder, {self.path} is a file.")
         settings = json.loads(json.dumps(settings))
         if (self.path / ARGUMENTS_NAME).exists():
             self._check_settings(settings)
+        elif resume:
+            raise FileNotFoundError(f"{self.path} has no training run to resume: it has no {ARGUMENTS_NAME}.")
         elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise ValueError(
                 f"{self.path} isn't empty and has no {ARGUMENTS_NAME} of a training run; choose another "
@@ -130,14 +136,14 @@ class RunFolder:
         results = {**results, "seconds": round(time.perf_counter() - began, 3)}
         on_main(lambda: write_json(results_path, results))
 
+    def results(self, stage: str) -> dict[str, Any]:
+        """Return the results of a stage that is complete."""
+        results: dict[str, Any] = read_json(self.path / stage / RESULTS_NAME)
+        return results
+
     def summarize(self, stages: Sequence[str]) -> None:
         """Write the results of all stages to one file."""
-        self.processes.on_main(
-            lambda: write_json(
-                self.path / RESULTS_NAME,
-                {name: read_json(self.path / name / RESULTS_NAME) for name in stages},
-            )
-        )
+        write_json(self.path / RESULTS_NAME, {name: self.results(name) for name in stages})
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import get_device_name
 from torch import nn
@@ -22,25 +23,31 @@ from transformers import TrainerCallback
 from ..candidates import CandidatePool, LabelledQueries, mine_collection
 from ..data import Collection
 from ..embeddings import CollectionEmbeddings, embed_collection
-from ..fitting import cross_fit, fit_adapter, fit_model
+from ..evaluation import RankingQuality
+from ..fitting import cross_fit, fit_model
 from ..indexes import WordIndex
 from ..labels import best_positive_scores, drop_above_positive, rrra_strategy
+from ..labels.estimates import ADD
 from ..losses import RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
-from ..models.files_rrra import read_json, write_json
+from ..models.files_rrra import write_json
 from ..models.modeling_rrra import RRRAModel
 from ..retrieval.evaluate import evaluate_embeddings
+from .choice import FROZEN, NAMES, choose_encoder
 from .contrastive import train_contrastive
+from .evaluator import CANDIDATES, development_evaluator, evaluated_rows
+from .plot import NDCG, plot_run
 from .refresh import Refresh
 from .resampler import Resampler
-from .run_folder import RESULTS_NAME, RunFolder
+from .run_folder import RunFolder
 from .train_arguments import TrainArguments
 from .train_data import pair_dataset
 
 logger = logging.getLogger(__name__)
 
 MODEL_NAME = "model"
-MEASURES = ("nDCG@10", "R@1", "R@100")
+STAGES = ("stage1", "stage2", "stage3", "comparison", "final")
+MEASURES = (NDCG, "R@1", "R@100")
 
 
 @dataclass
@@ -49,18 +56,24 @@ class Stages:
 
     Args:
         folder: Folder of the run.
-        collection: A collection with the splits `train` and `dev`.
+        collection: The collection as it was given, which the final adapter is fitted on.
+        parts: The same with the splits `train` and `dev`, which all else is done with.
         arguments: Settings.
+        frozen: Opens the encoder as it came.
         dtype: Data type of the result's encoder. It is trained in float32.
+        callbacks: Callbacks of the trainers.
     """
 
     folder: RunFolder
     collection: Collection
+    parts: Collection
     arguments: TrainArguments
+    frozen: Callable[[], RRRAModel]
     dtype: torch.dtype = torch.float32
+    callbacks: Sequence[TrainerCallback] = ()
 
     def __post_init__(self) -> None:
-        self.training, self.development = self.collection.split("train"), self.collection.split("dev")
+        self.training, self.development = self.parts.split("train"), self.parts.split("dev")
         self.cache = self.folder.path / "embeddings"
         self.processes = self.folder.processes
 
@@ -72,27 +85,34 @@ class Stages:
         return self._train_encoder(1, encoder, loss, pair_dataset(self.training), epochs, max_steps)
 
     def stage2(self) -> dict[str, Any]:
-        """Mine candidates with the frozen encoder, cross-fit their probabilities, and fit an adapter."""
+        """Mine candidates with the frozen encoder, and cross-fit their probabilities."""
         encoder = self._load(1).to_sentence_transformer()
         queries, documents, _ = embeddings = self._embed(self.training, encoder)
-        fit: dict[str, Any] = {
-            "arguments": self.arguments.fit,
-            "development": LabelledQueries.of(
+        pool = mine_collection(self.training, embeddings, self.arguments.fit.depth, words=self._words)
+        pool = cross_fit(
+            pool,
+            queries,
+            documents,
+            folds=self.arguments.folds,
+            arguments=self.arguments.fit,
+            development=LabelledQueries.of(
                 self.development,
                 self._embed(self.development, encoder).queries,
                 self._words.count(self.development.query_texts),
             ),
-            "query_words": self._words.count(self.training.query_texts),
-            "document_words": self._words,
-        }
-        pool = mine_collection(self.training, embeddings, self.arguments.fit.depth, words=self._words)
-        pool = cross_fit(pool, queries, documents, folds=self.arguments.folds, **fit)
+            query_words=self._words.count(self.training.query_texts),
+            document_words=self._words,
+        )
         if self.arguments.drop_above_positive:
             pool = drop_above_positive(pool, best_positive_scores(queries, documents, pool.positives))
         pool.save(self.folder.path / "stage2" / "pool")
-        adapter = fit_adapter(queries, documents, pool=pool, **fit)
-        adapter.save_pretrained(self.folder.path / "stage2" / "adapter")
-        return self._measure(encoder, adapter)
+        assert pool.probability is not None
+        probability = pool.probability[pool.candidates >= 0]
+        return {
+            "candidates": len(probability),
+            "false_negative_probability": float(probability.mean()),
+            "suspects": float((probability > ADD).mean()),
+        }
 
     def stage3(self) -> dict[str, Any]:
         """Train the encoder of stage 1 further, with hard negatives and their resampling weights."""
@@ -109,57 +129,59 @@ class Stages:
         encoder = self._load(1).to_sentence_transformer()
         # With rows of the pool as labels, the loss knows all labelled documents of each query.
         loss = RRRALoss(encoder, pool=pool, gamma=arguments.gamma, **self._softmax)
-        callbacks: list[TrainerCallback] = [resampler]
+        callbacks: list[TrainerCallback] = []
         if arguments.refresh_steps or arguments.refresh_epochs:
             callbacks.append(self._refresh(resampler, loss))
         epochs, max_steps = arguments.stage3_epochs, arguments.stage3_max_steps
-        return self._train_encoder(3, encoder, loss, resampler.dataset, epochs, max_steps, callbacks)
+        return self._train_encoder(
+            3, encoder, loss, resampler.dataset, epochs, max_steps, callbacks, resampler=resampler
+        )
+
+    def comparison(self) -> dict[str, Any]:
+        """Fit an adapter to each encoder without the development queries, and compare the two by these."""
+        training = replace(self.parts, qrels_by_split={"train": self.training.qrels})
+        found = {}
+        for name in NAMES:
+            encoder, model = self._fitted(name, training)
+            found[name] = self._measure(encoder, model.adapter)
+        choice = choose_encoder({name: quality["adapter"].per_query[NDCG] for name, quality in found.items()})
+        logger.info(choice.sentence)
+        development = {name: _means(quality) for name, quality in found.items()}
+        queries = len(self.development.query_ids)
+        return {"development": {"queries": queries, **development}, **choice._asdict()}
 
     def final(self) -> dict[str, Any]:
-        """Fit an adapter on the better encoder, and save the two together."""
-        stage = self._better_stage()
-        model = self._load(stage, self.dtype)
-        encoder = model.to_sentence_transformer()
-        fit_model(
-            model,
-            self.collection,
-            self.arguments.fit,
-            cache_dir=self.cache,
-            batch_size=self.arguments.encode_batch_size,
-        )
-        results = {"stage": stage, **self._measure(encoder, model.adapter)}
-        model.adapter.config.fit["training"] = self._record(results)
+        """Fit an adapter to the encoder that is kept, on the whole collection, and save the two together."""
+        kept = self.folder.results("comparison")["encoder"]
+        _, model = self._fitted(kept, self.collection)
+        model.adapter.config.fit["training"] = self._record()
         model.save_pretrained(self.folder.path / MODEL_NAME)
-        return results
+        return {"encoder": kept}
+
+    def summarize(self) -> None:
+        """Write the results of all stages to one file, and plot the run."""
+        plot_run(self.folder.path)
+        self.folder.summarize(STAGES)
 
     # ---------------------------------------------------------------- parts of stages
 
-    def _record(self, final: dict[str, Any]) -> dict[str, Any]:
+    def _fitted(self, name: str, collection: Collection) -> tuple[SentenceTransformer, RRRAModel]:
+        """Return an encoder by its name, and the model of it with an adapter fitted on a collection."""
+        model = self._load_frozen() if name == FROZEN else self._load(int(name[-1]), self.dtype)
+        # Made now, it has none of the linear maps that are fitted.
+        encoder = model.to_sentence_transformer()
+        batch_size = self.arguments.encode_batch_size
+        fit_model(model, collection, self.arguments.fit, cache_dir=self.cache, batch_size=batch_size)
+        return encoder, model
+
+    def _record(self) -> dict[str, Any]:
         """Return what the saved model records of its training: settings, and figures of the stages."""
         arguments = self.arguments.to_dict()
         del arguments["fit"]  # the fit records its own
-        stages = {
-            name: read_json(self.folder.path / name / RESULTS_NAME) for name in ("stage1", "stage2", "stage3")
-        }
+        stages = {name: self.folder.results(name) for name in STAGES[:-1]}
         for results in stages.values():
             del results["seconds"]  # would differ after an interruption
-        return {"arguments": arguments, "stages": {**stages, "final": final}}
-
-    def _better_stage(self) -> int:
-        """Return 3, or 1 if its encoder ranks the development queries better and `fall_back` is set."""
-        before, after = (
-            read_json(self.folder.path / stage / RESULTS_NAME)["development"]["encoder"]["nDCG@10"]
-            for stage in ("stage1", "stage3")
-        )
-        if after >= before or not self.arguments.fall_back:
-            return 3
-        logger.warning(
-            "Hard negatives did not help: development nDCG@10 is %.4f after stage 3 and was %.4f after "
-            "stage 1. The encoder of stage 1 is kept.",
-            after,
-            before,
-        )
-        return 1
+        return {"arguments": arguments, "stages": stages}
 
     @property
     def _softmax(self) -> dict[str, Any]:
@@ -182,8 +204,10 @@ class Stages:
         )
 
     def _load(self, stage: int, dtype: torch.dtype = torch.float32) -> RRRAModel:
-        model = RRRAModel.from_pretrained(self.folder.path / f"stage{stage}" / MODEL_NAME, dtype=dtype)
-        return model.to(get_device_name()).eval()
+        return _ready(RRRAModel.from_pretrained(self.folder.path / f"stage{stage}" / MODEL_NAME, dtype=dtype))
+
+    def _load_frozen(self) -> RRRAModel:
+        return _ready(self.frozen())
 
     def _train_encoder(
         self,
@@ -194,6 +218,7 @@ class Stages:
         epochs: int,
         max_steps: int | None,
         callbacks: Sequence[TrainerCallback] = (),
+        resampler: Resampler | None = None,
     ) -> dict[str, Any]:
         place = self.folder.path / f"stage{stage}"
         model = RRRAModel.from_sentence_transformer(encoder)
@@ -207,7 +232,9 @@ class Stages:
             stage=stage,
             epochs=epochs,
             max_steps=max_steps,
-            callbacks=callbacks,
+            callbacks=[*callbacks, *self.callbacks],
+            evaluator=self._evaluator,
+            resampler=resampler,
             processes=self.processes,
         )
         # The trainer and its parts refer to each other, and would keep gigabytes until the next collection.
@@ -219,10 +246,11 @@ class Stages:
     ) -> dict[str, Any]:
         write_json(place / "history.json", history)
         model.save_pretrained(place / MODEL_NAME)
-        results = self._measure(encoder)
+        development = {"queries": len(self.development.query_ids), **_means(self._measure(encoder))}
         # Not earlier: a run that is interrupted before continues from the last checkpoint.
         shutil.rmtree(place / "checkpoints")
-        return {"steps": len(history), **results}
+        steps = sum("loss" in entry for entry in history)
+        return {"steps": steps, "development": development}
 
     def _embed(self, collection: Collection, encoder: SentenceTransformer) -> CollectionEmbeddings:
         return embed_collection(
@@ -237,13 +265,27 @@ class Stages:
         """The words of the corpus."""
         return WordIndex.of(self.collection.document_texts)
 
+    @cached_property
+    def _evaluator(self) -> InformationRetrievalEvaluator | None:
+        """What evaluates encoders while they are trained, on the same documents in both stages."""
+        if self.arguments.eval_steps is None:
+            return None
+        rows = self.processes.on_main(self._evaluated_rows)
+        return development_evaluator(self.development, *rows, self.arguments.encode_batch_size)
+
+    def _evaluated_rows(self) -> tuple[list[int], list[int]]:
+        encoder = self._load_frozen().to_sentence_transformer()
+        embeddings = self._embed(self.development, encoder)
+        pool = mine_collection(self.development, embeddings, CANDIDATES, words=self._words)
+        return evaluated_rows(pool, self.arguments.seed)
+
     def _measure(
         self, encoder: SentenceTransformer, adapter: RetrieverAdapter | None = None
-    ) -> dict[str, Any]:
-        """Return the figures of the development queries, without and with an adapter."""
+    ) -> dict[str, RankingQuality]:
+        """Return how the development queries are ranked, without and with an adapter."""
         part = self.development
         reads_words = adapter is not None and adapter.reads_words
-        quality = evaluate_embeddings(
+        return evaluate_embeddings(
             part,
             self._embed(part, encoder),
             adapter,
@@ -252,5 +294,12 @@ class Stages:
             document_words=self._words if reads_words else None,
             measures=MEASURES,
         )
-        means = {name: system.mean for name, system in quality.items()}
-        return {"development": {"queries": len(part.query_ids), **means}}
+
+
+def _means(quality: dict[str, RankingQuality]) -> dict[str, dict[str, float]]:
+    return {name: system.mean for name, system in quality.items()}
+
+
+def _ready(model: Any) -> RRRAModel:
+    ready: RRRAModel = model.to(get_device_name()).eval()
+    return ready

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..fitting import AnyFitArguments, FitArguments
+from .reporting import check_report_to
 
 MODES = ("lora", "full")
 LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
@@ -20,6 +21,8 @@ LEAST = {
     "refresh_steps": 1,
     "refresh_epochs": 1,
     "save_steps": 1,
+    "save_total_limit": 1,
+    "eval_steps": 1,
     "encode_batch_size": 1,
     "max_seq_length": 1,
 }
@@ -53,12 +56,16 @@ class TrainArguments:
             development queries.
         refresh_epochs: The same, counted in epochs; give one of the two.
         save_steps: Number of steps between checkpoints.
+        save_total_limit: Number of checkpoints to keep of a stage that isn't finished.
+        eval_steps: Evaluate the encoder on the development queries every this many steps of stages 1 and 3,
+            see `development_evaluator`; never by default. It changes nothing in the training, unless a
+            callback of yours does.
+        report_to: Where the trainer sends its logs, by the names of transformers: `"tensorboard"`,
+            `"wandb"`, ..., several of them, or `"none"`.
         encode_batch_size: Encoder batch size.
         bf16: Train in bfloat16 mixed precision.
         fp16: Train in float16 mixed precision.
         gradient_checkpointing: Save memory by computing activations twice.
-        fall_back: Keep the encoder of stage 1 if that of stage 3 ranks the development queries worse. Hard
-            negatives don't help on every collection.
         development_fraction: Share of the training queries to hold out if the collection has no split `dev`.
         seed: Random seed of the training; `fit` has its own.
         fit: Settings of adapter fitting, `FitArguments` or `ResidualFitArguments`. `fit.depth` is the depth
@@ -66,6 +73,7 @@ class TrainArguments:
 
     Raises:
         ValueError: If a value is out of range.
+        ImportError: If `report_to` names a package that isn't installed.
 
     Example:
         >>> TrainArguments(mode="full").peak_learning_rate
@@ -88,11 +96,13 @@ class TrainArguments:
     refresh_steps: int | None = None
     refresh_epochs: int | None = None
     save_steps: int = 500
+    save_total_limit: int = 2
+    eval_steps: int | None = None
+    report_to: str | list[str] = "none"
     encode_batch_size: int = 64
     bf16: bool = False
     fp16: bool = False
     gradient_checkpointing: bool = False
-    fall_back: bool = True
     development_fraction: float = 0.15
     seed: int = 0
     fit: AnyFitArguments = field(default_factory=FitArguments)
@@ -122,6 +132,7 @@ class TrainArguments:
             raise ValueError("refresh_steps and refresh_epochs exclude each other.")
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 exclude each other.")
+        check_report_to(self.report_to)
 
     @property
     def peak_learning_rate(self) -> float:
