@@ -31,6 +31,7 @@ OPTIONS = {
     "--depth": 50,  # mined candidates per query
     "--max-length": 64,  # tokens per text
     "--learning-rate": 1e-4,
+    "--report-to": "none",  # tensorboard, wandb, ...; its package must be installed
     "--seed": 0,
 }
 
@@ -52,7 +53,7 @@ def main(options: argparse.Namespace) -> None:
         warmup_steps=0.1,
         batch_sampler="no_duplicates",
         save_strategy="no",
-        report_to="none",
+        report_to=options.report_to,
         seed=options.seed,
         ddp_timeout=24 * 3600,  # seconds that the other processes wait for the first one to mine
     )

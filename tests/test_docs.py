@@ -43,7 +43,7 @@ SHARING = DOCS / "how-to/sharing.md"
 SNIPPETS = [path for path in PAGES if path != SHARING and python_blocks(path)]
 SHELL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/README.md", *PAGES]
 # These train encoders.
-SLOW = {"tutorial": pytest.mark.slow, "negatives": pytest.mark.slow}
+SLOW = dict.fromkeys(["tutorial", "negatives", "fine-tuning", "small-embeddings"], pytest.mark.slow)
 TITLE = "{http://www.w3.org/2000/svg}title"
 TEMPLATES = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
 

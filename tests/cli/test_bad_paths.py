@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("here")
         ("fit beir --model nosuch --out out", "Can't load an encoder named 'nosuch'"),
         ("train beir --model nosuch --out out", "Can't load an encoder named 'nosuch'"),
         ("train beir --model model --out out", "model is an RRRAModel already"),
+        ("train beir --model encoder --out out --resume", "out has no training run to resume"),
         ("evaluate nosuch beir", "Can't load an encoder named 'nosuch'"),
         ("rerank nosuch query beir/corpus.jsonl", "Can't load an encoder named 'nosuch'"),
         ("search nosuch query", "Can't load a model named 'nosuch'"),

@@ -81,7 +81,7 @@ def kill_at(function: str, call: int) -> None:
 def train_process(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     folder = tmp_path_factory.mktemp("killed")
     make_collection(development=True).save(folder / "collection")
-    return Killed(tiny_bert, folder / "collection")
+    return Killed(tiny_bert, folder / "collection", eval_steps=3)
 
 
 @pytest.mark.slow
@@ -95,6 +95,7 @@ def test_a_run_that_is_killed_again_and_again_continues_to_the_same_result(
         assert not (folder / "results.json").exists()
     assert train_process(folder) == 0
     assert_alike(outcome(folder), outcome(tmp_path / "whole"))
+    assert (folder / "training.svg").read_bytes() == (tmp_path / "whole/training.svg").read_bytes()
 
 
 @pytest.mark.slow

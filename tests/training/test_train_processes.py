@@ -29,6 +29,8 @@ from rrra_hf.training.contrastive import newest_complete_checkpoint
 from rrra_hf.training.processes import Processes
 from train_runs import ARGUMENTS, make_collection, outcome
 
+EVALUATED = replace(ARGUMENTS, eval_steps=7)
+
 # ---------------------------------------------------------------- shares of a batch
 
 
@@ -116,7 +118,7 @@ def files(folder: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(run: Path, steady_bert: Path, tmp_path: Path) -> None:
-    train(make_collection(development=True), steady_bert, tmp_path / "run", ARGUMENTS)
+    train(make_collection(development=True), steady_bert, tmp_path / "run", EVALUATED)
     without_cache = [
         {name for name in files(folder) if not name.startswith("embeddings/")}
         for folder in (run, tmp_path / "run")
@@ -130,6 +132,12 @@ def test_two_processes_make_what_one_makes(run: Path, steady_bert: Path, tmp_pat
         assert_allclose(
             *([entry[name] for entry in side["history"][0][:6]] for side in (two, one)), rtol=2e-3
         )
+    # Of one pool, whose probabilities differ little.
+    for name in ("suspects", "false_negative_probability"):
+        assert_allclose(
+            *([entry[name] for entry in side["history"][1] if name in entry] for side in (two, one)),
+            atol=0.02,
+        )
 
 
 @pytest.mark.slow
@@ -142,7 +150,7 @@ def test_both_processes_hold_the_same_weights(run: Path, stage: int) -> None:
 @pytest.mark.slow
 def test_another_number_of_processes_is_refused(run: Path, steady_bert: Path) -> None:
     with pytest.raises(ValueError, match="processes was 2, now 1"):
-        train(make_collection(development=True), steady_bert, run, ARGUMENTS)
+        train(make_collection(development=True), steady_bert, run, EVALUATED)
 
 
 @pytest.mark.slow
@@ -195,7 +203,7 @@ def train_and_tell(encoder: str, collection: str, run: str) -> None:
         return history
 
     module.train_contrastive = train_contrastive
-    train(load_collection(collection), encoder, run, ARGUMENTS)
+    train(load_collection(collection), encoder, run, EVALUATED)
 
 
 def on_call(number: int, action: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -220,7 +228,7 @@ def killed_in_step(encoder: str, collection: str, run: str, step: int) -> None:
         return loss
 
     on_call(step, kill)
-    train(load_collection(collection), encoder, run, ARGUMENTS)
+    train(load_collection(collection), encoder, run, EVALUATED)
 
 
 def tell_errors(encoder: str, collection: str, run: str, out: str) -> None:
@@ -234,7 +242,7 @@ def tell_errors(encoder: str, collection: str, run: str, out: str) -> None:
         if name == "loss":
             on_call(3, lambda loss: loss * float("nan"))
         try:
-            train(load_collection(collection), encoder, folder, replace(ARGUMENTS, **changes))
+            train(load_collection(collection), encoder, folder, replace(EVALUATED, **changes))
         except Exception as error:
             errors[name] = f"{type(error).__name__}: {error}"
     Path(out, f"errors-{os.environ['RANK']}").write_text(json.dumps(errors))

@@ -41,9 +41,9 @@ def choose_encoder(quality: Mapping[str, np.ndarray]) -> Choice:
     `PRIOR_QUERIES` imagined queries without a difference are added: if `difference > standard_error * (1 +
     20 / queries)`. Always taking the higher mean would keep encoders that are worse, which costs more than a
     missed gain: they have to be stored, loaded and trusted. Asking for significance would throw away most
-    gains, as there are a hundred development queries and not a thousand. Between the two, let true gains over
-    a fitted adapter be distributed around 0 with a standard deviation of .02, and the differences of single
-    queries with one of .2, as we see on our collections. Then, where the rule just keeps a trained encoder,
+    gains, as there are often a hundred development queries and not a thousand. For an idea of what lies
+    between, let true gains over a fitted adapter be distributed around 0 with a standard deviation of .02,
+    and the differences of single queries with one of .2. Then, where the rule just keeps a trained encoder,
     the chance that it is worse is about one in five, with 25 queries (a gain of .07 is asked for) as with 400
     (.01). With 100 queries, a true gain of .03 is kept in 62 % of runs, with 200 in 85 %.
 

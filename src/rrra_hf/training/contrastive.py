@@ -208,8 +208,9 @@ def _prompts(model: RRRAModel, dataset: Dataset) -> dict[str, str] | None:
 
 
 def _entry(log: dict[str, Any]) -> dict[str, float]:
-    """Return what is the same if the training is done again: no times."""
-    return {name: value for name, value in log.items() if name in LOGGED or name.startswith(EVALUATED)}
+    """Return what is the same if the training is done again: no times, and one order."""
+    evaluated = sorted(name for name in log if name.startswith(EVALUATED))
+    return {name: log[name] for name in (*LOGGED, *evaluated) if name in log}
 
 
 @contextmanager

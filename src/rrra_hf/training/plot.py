@@ -63,7 +63,7 @@ def _losses(axes: Axes, histories: dict[str, list[dict[str, Any]]], starts: dict
     for stage, label in (("stage1", "stage 1"), ("stage3", "stage 3")):
         axes.plot(*_series(histories[stage], "loss", starts[stage]), label=label, linewidth=1)
     axes.set_ylabel("loss")
-    axes.legend(frameon=False)
+    axes.legend(loc="upper right", frameon=False)
 
 
 def _quality(
@@ -82,7 +82,8 @@ def _quality(
         label = "labelled and mined documents" if number == 0 and series[0] else None
         axes.plot(*series, marker=".", color="C0", label=label)
     axes.set_ylabel(f"development {NDCG}")
-    axes.legend(frameon=False)
+    # Not at the best place: that is searched for, and a search that takes long warns.
+    axes.legend(loc="lower right", frameon=False)
 
 
 def _suspects(axes: Axes, history: list[dict[str, Any]], start: int) -> None:

@@ -57,9 +57,10 @@ class TrainArguments:
         refresh_epochs: The same, counted in epochs; give one of the two.
         save_steps: Number of steps between checkpoints.
         save_total_limit: Number of checkpoints to keep of a stage that isn't finished.
-        eval_steps: Evaluate the encoder on the development queries every this many steps of stages 1 and 3,
-            see `development_evaluator`; never by default. It changes nothing in the training, unless a
-            callback of yours does.
+        eval_steps: Evaluate the encoder every this many steps of stages 1 and 3, by sentence-transformers'
+            `InformationRetrievalEvaluator`; never by default. It is evaluated on at most 200 development
+            queries, and on the documents that are labelled for them or hard for the encoder as it came. This
+            changes nothing in the training.
         report_to: Where the trainer sends its logs, by the names of transformers: `"tensorboard"`,
             `"wandb"`, ..., several of them, or `"none"`.
         encode_batch_size: Encoder batch size.
