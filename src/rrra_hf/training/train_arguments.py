@@ -53,7 +53,8 @@ class TrainArguments:
         folds: Number of folds to cross-fit the false-negative probabilities.
         refresh_steps: Mine again and recompute the probabilities every this many steps of stage 3, see
             `Refresh`; never by default. The probabilities then come from an adapter that is fitted on the
-            development queries.
+            development queries, so that these have a small part in stage 3 before they compare it with the
+            others.
         refresh_epochs: The same, counted in epochs; give one of the two.
         save_steps: Number of steps between checkpoints.
         save_total_limit: Number of checkpoints to keep of a stage that isn't finished.
