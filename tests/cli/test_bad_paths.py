@@ -134,7 +134,7 @@ def test_run_of_other_arguments_is_refused(world: Path) -> None:
     command = ["train", "beir", "--model", "encoder", "--out", "run", *SHORT]
     succeed(*command, "--folds", 2)
     before = snapshot(world)
-    message = fail(*command, "--folds", 3, "--gamma", 2)
+    message = fail(*command, "--folds", 3, "--num-negatives", 7)
     assert "run was started with other settings" in message
-    assert "arguments.folds was 2, now 3; arguments.gamma was 1.0, now 2.0" in message
+    assert "arguments.folds was 2, now 3; arguments.num_negatives was 4, now 7" in message
     assert snapshot(world) == before

@@ -358,7 +358,7 @@ def test_corpus_files_with_pairs_and_named_columns(
         ("train data -o out --stage3-steps 0", "--stage3-steps must be at least 1, got 0"),
         ("train data -o out --gamma -1", "--gamma must not be negative, got -1.0"),
         (
-            "train data -o out --drop-above-positive --gamma 0",
+            "train data -o out --targets weights --drop-above-positive --gamma 0",
             "--drop-above-positive needs gamma above 0, got 0",
         ),
         ("train data -o out --learning-rate 0", "--learning-rate must be positive, got 0.0"),

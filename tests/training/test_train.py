@@ -162,9 +162,9 @@ def test_a_finished_run_is_only_read(run: Path, tiny_bert: Path) -> None:
 
 
 def test_other_settings_in_the_same_folder_are_refused(run: Path, tiny_bert: Path) -> None:
-    changed = replace(ARGUMENTS, gamma=2.0, fit=replace(FIT, depth=9))
+    changed = replace(ARGUMENTS, folds=4, fit=replace(FIT, depth=9))
     with pytest.raises(
-        ValueError, match=r"arguments\.fit\.depth was 10, now 9; arguments\.gamma was 1.0, now"
+        ValueError, match=r"arguments\.fit\.depth was 10, now 9; arguments\.folds was \d, now 4"
     ):
         train(make_collection(), tiny_bert, run, changed)
     with pytest.raises(ValueError, match=r"collection\.qrels was .*another output_dir"):

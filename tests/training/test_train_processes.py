@@ -178,7 +178,7 @@ def test_errors_reach_all_processes(run: Path, steady_bert: Path, collection: Pa
     odd = "ValueError: batch_size must be a multiple of the 2 processes, got 7."
     assert main["odd"] == other["odd"] == odd
     assert "ValueError" in main["settings"]
-    assert "arguments.gamma was 1.0, now 2.0" in main["settings"]
+    assert "arguments.folds was 2, now 3" in main["settings"]
     assert other["settings"] == f"RuntimeError: The main process failed: {main['settings']}"
     assert main["loss"] == other["loss"]
     checkpoint = tmp_path / "loss/stage1/checkpoints/checkpoint-2"
@@ -238,7 +238,7 @@ def tell_errors(encoder: str, collection: str, run: str, out: str) -> None:
     errors = {}
     for name, folder, changes in (
         ("odd", run, {"batch_size": 7}),
-        ("settings", run, {"gamma": 2.0}),
+        ("settings", run, {"folds": 3}),
         ("loss", f"{out}/loss", {}),
     ):
         if name == "loss":

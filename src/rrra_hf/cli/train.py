@@ -52,7 +52,16 @@ def train(
         float | None, typer.Option(help="Peak learning rate; by default 2e-4 with LoRA, 2e-5 without.")
     ] = None,
     num_negatives: Annotated[int, typer.Option(help="Mined negatives per pair in stage 3.")] = 4,
-    gamma: Annotated[float, typer.Option(help="Exponent of the weights (1 - p) ** gamma.")] = 1.0,
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="What is done with mined negatives that are probably relevant: drop (they are left out), "
+            "weights, soft, relabel or distill."
+        ),
+    ] = "drop",
+    gamma: Annotated[
+        float, typer.Option(help="With --targets weights: exponent of the weights (1 - p) ** gamma.")
+    ] = 1.0,
     drop_above_positive: Annotated[
         bool,
         typer.Option(
@@ -130,6 +139,7 @@ def train(
             batch_size=train_batch_size,
             learning_rate=learning_rate,
             num_negatives=num_negatives,
+            targets=targets,
             gamma=gamma,
             drop_above_positive=drop_above_positive,
             folds=folds,

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..embeddings import CollectionEmbeddings, embed_collection
 from ..evaluation import RankingQuality
 from ..fitting import cross_fit, fit_model
 from ..indexes import WordIndex
-from ..labels import best_positive_scores, drop_above_positive, rrra_strategy
+from ..labels import best_positive_scores, drop_above_positive, drop_strategy, rrra_strategy
 from ..labels.estimates import ADD
 from ..losses import RRRALoss
 from ..models.adapter_rrra import RetrieverAdapter
@@ -115,20 +115,21 @@ class Stages:
         }
 
     def stage3(self) -> dict[str, Any]:
-        """Train the encoder of stage 1 further, with hard negatives and their resampling weights."""
+        """Train the encoder of stage 1 further, with hard negatives that count by their probabilities."""
         arguments = self.arguments
         pool = CandidatePool.load(self.folder.path / "stage2" / "pool")
         resampler = Resampler(
             self.training,
             pool,
             num_negatives=arguments.num_negatives,
-            strategy=partial(rrra_strategy, gamma=arguments.gamma),
+            # The loss reads the pool, so that only the chances count here.
+            strategy=drop_strategy if arguments.targets == "drop" else rrra_strategy,
             labels="rows",
             seed=arguments.seed,
         )
         encoder = self._load(1).to_sentence_transformer()
         # With rows of the pool as labels, the loss knows all labelled documents of each query.
-        loss = RRRALoss(encoder, pool=pool, gamma=arguments.gamma, **self._softmax)
+        loss = RRRALoss(encoder, pool=pool, targets=arguments.targets, gamma=arguments.gamma, **self._softmax)
         callbacks: list[TrainerCallback] = []
         if arguments.refresh_steps or arguments.refresh_epochs:
             callbacks.append(self._refresh(resampler, loss))

@@ -43,8 +43,8 @@ def train(
     1. The encoder is trained on (query, positive) pairs with in-batch negatives.
     2. The encoder is frozen. Its candidates are mined, and their false-negative probabilities are
        cross-fitted.
-    3. The encoder of stage 1 is trained further, with candidates as hard negatives. Each has the resampling
-       weight that follows from its probability.
+    3. The encoder of stage 1 is trained further, with candidates as hard negatives. Those that are
+       probably relevant are left out, or have another part in the loss, see `TrainArguments.targets`.
 
     Then the encoder as it came and those of stages 1 and 3 are compared, each with an adapter fitted to it,
     on the development queries. The best is kept, see `choose_encoder`. At the end, an adapter is fitted to it

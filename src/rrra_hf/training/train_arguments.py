@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..fitting import AnyFitArguments, FitArguments
+from ..fitting import AnyFitArguments, FitArguments, ResidualFitArguments
+from ..losses.targets import TARGETS
 from .reporting import check_report_to
 
 MODES = ("lora", "full")
@@ -46,10 +47,12 @@ class TrainArguments:
         learning_rate: Peak learning rate. It is reached after a tenth of the steps and decays linearly; by
             default 2e-4 with LoRA and 2e-5 without.
         num_negatives: Mined negatives per pair in stage 3.
-        gamma: Exponent of the resampling weights: the greater it is, the less a probable false negative
+        targets: What the probability of a mined negative does in the loss of stage 3: `"drop"`, `"weights"`,
+            `"soft"`, `"relabel"` or `"distill"`, as in `RRRALoss`.
+        gamma: With `"weights"`, their exponent: the greater it is, the less a probable false negative
             counts. See `rrra_weights`.
         drop_above_positive: Give no weight to candidates that the encoder scores above the query's best
-            labelled document, see `drop_above_positive`; needs a `gamma` above 0.
+            labelled document, see `drop_above_positive`; `gamma` must be above 0.
         folds: Number of folds to cross-fit the false-negative probabilities.
         refresh_steps: Mine again and recompute the probabilities every this many steps of stage 3, see
             `Refresh`; never by default. The probabilities then come from an adapter that is fitted on the
@@ -92,6 +95,7 @@ class TrainArguments:
     batch_size: int = 32
     learning_rate: float | None = None
     num_negatives: int = 4
+    targets: str = "drop"
     gamma: float = 1.0
     drop_above_positive: bool = False
     folds: int = 5
@@ -118,8 +122,14 @@ class TrainArguments:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
+        if self.targets not in TARGETS:
+            raise ValueError(f"targets must be one of {', '.join(TARGETS)}, got {self.targets!r}.")
         if not self.gamma >= 0:
             raise ValueError(f"gamma must not be negative, got {self.gamma}.")
+        if self.gamma != 1.0 and self.targets != "weights":
+            raise ValueError(f"gamma needs targets='weights', got {self.gamma} with {self.targets!r}.")
+        if self.targets == "distill" and isinstance(self.fit, ResidualFitArguments):
+            raise ValueError("targets='distill' needs an adapter that ranks candidates, not a residual one.")
         if not 0 < self.development_fraction < 1:
             raise ValueError(
                 f"development_fraction must lie between 0 and 1, got {self.development_fraction}."
