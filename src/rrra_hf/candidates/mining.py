@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..embeddings import CollectionEmbeddings, check_embeddings, embed_collection, texts_fingerprint
 from ..embeddings.fingerprint import array_fingerprint
 from ..evaluation import reorder
-from ..indexes import Index, WordIndex, search_flat
+from ..indexes import Index, WordIndex, index_words, search_flat
 from ..models.adapter_rrra import RetrieverAdapter, check_given
 from .excluded import excluded_rows
 from .hybrid import DEPTH, cosines_of, merge_ranks, take_from
@@ -59,7 +59,7 @@ def mine(
         split: Split with the queries and positives.
         adapter: Gives the probabilities; None for none. One without linear maps.
         exclude_self: Leave out documents that are the query, see `mine_collection`.
-        cache_dir: Cache folder for embeddings, see `encode`.
+        cache_dir: Cache folder for embeddings and the index of words, see `encode` and `index_words`.
         batch_size: Encoder batch size.
         show_progress_bar: Show a progress bar. None shows one on a terminal only.
         folder: Folder to save the pool to during mining, see `mine_embeddings`.
@@ -81,7 +81,7 @@ def mine(
     embeddings = embed_collection(
         part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
     )
-    words = WordIndex.of(part.document_texts, show_progress_bar=show_progress_bar)
+    words = index_words(part.document_texts, cache_dir, show_progress_bar=show_progress_bar)
     pool = mine_collection(
         part,
         embeddings,

@@ -8,6 +8,7 @@ from .flat import FlatIndex
 from .flat_search import search_flat
 from .milvus import MilvusIndex
 from .recall import RecallReport, recall_report
+from .word_cache import index_words
 from .words import WordIndex
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MilvusIndex",
     "RecallReport",
     "WordIndex",
+    "index_words",
     "load_index",
     "make_index",
     "recall_report",

@@ -17,7 +17,7 @@ from ..candidates.labelled import KnownPositives
 from ..candidates.reading import with_probability
 from ..embeddings import CollectionEmbeddings, encode
 from ..evaluation import reorder
-from ..indexes import WordIndex
+from ..indexes import index_words
 from ..models.adapter_rrra import RetrieverAdapter
 from ..models.modeling_rrra import RRRAModel
 from ..retrieval.opening import open_encoder
@@ -41,7 +41,7 @@ class Estimating:
         corpus_prompt_name: Prompt of documents, by its name in the model.
         corpus_prompt: Prompt of documents.
         batch_size: Encoder batch size.
-        cache_folder: Folder of the embedding cache.
+        cache_folder: Folder of the cache of embeddings and words.
         show_progress_bar: Show progress bars.
     """
 
@@ -123,7 +123,7 @@ def estimate(
         given: Documents that are to be among the candidates of each query, beside those that are found.
     """
     embeddings = _embed(rows, _with_prompts(_opened(model), settings), settings)
-    words = WordIndex.of(rows.documents, show_progress_bar=settings.show_progress_bar)
+    words = index_words(rows.documents, settings.cache_folder, show_progress_bar=settings.show_progress_bar)
     counts = words.count(rows.queries)
     pool = mine_collection(
         rows.collection(negatives),

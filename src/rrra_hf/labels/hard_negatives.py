@@ -102,7 +102,7 @@ def mine_hard_negatives(
             document, and `label`, which is 1 for positives and the probability for others.
             `"labeled-list"`: anchor, the list of documents, and `labels`, the list of theirs.
         batch_size: Encoder batch size.
-        cache_folder: Folder of the embedding cache, see `encode`.
+        cache_folder: Folder of the cache of embeddings and of words, see `encode` and `index_words`.
         threshold: Candidates with at least this probability are suspects. By default .2: a negative that is
             relevant harms more than one that is passed over.
         gamma: As in `rrra_weights`.

@@ -82,7 +82,7 @@ def relabel(
         corpus_prompt_name: Name of the model's prompt for documents.
         corpus_prompt: Prompt for documents.
         batch_size: Encoder batch size.
-        cache_folder: Folder of the embedding cache, see `encode`.
+        cache_folder: Folder of the cache of embeddings and of words, see `encode` and `index_words`.
         show_progress_bar: Show progress bars. None shows them on a terminal only.
 
     Returns:
