@@ -20,7 +20,7 @@ from common import markdown, report
 from rrra_hf import RetrieverAdapter
 from rrra_hf.candidates import (
     DocumentFeatures,
-    candidate_probabilities,
+    judge_candidates,
     mine_embeddings,
     read_candidates,
 )
@@ -171,7 +171,7 @@ def detection_row(taught: Taught, adapter: RetrieverAdapter) -> dict[str, Any] |
     hidden = membership(pool.candidates, queries.positives)[judged]
     if hidden.mean() < 0.01:
         return None
-    probability = candidate_probabilities(adapter, *given)[judged]
+    probability = judge_candidates(adapter, *given).probability[judged]
     found = hidden[probability > 0.5]
     return {
         "collection": taught.name,

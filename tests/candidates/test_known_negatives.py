@@ -11,9 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 
+from feature_task import Task
 from forgery import forge
 from mined import assert_same, make_pool
-from rrra_hf.candidates import CandidatePool, LabelledQueries, RetrievedCandidates, mine_embeddings
+from rrra_hf import RetrieverAdapter
+from rrra_hf.candidates import (
+    CandidatePool,
+    LabelledQueries,
+    RetrievedCandidates,
+    judge_candidates,
+    mine_embeddings,
+)
 from rrra_hf.indexes import WordIndex
 from rrra_hf.labels import drop_above_positive, rrra_strategy
 
@@ -101,3 +109,20 @@ def test_what_is_left_out_is_not_retrieved(with_words: bool) -> None:
     assert_array_equal(found.relevant, found.rows == [[2], [3]])
     assert_array_equal(found.irrelevant, found.rows == 4)
     assert np.isneginf(found.cosines[found.rows < 0]).all()
+
+
+def test_known_negatives_take_no_share_of_the_missing_labels() -> None:
+    """Fewer documents stand above the labelled ones when the best candidates are known not to be relevant."""
+    task = Task()
+    labelled = task.queries(40)
+    pool = mine_embeddings(labelled.embeddings, task.documents, labelled.positives, depth=12)
+    adapter = RetrieverAdapter.pretrained()
+    given = labelled.embeddings, pool.candidates, task.documents, labelled.words, task.words, pool.positives
+    nothing, best = [np.empty(0, dtype=int)] * 40, list(pool.candidates[:, :1])
+    without, none, some = (
+        judge_candidates(adapter, *given, negatives).probability for negatives in (None, nothing, best)
+    )
+    assert_array_equal(none, without)
+    assert (some[:, 0] == 0).all()
+    assert (some[:, 1:] > 0).all()
+    assert some.sum() < without[:, 1:].sum()

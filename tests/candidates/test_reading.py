@@ -14,7 +14,7 @@ from scipy.special import expit
 from feature_task import DIM, DOCUMENTS, EVERYTHING, Task, disturb, normalized
 from retriever_models import make_adapter as make_residual_adapter
 from rrra_hf import AdapterConfig, RetrieverAdapter
-from rrra_hf.candidates import DocumentFeatures, candidate_probabilities, mine_embeddings, read_candidates
+from rrra_hf.candidates import DocumentFeatures, judge_candidates, mine_embeddings, read_candidates
 from rrra_hf.candidates import reading as reading_module
 from rrra_hf.candidates.reading import candidate_features, with_probability
 from rrra_hf.embeddings import CollectionEmbeddings
@@ -152,7 +152,7 @@ def test_probabilities_are_those_of_mapped_embeddings_and_nan_where_there_is_no_
     candidates = data.rows.copy()
     candidates[::2, 6:] = -1
     given = 2 * data.queries, candidates, 3 * data.documents, *words
-    probability = candidate_probabilities(data.adapter, *given)
+    probability = judge_candidates(data.adapter, *given).probability
     assert probability.dtype == np.float32
     assert_array_equal(np.isnan(probability), candidates < 0)
 
@@ -197,7 +197,7 @@ def test_a_labelled_document_tells_of_the_others(data: Data) -> None:
     assert not np.allclose(told.relevance, alone.relevance, atol=1e-2)
     positives = [np.array([rows[place], 0]) for rows, place in zip(data.rows, labelled, strict=True)]
     given = data.queries, data.rows, data.documents, data.words, data.features.words
-    probability = candidate_probabilities(data.adapter, *given, positives)
+    probability = judge_candidates(data.adapter, *given, positives).probability
     first = np.column_stack([[rows[0] for rows in positives], data.rows])
     with_it = data.read(first, labelled=np.zeros(23, dtype=np.int64)).relevance[:, 1:]
     assert_allclose(probability, expit(with_it.numpy()), rtol=1e-3, atol=1e-5)
@@ -211,6 +211,6 @@ def test_probabilities_of_a_pool_are_read_with_its_labels() -> None:
     adapter = RetrieverAdapter.pretrained()
     found = with_probability(pool, adapter, embeddings, labelled.words, task.words)
     given = labelled.embeddings, pool.candidates, task.documents, labelled.words, task.words
-    assert_array_equal(found.probability, candidate_probabilities(adapter, *given, labelled.positives))
-    assert not np.allclose(found.probability, candidate_probabilities(adapter, *given))
+    assert_array_equal(found.probability, judge_candidates(adapter, *given, labelled.positives).probability)
+    assert not np.allclose(found.probability, judge_candidates(adapter, *given).probability)
     assert pool.probability is None

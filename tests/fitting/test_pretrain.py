@@ -22,7 +22,7 @@ from feature_task import (
 )
 from retriever_models import make_adapter as make_residual_adapter
 from rrra_hf import RetrieverAdapter
-from rrra_hf.candidates import LabelledQueries, RetrievedCandidates, candidate_probabilities
+from rrra_hf.candidates import LabelledQueries, RetrievedCandidates, judge_candidates
 from rrra_hf.fitting import Lesson, lesson, pretrain
 from rrra_hf.fitting import pretrain as pretrain_function
 from rrra_hf.fitting.pretrain import inverted
@@ -77,7 +77,7 @@ def test_its_probability_tells_what_is_relevant(taught: RetrieverAdapter) -> Non
     test = other.queries(80)
     found, _ = rank(taught, other, test)
     given = test.embeddings, found.rows, other.documents, test.words, other.words
-    alone = candidate_probabilities(taught, *given)
+    alone = judge_candidates(taught, *given).probability
     assert average_precision_score(found.relevant.ravel(), alone.ravel()) > found.relevant.mean() + 0.3
 
 

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import BoW
 from feature_task import PRESET, QUERIES, as_tuples, keep_everything, make_it_matter, shorten
 from forgery import forge
 from rrra_hf import AdapterConfig, Retriever, RetrieverAdapter, RRRAModel
-from rrra_hf.candidates import DocumentFeatures, add_words, candidate_probabilities
+from rrra_hf.candidates import DocumentFeatures, add_words, judge_candidates
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.fitting import fit_adapter
@@ -71,7 +71,7 @@ def test_hits_are_scored_and_judged_as_the_adapter_does_by_itself(
         {feature_collection.document_ids[row]: score for row, score in zip(*pair, strict=True)}
         for pair in zip(candidates, scores, strict=True)
     ]
-    probability = candidate_probabilities(adapter, queries, candidates, documents, counts, words)
+    probability = judge_candidates(adapter, queries, candidates, documents, counts, words).probability
     judged = [
         {feature_collection.document_ids[row]: p for row, p in zip(*pair, strict=True)}
         for pair in zip(candidates, probability, strict=True)

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from feature_task import PRESET
-from rrra_hf.candidates import CandidatePool, LabelledQueries, candidate_probabilities, mine_collection
+from rrra_hf.candidates import CandidatePool, LabelledQueries, judge_candidates, mine_collection
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.fitting import FitArguments, cross_fit, fit_adapter
@@ -88,9 +88,9 @@ def test_a_refresh_estimates_with_words_and_leaves_the_adapter_alone(
             document_words=words,
         )
         assert adapter.reads_words
-        expected = candidate_probabilities(
+        expected = judge_candidates(
             adapter, queries, mined.candidates, documents, *given.values(), mined.positives
-        )
+        ).probability
     assert_array_equal(resampler.pool.candidates, mined.candidates)
     assert_allclose(resampler.pool.probability, expected, rtol=1e-5)
     assert [path.name for path in (tmp_path / "refresh/step-1").iterdir() if path.is_dir()] == ["pool"]

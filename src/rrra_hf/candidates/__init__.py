@@ -5,7 +5,7 @@ from .hybrid import DEPTH, add_words
 from .labelled import LabelledQueries
 from .mining import mine, mine_collection, mine_embeddings
 from .pool import CandidatePool
-from .reading import candidate_probabilities, read_candidates
+from .reading import judge_candidates, read_candidates
 from .retrieved import RetrievedCandidates
 from .word_pieces import WordPieces, count_pieces
 
@@ -18,8 +18,8 @@ __all__ = [
     "WordPieces",
     "Words",
     "add_words",
-    "candidate_probabilities",
     "count_pieces",
+    "judge_candidates",
     "mine",
     "mine_collection",
     "mine_embeddings",

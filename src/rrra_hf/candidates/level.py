@@ -11,8 +11,8 @@ from scipy.special import expit
 
 logger = logging.getLogger(__name__)
 
-# Queries to learn the level from: fewer say too little, and more are sampled.
-MIN_QUERIES, MAX_QUERIES = 20, 2000
+# Queries with a label to learn the level from: fewer say too little. Labels: more are sampled.
+MIN_QUERIES, MAX_LABELS = 20, 1000
 # One in so many candidates counts, the most probable ones. There, hardly any relevant document is missing.
 TOP = 3
 # What other collections say of log-odds that come trained: mean and deviation of the logarithm of the slope,
@@ -41,29 +41,33 @@ class Level(NamedTuple):
 
 
 def sampled(count: int) -> np.ndarray:
-    """Return the rows of the queries to learn the level from, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, MAX_QUERIES)).astype(np.int64))
+    """Return which of the labels to learn the level from, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_LABELS)).astype(np.int64))
 
 
-def level_of(alone: np.ndarray, given_one: np.ndarray) -> Level:
-    """Return the level of log-odds of relevance, from where one labelled document stands per query.
+def level_of(alone: np.ndarray, query: np.ndarray, given_one: np.ndarray) -> Level:
+    """Return the level of log-odds of relevance, from where labelled documents stand.
 
     Suppose that a query's labelled document is one of its relevant documents, any of them with the same
     chance. Then labelled documents stand as high among the candidates as relevant documents do. If they are
-    nearly always the first, there is hardly another. If one in ten is the first, there are about ten.
+    nearly always the first, there is hardly another. If one in ten is the first, there are about ten. Of
+    several labelled documents of a query, each is compared with the candidates without a label alone. Each
+    query counts once, however many labels it has.
 
     The slope and offset of the log-odds are those with the greatest posterior probability, given where the
-    labelled documents stand. The offset for log-odds that know the labelled document then makes the sum of
-    probabilities equal to the number of relevant documents that is expected beside it.
+    labelled documents stand. The offset for log-odds that know a labelled document then makes the sum of
+    probabilities equal to the number of relevant documents that is expected without a label.
 
     Args:
-        alone: Log-odds of `n` queries that don't know of the label, `(n, 1 + k)`, -inf where there is no
-            candidate. The first belongs to the labelled document.
-        given_one: Log-odds of the same documents that know it.
+        alone: Log-odds for each of `l` labels that don't know of it, `(l, 1 + k)`, -inf where there is no
+            candidate. The first belongs to the labelled document, the others to unlabelled candidates.
+        query: Row of the query of each label, `(l,)`.
+        given_one: Log-odds of the unlabelled candidates of `n` queries that know one labelled document,
+            `(n, k)`.
 
     Returns:
-        The level for log-odds that know one labelled document. Slope 1 and offset 0 if fewer than 20 labelled
-        documents are among the more probable third of the candidates.
+        The level for log-odds that know one labelled document. Slope 1 and offset 0 if fewer than 20 queries
+        have a labelled document among the more probable third of the candidates.
 
     Source:
         Labels are "selected completely at random" among relevant documents: Elkan & Noto 2008, "Learning
@@ -73,27 +77,30 @@ def level_of(alone: np.ndarray, given_one: np.ndarray) -> Level:
         >>> def level(places):
         ...     others = np.linspace(2, -5, 29)
         ...     rows = np.array([np.r_[others[place], others] for place in places])
-        ...     return level_of(rows, rows).probability(rows[:, 1:]).sum(axis=1).mean().round(1)
+        ...     found = level_of(rows, np.arange(len(rows)), rows[:, 1:])
+        ...     return found.probability(rows[:, 1:]).sum(axis=1).mean().round(1)
         >>> float(level([0] * 100)), float(level([0, 2, 4, 6, 8] * 20))
         (0.6, 14.8)
     """
     top = np.argsort(-alone, axis=1, kind="stable")[:, : max(2, alone.shape[1] // TOP)]
     kept = np.flatnonzero((top == 0).any(axis=1))
-    if len(kept) < MIN_QUERIES:
+    queries, query, labels = np.unique(query[kept], return_inverse=True, return_counts=True)
+    if len(queries) < MIN_QUERIES:
         return Level()
-    top, place = top[kept], np.argmax(top[kept] == 0, axis=1)
+    top, place, weight = top[kept], np.argmax(top[kept] == 0, axis=1), 1 / labels[query]
     alone, given_one = (
-        np.clip(values[kept].astype(np.float64), -FARTHEST, FARTHEST) for values in (alone, given_one)
+        np.clip(values.astype(np.float64), -FARTHEST, FARTHEST)
+        for values in (alone[kept], given_one[queries])
     )
     best = np.take_along_axis(alone, top, axis=1)
-    slope, offset = minimize(_loss, (0.0, 0.0), (best, place), method="L-BFGS-B").x
+    slope, offset = minimize(_loss, (0.0, 0.0), (best, place, weight), method="L-BFGS-B").x
     slope = float(np.exp(slope))
     p, rate = _rates(slope, offset, best, place)
-    below = expit(slope * alone + offset).sum() - p.sum()
-    beside = float((1 / _share(rate) - 1).sum() + below)
-    logger.info("%.2f more documents are relevant per labelled one", beside / len(kept))
+    below = expit(slope * alone + offset).sum(axis=1) - p.sum(axis=1)
+    beside = float(weight @ (1 / _share(rate) - 1 + below))
+    logger.info("%.2f more documents are relevant per query with a label", beside / len(queries))
     slope *= GIVEN_ONE
-    return Level(slope, _offset(slope * given_one[:, 1:], beside))
+    return Level(slope, _offset(slope * given_one, beside))
 
 
 def _rates(
@@ -110,7 +117,7 @@ def _share(rate: np.ndarray) -> np.ndarray:
     return -np.expm1(-rate) / rate
 
 
-def _loss(parameters: np.ndarray, alone: np.ndarray, place: np.ndarray) -> float:
+def _loss(parameters: np.ndarray, alone: np.ndarray, place: np.ndarray, weight: np.ndarray) -> float:
     """Return the negative logarithm of the posterior probability of a slope and an offset."""
     slope, offset = parameters
     p, rate = _rates(np.exp(slope), offset, alone, place)
@@ -123,7 +130,7 @@ def _loss(parameters: np.ndarray, alone: np.ndarray, place: np.ndarray) -> float
         ((value - mean) / deviation) ** 2 / 2
         for value, (mean, deviation) in ((slope, SLOPE_PRIOR), (offset, OFFSET_PRIOR))
     )
-    return float(prior - (likelihood - seen).sum())
+    return float(prior - weight @ (likelihood - seen))
 
 
 def _offset(log_odds: np.ndarray, total: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +14,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..embeddings import CollectionEmbeddings
+from ..evaluation import membership
 from ..models.adapter_rrra import Reader, Reading, RetrieverAdapter
 from ..models.features_rrra import CandidateFeatures
 from ..models.reader_rrra import FeatureReader
 from .document_features import DocumentFeatures, Words
 from .hybrid import Take
+from .labelled import pair_rows
 from .level import level_of, sampled
 from .pool import CandidatePool
 
 # Pairs of query and document that are read at a time: about 100 MB at dimension 384.
 PAIRS_PER_BLOCK = 16_384
+# Labels of a query to learn the level from at most.
+LABELS = 8
 
 
 @torch.inference_mode()
@@ -115,7 +120,20 @@ def _blocks(
         yield block, q, _tensor(take(rows[block])).to(device), known
 
 
-def candidate_probabilities(
+class Judged(NamedTuple):
+    """What an adapter says of candidates beside a labelled document of their query.
+
+    Args:
+        probability: Probability that each is relevant, `(n, k)` float32; NaN where there is no candidate.
+        ranking_scores: By how much it is ranked above the labelled document, `(n, k)` float32; -inf where
+            there is no candidate. None if no document is labelled.
+    """
+
+    probability: np.ndarray
+    ranking_scores: np.ndarray | None
+
+
+def judge_candidates(
     adapter: RetrieverAdapter,
     queries: np.ndarray,
     candidates: np.ndarray,
@@ -123,9 +141,10 @@ def candidate_probabilities(
     words: csr_array | None = None,
     document_words: Words | None = None,
     positives: Sequence[np.ndarray] | None = None,
+    negatives: Sequence[np.ndarray] | None = None,
     folds: Sequence[np.ndarray] | None = None,
-) -> np.ndarray:
-    """Return the probability that each candidate is relevant, from embeddings before the adapter's maps.
+) -> Judged:
+    """Return how an adapter judges candidates, from embeddings before the adapter's maps.
 
     Args:
         adapter: The adapter.
@@ -137,69 +156,57 @@ def candidate_probabilities(
         positives: Rows of each query's labelled documents, which are not among the candidates. The first is
             read with them: what is like a relevant document is more probably relevant. Where they stand
             tells how many others are relevant, see `level_of`.
+        negatives: Rows of documents that were judged and aren't relevant. Their probability is 0.
         folds: Rows of the queries of each fold. The labels of a fold then tell nothing about its own queries.
             None lets all labels tell of all queries.
-
-    Returns:
-        `(n, k)` float32, NaN where there is no candidate.
     """
     mapped = adapter.map_documents(documents)
     features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
     searched = adapter.map_queries(queries)
+    possible = candidates >= 0
+    if negatives is not None and any(map(len, negatives)):
+        possible &= ~membership(candidates, negatives)
 
-    def log_odds(asked: np.ndarray, rows: np.ndarray, labelled: np.ndarray | None = None) -> np.ndarray:
-        counts = words if words is None or len(asked) == len(queries) else words[asked]
+    def read(
+        asked: np.ndarray, first: np.ndarray | None = None, labelled: bool = False
+    ) -> tuple[np.ndarray, Reading]:
+        """Read queries' candidates, after one document each that may be known as labelled.
+
+        Returns:
+            Their log-odds, -inf where no relevant document can be, and all that is read.
+        """
+        rows, kept = candidates[asked], possible[asked]
+        if first is not None:
+            rows = np.column_stack([first, rows])
+            kept = np.column_stack([np.ones(len(first), dtype=bool), kept])
+        counts = None if words is None else words[asked]
+        known = np.zeros(len(asked), dtype=np.int64) if labelled else None
         take = mapped.__getitem__
-        reading = read_candidates(adapter, searched[asked], rows, take, features, counts, labelled=labelled)
-        return np.where(rows >= 0, reading.relevance.numpy(), np.float32(-np.inf))
+        reading = read_candidates(adapter, searched[asked], rows, take, features, counts, labelled=known)
+        return np.where(kept, reading.relevance.numpy(), np.float32(-np.inf)), reading
 
     every = np.arange(len(queries))
     if positives is None:
-        return np.where(candidates >= 0, expit(log_odds(every, candidates)), np.float32(np.nan))
-    rows = np.column_stack([[row[0] for row in positives], candidates])
-    given_one = log_odds(every, rows, np.zeros(len(rows), dtype=np.int64))
-    probability = np.empty(candidates.shape, dtype=np.float32)
-    parts = [(every, every)] if folds is None else [(fold, np.setdiff1d(every, fold)) for fold in folds]
-    samples = [others[sampled(len(others))] for _, others in parts]
-    read = np.unique(np.concatenate(samples))
-    alone = log_odds(read, rows[read])
-    for (fold, _), some in zip(parts, samples, strict=True):
-        level = level_of(alone[np.searchsorted(read, some)], given_one[some])
-        probability[fold] = level.probability(given_one[fold, 1:])
-    return np.where(candidates >= 0, probability, np.float32(np.nan))
-
-
-def candidate_ranking_scores(
-    adapter: RetrieverAdapter,
-    queries: np.ndarray,
-    candidates: np.ndarray,
-    documents: np.ndarray,
-    words: csr_array | None,
-    document_words: Words | None,
-    positives: Sequence[np.ndarray],
-) -> np.ndarray:
-    """Return by how much an adapter ranks each candidate above a labelled document of its query.
-
-    Args:
-        adapter: The adapter.
-        queries: As in `candidate_probabilities`, as the others.
-        candidates: Rows of the candidates.
-        documents: Document embeddings.
-        words: Counts of the queries' words.
-        document_words: The documents' words.
-        positives: Rows of each query's labelled documents. The first is ranked with the candidates.
-
-    Returns:
-        Differences of scores, `(n, k)` float32; -inf where there is no candidate.
-    """
-    mapped = adapter.map_documents(documents)
-    features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
-    rows = np.column_stack([[row[0] for row in positives], candidates])
-    reading = read_candidates(
-        adapter, adapter.map_queries(queries), rows, mapped.__getitem__, features, words
-    )
+        return Judged(np.where(candidates >= 0, expit(read(every)[0]), np.float32(np.nan)), None)
+    given_one, reading = read(every, np.array([rows[0] for rows in positives]), labelled=True)
+    given_one = given_one[:, 1:]
     scores = adapter.combine(reading.cosines, reading.ranking).numpy()
-    return np.where(candidates >= 0, scores[:, 1:] - scores[:, :1], np.float32(-np.inf))
+    probability = np.empty(candidates.shape, dtype=np.float32)
+    query, label = pair_rows([rows[:LABELS] for rows in positives]).T
+    if folds is None:
+        folds, told = [every], [np.arange(len(query))]
+    else:
+        told = [np.flatnonzero(~np.isin(query, fold)) for fold in folds]
+    samples = [labels[sampled(len(labels))] for labels in told]
+    sampled_labels = np.unique(np.concatenate(samples))
+    alone = read(query[sampled_labels], label[sampled_labels])[0]
+    for fold, some in zip(folds, samples, strict=True):
+        level = level_of(alone[np.searchsorted(sampled_labels, some)], query[some], given_one)
+        probability[fold] = level.probability(given_one[fold])
+    return Judged(
+        np.where(candidates >= 0, probability, np.float32(np.nan)),
+        np.where(candidates >= 0, scores[:, 1:] - scores[:, :1], np.float32(-np.inf)),
+    )
 
 
 def with_probability(
@@ -219,12 +226,10 @@ def with_probability(
         document_words: The documents' words.
     """
     queries, documents, _ = embeddings
-    given = queries, pool.candidates, documents, words, document_words, pool.positives
-    return replace(
-        pool,
-        probability=candidate_probabilities(adapter, *given),
-        ranking_scores=candidate_ranking_scores(adapter, *given),
+    judged = judge_candidates(
+        adapter, queries, pool.candidates, documents, words, document_words, pool.positives, pool.negatives
     )
+    return replace(pool, probability=judged.probability, ranking_scores=judged.ranking_scores)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from ..candidates import CandidatePool
-from ..candidates.reading import candidate_probabilities
+from ..candidates.reading import judge_candidates
 from ..fitting import FitArguments, ResidualFitArguments, cross_fit, fit_adapter
 from ..models.adapter_rrra import RetrieverAdapter
 from .cross_encoder import cross_encoder_scores
@@ -57,7 +57,7 @@ def in_sample(trial: Trial) -> np.ndarray:
     queries, documents = truth.training.embeddings, truth.documents
     arguments = replace(trial.arguments.residual_fit, seed=trial.seed)
     adapter = fit_adapter(queries, documents, pool=truth.pool, arguments=arguments)
-    return candidate_probabilities(adapter, queries, truth.pool.candidates, documents)
+    return judge_candidates(adapter, queries, truth.pool.candidates, documents).probability
 
 
 def by_cross_encoder(trial: Trial) -> np.ndarray:

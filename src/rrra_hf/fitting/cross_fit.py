@@ -10,6 +10,7 @@ import torch
 from scipy.sparse import csr_array
 
 from ..candidates import CandidatePool, LabelledQueries
+from ..candidates.reading import Judged
 from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from .arguments import AnyFitArguments, FitArguments, ResidualFitArguments
@@ -17,7 +18,7 @@ from .checks import check_pool, check_words
 from .features import cross_fit_features
 from .residual import cross_fit_residual
 
-CROSS_FITS: dict[type, Callable[..., tuple[np.ndarray, np.ndarray | None]]] = {
+CROSS_FITS: dict[type, Callable[..., Judged]] = {
     FitArguments: cross_fit_features,
     ResidualFitArguments: cross_fit_residual,
 }
@@ -71,7 +72,7 @@ def cross_fit(
     training = LabelledQueries(query_embeddings, pool.positives, query_words, pool.negatives, pool.excluded)
     estimate = CROSS_FITS[type(arguments)]
     with torch.random.fork_rng(devices=[]):
-        probability, ranking_scores = estimate(
+        judged = estimate(
             training,
             pool.candidates,
             document_embeddings,
@@ -81,4 +82,4 @@ def cross_fit(
             folds,
             adapter,
         )
-    return replace(pool, probability=probability, ranking_scores=ranking_scores)
+    return replace(pool, probability=judged.probability, ranking_scores=judged.ranking_scores)

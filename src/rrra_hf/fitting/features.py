@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..candidates.labelled import LabelledQueries
-from ..candidates.reading import candidate_probabilities, candidate_ranking_scores
+from ..candidates.reading import Judged, judge_candidates
 from ..evaluation import ndcg_per_query, reorder
 from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
@@ -218,7 +218,7 @@ def cross_fit_features(
     arguments: FitArguments,
     folds: int,
     adapter: RetrieverAdapter | None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Judged:
     """Return the probability of each candidate, at a level that labels of other folds tell, and its score.
 
     The relevance head comes trained, and reads one labelled document of each query with its candidates.
@@ -234,11 +234,15 @@ def cross_fit_features(
         arguments: Settings; `seed` is used.
         folds: Number of folds.
         adapter: Judges; None for the adapter that comes trained.
-
-    Returns:
-        Probabilities, NaN where there is no candidate, and scores, -inf there; both `(n, depth)` float32.
     """
-    adapter = adapter or RetrieverAdapter.pretrained(documents.shape[1])
-    given = training.embeddings, candidates, documents, training.words, words, training.positives
-    dealt = deal(len(training.positives), arguments.seed, folds)
-    return candidate_probabilities(adapter, *given, dealt), candidate_ranking_scores(adapter, *given)
+    return judge_candidates(
+        adapter or RetrieverAdapter.pretrained(documents.shape[1]),
+        training.embeddings,
+        candidates,
+        documents,
+        training.words,
+        words,
+        training.positives,
+        training.negatives,
+        deal(len(training.positives), arguments.seed, folds),
+    )

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..candidates import DocumentFeatures, mine_embeddings
 from ..candidates.labelled import LabelledQueries, gather, shuffled_batches
-from ..candidates.reading import candidate_probabilities
+from ..candidates.reading import Judged, judge_candidates
 from ..candidates.retrieved import RetrievedCandidates
 from ..indexes import WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
@@ -69,7 +69,7 @@ def cross_fit_residual(
     arguments: ResidualFitArguments,
     folds: int,
     adapter: RetrieverAdapter | None,
-) -> tuple[np.ndarray, None]:
+) -> Judged:
     """Return the probability of each candidate, by an adapter that was fitted on the other folds.
 
     Args:
@@ -82,11 +82,11 @@ def cross_fit_residual(
         folds: Number of folds.
         adapter: Must be None: each fold has an adapter of its own.
 
+    Returns:
+        The probabilities. There are no ranking scores.
+
     Raises:
         ValueError: If an adapter is given.
-
-    Returns:
-        `(n, depth)` float32, NaN where there is no candidate; and no scores.
     """
     if adapter is not None:
         raise ValueError("adapter can't be given with ResidualFitArguments, which fit one for each fold.")
@@ -96,11 +96,10 @@ def cross_fit_residual(
         part, others = np.flatnonzero(dealt == fold), np.flatnonzero(dealt != fold)
         taught = FitData(training.select(others), candidates[others], documents, development)
         adapter = fit_residual(taught, arguments)
-        probabilities[part] = candidate_probabilities(
-            adapter, training.embeddings[part], candidates[part], documents
-        )
+        judged = judge_candidates(adapter, training.embeddings[part], candidates[part], documents)
+        probabilities[part] = judged.probability
         logger.info("Cross-fitted fold %d of %d", fold + 1, folds)
-    return probabilities, None
+    return Judged(probabilities, None)
 
 
 def fit_network(
