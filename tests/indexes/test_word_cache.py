@@ -41,10 +41,13 @@ def test_other_texts_have_another_index(tmp_path: Path) -> None:
 
 def test_a_damaged_index_is_built_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     index_words(TEXTS, tmp_path)
-    (path,) = tmp_path.glob("words-*/idf.npy")
+    (path,) = tmp_path.glob("words-*/index/idf.npy")
     path.write_bytes(path.read_bytes()[:-1])
+    left_by_a_killed_process = path.parent.with_name(".index.0123abcd.tmp")
+    left_by_a_killed_process.mkdir()
     assert_array_equal(index_words(TEXTS, tmp_path).idf, WordIndex.of(TEXTS).idf)
     assert "damaged" in caplog.text
+    assert not left_by_a_killed_process.exists()
     caplog.clear()
     index_words(TEXTS, tmp_path)
     assert not caplog.records

@@ -273,13 +273,15 @@ def test_an_encoder_may_be_a_model_or_its_folder(tiny_bert: Path, encoder: Sente
         mine_hard_negatives(PAIRS, "nowhere")
 
 
-def test_embeddings_are_kept_and_tell_prompts_apart(encoder: SentenceTransformer, tmp_path: Path) -> None:
+def test_embeddings_and_words_are_kept_and_tell_prompts_apart(
+    encoder: SentenceTransformer, tmp_path: Path
+) -> None:
     first = mine_hard_negatives(PAIRS, encoder, cache_folder=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
     assert mine_hard_negatives(PAIRS, encoder, cache_folder=tmp_path).to_list() == first.to_list()
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
     mine_hard_negatives(PAIRS, encoder, cache_folder=tmp_path, query_prompt="old ")
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 # -------------------------------------------------------------------- training

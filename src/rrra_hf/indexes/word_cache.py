@@ -11,6 +11,8 @@ from pathlib import Path
 import Stemmer
 
 from ..embeddings.fingerprint import texts_fingerprint
+from ..embeddings.shards import claimed
+from ..models.files_rrra import leftovers, remove
 from .words import WordIndex
 
 logger = logging.getLogger(__name__)
@@ -44,12 +46,26 @@ def index_words(
         return WordIndex.of(texts, show_progress_bar=show_progress_bar)
     # Stemmers and tables of characters differ between versions of libraries.
     settings = [str(VERSION), Stemmer.version(), unicodedata.unidata_version]
-    folder = Path(cache_dir) / f"words-{texts_fingerprint([*settings, *texts])}"
-    if folder.exists():
-        try:
-            return WordIndex.load(folder)
-        except (OSError, ValueError) as error:
-            logger.warning("The cached word index is damaged and is built again: %s", error)
-    words = WordIndex.of(texts, show_progress_bar=show_progress_bar)
-    words.save(folder)
+    path = Path(cache_dir) / f"words-{texts_fingerprint([*settings, *texts])}" / "index"
+    words = _cached(path)
+    if words is not None:
+        return words
+    # Of several processes, one builds it.
+    with claimed(path, wait=True):
+        words = _cached(path)
+        if words is None:
+            for leftover in leftovers(path):
+                remove(leftover)
+            words = WordIndex.of(texts, show_progress_bar=show_progress_bar)
+            words.save(path)
     return words
+
+
+def _cached(path: Path) -> WordIndex | None:
+    if not path.exists():
+        return None
+    try:
+        return WordIndex.load(path)
+    except (OSError, ValueError) as error:
+        logger.warning("The cached word index is damaged and is built again: %s", error)
+        return None
