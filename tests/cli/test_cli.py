@@ -102,20 +102,6 @@ def test_mine_writes_a_pool_with_probabilities(mined: Outcome, place: Path) -> N
     assert (len(pool), pool.depth) == (36, 10)
 
 
-def test_probabilities_may_be_calibrated_on_labels(
-    mined: Outcome, beir: Path, tiny_bert: Path, place: Path, tmp_path: Path
-) -> None:
-    command = ["mine", beir, "--out", tmp_path / "pool", "-m", tiny_bert, "--depth", 10, "--cross-fit"]
-    succeed(*command)
-    pool, plain = (CandidatePool.load(folder / "pool") for folder in (tmp_path, place))
-    assert (pool.candidates == plain.candidates).all()
-    assert ((pool.probability >= 0) & (pool.probability <= 1)).all()
-    assert not np.allclose(pool.probability, plain.probability)
-    refused = rrra(*command, "--no-adapter")
-    assert refused.status == 2
-    assert "it can't go with --no-adapter" in refused.message
-
-
 def test_mine_without_probabilities_says_so_in_words(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:
     options = ["--model", tiny_bert, "--split", "dev", "--no-adapter"]
     found = succeed("mine", beir, "--out", tmp_path / "pool", *options)

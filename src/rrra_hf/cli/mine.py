@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,19 +14,12 @@ from .common import (
     CollectionName,
     Json,
     Reading,
-    Seed,
     UseAdapter,
     print_json,
     reads_collections,
 )
 from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, opens_models
 from .output import ENCODED, writes
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-    from ..candidates import CandidatePool
-    from ..data import Collection
 
 
 @writes(marker="pool.json", what="a candidate pool", resumes=ENCODED)
@@ -39,15 +32,11 @@ def mine(
     depth: Annotated[int, typer.Option(min=1, help="Candidates per query.")] = DEPTH,
     split: Annotated[str, typer.Option(help="Split of the queries.")] = "train",
     adapter: UseAdapter = True,
-    cross_fit: Annotated[
-        bool, typer.Option("--cross-fit", help="Calibrate the probabilities on labels of other queries.")
-    ] = False,
     reading: Reading = Reading(),
     max_length: MaxLength = None,
     opening: Opening = Opening(),
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
-    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Mine hard negatives for each query, with the probability that each is a false negative.
@@ -59,22 +48,17 @@ def mine(
     """
     from ..candidates import mine as mine_pool
 
-    if cross_fit and not adapter:
-        raise typer.BadParameter("--cross-fit calibrates the adapter; it can't go with --no-adapter.")
     part = reading.load(collection).split(split)
     encoder = load_model(model, max_length, opening).to_sentence_transformer()
-    if cross_fit:
-        pool = _cross_fitted(part, encoder, depth, seed, cache_dir, batch_size)
-    else:
-        pool = mine_pool(
-            part,
-            encoder,
-            depth,
-            split=split,
-            adapter="pretrained" if adapter else None,
-            cache_dir=cache_dir,
-            batch_size=batch_size,
-        )
+    pool = mine_pool(
+        part,
+        encoder,
+        depth,
+        split=split,
+        adapter="pretrained" if adapter else None,
+        cache_dir=cache_dir,
+        batch_size=batch_size,
+    )
     pool.save(out)
 
     summary = {
@@ -91,28 +75,3 @@ def mine(
         return
     for name, value in summary.items():
         typer.echo(f"{name.replace('_', ' ')}: {value}")
-
-
-def _cross_fitted(
-    part: Collection,
-    encoder: SentenceTransformer,
-    depth: int,
-    seed: int,
-    cache_dir: Path | None,
-    batch_size: int,
-) -> CandidatePool:
-    from ..candidates import mine_collection
-    from ..embeddings import embed_collection
-    from ..fitting import FitArguments, cross_fit
-    from ..indexes import WordIndex
-
-    embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
-    words = WordIndex.of(part.document_texts)
-    return cross_fit(
-        mine_collection(part, embeddings, depth, words=words),
-        embeddings.queries,
-        embeddings.documents,
-        arguments=FitArguments(depth=depth, seed=seed),
-        query_words=words.count(part.query_texts),
-        document_words=words,
-    )
