@@ -31,11 +31,11 @@ from rrra_hf.candidates.reading import with_probability
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import CollectionEmbeddings
 from rrra_hf.evaluation import expected_calibration_error
-from rrra_hf.labels.decisions import Decisions
 from rrra_hf.labels.judges import Cost, Texts
-from rrra_hf.labels.judging import LOW, judge_uncertain
-from rrra_hf.labels.next_pair import worth
-from rrra_hf.labels.recalibrate import Recalibration, recalibrate
+from rrra_hf.labels.review.decisions import Decisions
+from rrra_hf.labels.review.judging import LOW, judge_uncertain
+from rrra_hf.labels.review.next_pair import worth
+from rrra_hf.labels.review.recalibrate import Recalibration, recalibrate
 from taught import ENCODERS, OTHERS, Taught
 
 CHECKED = (0, 20, 50, 100, 200)

@@ -19,7 +19,7 @@ from rrra_hf import mine
 from rrra_hf.app import THEME
 from rrra_hf.app.review import create_review
 from rrra_hf.data.python_docs import python_docs
-from rrra_hf.labels.decisions import Decisions
+from rrra_hf.labels.review.decisions import Decisions
 
 PICTURE = ROOT / "docs/pictures/review.png"
 DOCUMENTS, MAX_LENGTH = 3000, 64

@@ -11,7 +11,7 @@ from datasets import Dataset
 from rrra_hf.app.reviewing import Review
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.data import Collection
-from rrra_hf.labels.decisions import Decisions
+from rrra_hf.labels.review.decisions import Decisions
 
 # Code that would run if it were treated as HTML, or as JavaScript or Handlebars in Gradio's templates.
 HOSTILE = (

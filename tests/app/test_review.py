@@ -17,9 +17,9 @@ from forked import WAIT
 from review_task import HOSTILE, task
 from rrra_hf.app.review import NOTHING_LEFT, create_review, progress_html
 from rrra_hf.app.reviewing import Progress
-from rrra_hf.labels.decisions import Decision, Decisions
-from rrra_hf.labels.page import write_page
-from rrra_hf.labels.recalibrate import Recalibration
+from rrra_hf.labels.review.decisions import Decision, Decisions
+from rrra_hf.labels.review.page import write_page
+from rrra_hf.labels.review.recalibrate import Recalibration
 
 Serve = Callable[[gr.Blocks], str]
 

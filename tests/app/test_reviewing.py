@@ -15,8 +15,8 @@ from forked import Process
 from review_task import review_and_tell, task
 from rrra_hf.app.reviewing import Review
 from rrra_hf.candidates import CandidatePool
-from rrra_hf.labels.decisions import Decision, Decisions
-from rrra_hf.labels.page import write_page
+from rrra_hf.labels.review.decisions import Decision, Decisions
+from rrra_hf.labels.review.page import write_page
 
 KILLS = int(os.environ.get("KILLS", "2"))
 

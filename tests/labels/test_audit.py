@@ -116,7 +116,9 @@ def test_a_saved_audit_comes_back(found: Audit, tmp_path: Path) -> None:
         found.decisions = decisions
         decisions.add(said(True, "q0", "d1"))
         found.save(tmp_path / "audit")
-        found.save(tmp_path / "audit")
+        pool = {path: path.stat().st_ino for path in (tmp_path / "audit" / "pool").iterdir()}
+        found.save_report(tmp_path / "audit")
+        assert pool == {path: path.stat().st_ino for path in (tmp_path / "audit" / "pool").iterdir()}
     assert (tmp_path / "audit" / "notes.txt").read_text() == "mine"
     again = Audit.load(tmp_path / "audit", found.whole)
     assert again.summary() == found.summary()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rrra_hf.labels.decisions import Decision, Decisions
+from rrra_hf.labels.review.decisions import Decision, Decisions
 
 
 def decided(document: str = "d1", relevant: bool = True, by: str = "person") -> Decision:

@@ -14,10 +14,10 @@ from sentence_transformers import CrossEncoder
 
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.data import Collection
-from rrra_hf.labels import judging
-from rrra_hf.labels.decisions import Decision, Decisions
 from rrra_hf.labels.judges import Cost, CrossEncoderJudge, Texts, open_judge
-from rrra_hf.labels.judging import LOW, cost_of_judging, judge_uncertain
+from rrra_hf.labels.review import judging
+from rrra_hf.labels.review.decisions import Decision, Decisions
+from rrra_hf.labels.review.judging import LOW, cost_of_judging, judge_uncertain
 
 
 class Oracle:

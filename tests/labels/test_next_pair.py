@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rrra_hf.labels.next_pair import most_worth, worth
+from rrra_hf.labels.review.next_pair import most_worth, worth
 
 NAN = float("nan")
 

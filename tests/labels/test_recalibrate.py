@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, logit
 
 from rrra_hf.candidates import CandidatePool
-from rrra_hf.labels.decisions import Decision, Decisions
-from rrra_hf.labels.next_pair import worth
-from rrra_hf.labels.recalibrate import INTERCEPT_SPREAD, Recalibration, recalibrate
+from rrra_hf.labels.review.decisions import Decision, Decisions
+from rrra_hf.labels.review.next_pair import worth
+from rrra_hf.labels.review.recalibrate import INTERCEPT_SPREAD, Recalibration, recalibrate
 
 NAN = float("nan")
 

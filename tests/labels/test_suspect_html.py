@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrra_hf.indexes import WordIndex
-from rrra_hf.labels.pair_texts import Suspect
-from rrra_hf.labels.shared_words import mark_shared, stems
-from rrra_hf.labels.suspect_html import LABELLED, LENGTH, suspect_html
+from rrra_hf.labels.review.pair_texts import Suspect
+from rrra_hf.labels.review.shared_words import mark_shared, stems
+from rrra_hf.labels.review.suspect_html import LABELLED, LENGTH, suspect_html
 
 HOSTILE = "<script>alert(1)</script><mark>&amp; \" ' </p></article> \u202e ${x} {{y}}"
 

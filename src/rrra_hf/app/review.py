@@ -9,8 +9,8 @@ import gradio as gr
 from ..candidates import CandidatePool
 from ..data import Collection
 from ..indexes.language import language_of
-from ..labels.decisions import Decisions
-from ..labels.suspect_html import CSS, suspect_html
+from ..labels.review.decisions import Decisions
+from ..labels.review.suspect_html import CSS, suspect_html
 from .blocks import MAX_WAITING, Page
 from .reviewing import Progress, Review
 

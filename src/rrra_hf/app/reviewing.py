@@ -8,10 +8,10 @@ import numpy as np
 
 from ..candidates import CandidatePool
 from ..data import Collection
-from ..labels.decisions import ADAPTER, PERSON, Decision, Decisions
-from ..labels.next_pair import worth
-from ..labels.pair_texts import PairTexts, Suspect
-from ..labels.recalibrate import JUDGE_ERROR, Recalibration, decided, located, log_odds
+from ..labels.review.decisions import ADAPTER, PERSON, Decision, Decisions
+from ..labels.review.next_pair import worth
+from ..labels.review.pair_texts import PairTexts, Suspect
+from ..labels.review.recalibrate import JUDGE_ERROR, Recalibration, decided, located, log_odds
 
 
 class Progress(NamedTuple):

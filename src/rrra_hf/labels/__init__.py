@@ -1,19 +1,25 @@
 """What the probability of relevance says about labels: weights and draws of negatives, and mended labels."""
 
 from .audit import Audit, audit
-from .decisions import Decision, Decisions
 from .draws import draw, draw_negatives
 from .drop_above_positive import best_positive_scores, drop_above_positive
 from .effect import Effect, effect_on_evaluation
 from .hard_negatives import mine_hard_negatives
 from .judges import CrossEncoderJudge, OpenAIJudge, open_judge
-from .judging import Judging, cost_of_judging, judge_uncertain
 from .mended import Mended, mend
 from .missing import Missing, missing_labels
-from .next_pair import worth
-from .page import write_page
-from .recalibrate import Recalibration, recalibrate
 from .relabel import relabel
+from .review import (
+    Decision,
+    Decisions,
+    Judging,
+    Recalibration,
+    cost_of_judging,
+    judge_uncertain,
+    recalibrate,
+    worth,
+    write_page,
+)
 from .suspects import drop_strategy
 from .weights import rrra_strategy, rrra_weights
 

@@ -18,11 +18,11 @@ from ..candidates import CandidatePool, mine
 from ..data import Collection
 from ..embeddings import texts_fingerprint
 from ..models.files_rrra import read_json, write_aside, write_json
-from .decisions import Decisions
 from .missing import Missing, missing_labels
-from .page import most_probable, write_page
-from .pair_texts import Suspect
-from .recalibrate import recalibrate
+from .review.decisions import Decisions
+from .review.page import most_probable, write_page
+from .review.pair_texts import Suspect
+from .review.recalibrate import recalibrate
 
 DEPTH = 100
 AUDIT_NAME, PAIRS_NAME, PAGE_NAME = "audit.json", "pairs.parquet", "index.html"
@@ -107,6 +107,15 @@ class Audit:
         """
         folder = Path(folder)
         self.pool.save(folder / POOL_NAME)
+        self.save_report(folder)
+
+    def save_report(self, folder: str | os.PathLike[str]) -> None:
+        """Write what follows the decisions: all that `save` writes but the pool.
+
+        Args:
+            folder: The folder, which holds the pool.
+        """
+        folder = Path(folder)
         with write_aside(folder, keep_others=True) as new:
             new.mkdir(parents=True, exist_ok=True)
             self._write_pairs(new / PAIRS_NAME)

@@ -17,8 +17,8 @@ from ..data.collection import Qrels
 from ..data.trec import write_qrels
 from ..models.files_rrra import write_aside
 from .audit import Audit
-from .decisions import ADAPTER, Decision
-from .recalibrate import decided, located, recalibrate
+from .review.decisions import ADAPTER, Decision
+from .review.recalibrate import decided, located, recalibrate
 
 logger = logging.getLogger(__name__)
 

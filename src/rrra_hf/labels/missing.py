@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..candidates import CandidatePool
-from .decisions import Decision
-from .recalibrate import decided, recalibrate
+from .review.decisions import Decision
+from .review.recalibrate import decided, recalibrate
 
 # Last places of the candidates that are counted together.
 DEPTHS = (10, 20, 50, 100)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..candidates import CandidatePool
-from ..data import Collection
-from .judges.base import Texts
+from ...candidates import CandidatePool
+from ...data import Collection
+from ..judges.base import Texts
 
 
 class Suspect(NamedTuple):

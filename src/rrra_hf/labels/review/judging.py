@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..candidates import CandidatePool
-from ..data import Collection
-from ..evaluation.checks import check_between, check_count
+from ...candidates import CandidatePool
+from ...data import Collection
+from ...evaluation.checks import check_between, check_count
+from ..judges.base import Cost, Judge
 from .decisions import JUDGE, Decision, Decisions
-from .judges.base import Cost, Judge
 from .next_pair import most_worth
 from .pair_texts import PairTexts
 from .recalibrate import JUDGE_ERROR, decided, recalibrate

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
-from ..candidates import CandidatePool
-from ..evaluation.checks import check_between
+from ...candidates import CandidatePool
+from ...evaluation.checks import check_between
 from .decisions import ADAPTER, PERSON, Decision
 
 # How far slope and intercept are from 1 and 0 before anything is decided: standard deviations of a normal

@@ -6,7 +6,7 @@ from functools import cache
 from html import escape
 from itertools import pairwise
 
-from ..indexes.tokenize import characters_of, is_unspaced, run_spans, runs_of, stems_of
+from ...indexes.tokenize import characters_of, is_unspaced, run_spans, runs_of, stems_of
 
 
 def stems(text: str, language: str) -> frozenset[str]:

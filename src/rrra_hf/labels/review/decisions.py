@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ..data.problems import Location, brief
-from ..embeddings.folder_lock import only_writer
-from ..models.files_rrra import write_aside
+from ...data.problems import Location, brief
+from ...embeddings.folder_lock import only_writer
+from ...models.files_rrra import write_aside
 
 PERSON = "person"
 JUDGE = "judge:"

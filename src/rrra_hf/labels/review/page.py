@@ -11,11 +11,11 @@ from html import escape
 
 import numpy as np
 
-from ..candidates import CandidatePool
-from ..data import Collection
-from ..evaluation.checks import check_count
-from ..indexes.language import language_of
-from ..models.files_rrra import write_aside
+from ...candidates import CandidatePool
+from ...data import Collection
+from ...evaluation.checks import check_count
+from ...indexes.language import language_of
+from ...models.files_rrra import write_aside
 from .decisions import Decisions
 from .pair_texts import PairTexts, Suspect
 from .recalibrate import decided, recalibrate
