@@ -63,7 +63,8 @@ def test_an_audit_is_printed_written_and_used_again(
     again = succeed("audit", beir, "--out", out, *options, "--json").json
     assert again["missing"] == first["missing"]
     assert len(again["suspects"]) == 20
-    assert "Choose another --out" in fail("audit", beir, "--out", out, *options[:2], "--depth", 5)
+    for other in (["--depth", 5], ["--depth", DEPTH, "--dtype", "bfloat16"]):
+        assert "Choose another --out" in fail("audit", beir, "--out", out, *options[:2], *other)
 
 
 def test_decisions_are_kept_and_mend_a_copy(beir: Path, options: list[object], tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def audit(
     runs = _runs(run or ())
     whole = reading.load(collection)
     settings = {"model": model, "depth": depth, "max_length": max_length, "revision": opening.revision}
+    if opening.dtype is not None:
+        settings["dtype"] = opening.dtype.value
     with Decisions.open(out / "decisions.jsonl") as decisions:
         saved = _saved(out, whole, split, settings)
         if saved is None:
@@ -108,7 +110,7 @@ def audit(
             _review(found, host, port)
         # The pairs and the page follow the decisions, also those that were made elsewhere.
         if saved is not None or judging is not None or review:
-            found.save(out)
+            found.save_report(out)
         with bad_arguments():
             mended = None if mend is None else mend_labels(found, accept_from)
         if mended is not None and mend is not None:
