@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+import anyio
 
 
 class Busy(Exception):
@@ -79,7 +81,7 @@ class Batcher:
 
         Raises:
             Busy: If too many jobs are waiting.
-            asyncio.TimeoutError: If the time is up. A job that hasn't started by then never starts.
+            TimeoutError: If the time is up. A job that hasn't started by then never starts.
         """
         if len(self._waiting) >= self._most:
             raise Busy(f"{len(self._waiting)} requests are waiting already; try again later.")
@@ -87,7 +89,8 @@ class Batcher:
         self._waiting.append(job)
         self._begin()
         try:
-            return await asyncio.wait_for(job.done, seconds)
+            with anyio.fail_after(seconds):
+                return await job.done
         finally:
             if job in self._waiting:
                 self._waiting.remove(job)
@@ -97,13 +100,16 @@ class Batcher:
         self._pool.shutdown()
 
     def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._free and self._waiting:
             jobs = self._take()
             items = [item for job in jobs for item in job.items]
             self._observe(len(items))
             self._free -= 1
-            future = asyncio.get_running_loop().run_in_executor(self._pool, jobs[0].work, items)
-            future.add_done_callback(lambda future, jobs=jobs: self._finish(jobs, future))  # type: ignore[misc]
+            future = self._pool.submit(jobs[0].work, items)
+            future.add_done_callback(
+                lambda future, jobs=jobs: loop.call_soon_threadsafe(self._finish, jobs, future)  # type: ignore[misc]
+            )
 
     def _take(self) -> list[Job]:
         """Remove the oldest waiting job, and those that can join its batch, and return them."""
@@ -116,7 +122,7 @@ class Batcher:
                 size += len(job.items)
         return jobs
 
-    def _finish(self, jobs: list[Job], future: asyncio.Future[Sequence[Any]]) -> None:
+    def _finish(self, jobs: list[Job], future: Future[Sequence[Any]]) -> None:
         self._free += 1
         error = future.exception()
         start = 0

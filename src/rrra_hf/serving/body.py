@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -77,23 +78,26 @@ class BodyLimit:
         try:
             if declared > limits.body_bytes + DISCARDED_BYTES:
                 raise TooLarge
-            await asyncio.wait_for(body.read(SMALL_BYTES), limits.body_seconds)
+            with anyio.fail_after(limits.body_seconds):
+                await body.read(SMALL_BYTES)
             if body.more:
                 await self._take(turn)
-                await asyncio.wait_for(body.read(limits.body_bytes + DISCARDED_BYTES), limits.body_seconds)
+                with anyio.fail_after(limits.body_seconds):
+                    await body.read(limits.body_bytes + DISCARDED_BYTES)
             return body.whole()
         except TooLarge:
             raise Refused(
                 problem(413, f"The body must be at most {limits.body_bytes} bytes.", headers=CLOSE)
             ) from None
-        except asyncio.TimeoutError:
+        except TimeoutError:
             message = f"The body did not arrive within {limits.body_seconds:g} seconds."
             raise Refused(problem(408, message, headers=CLOSE)) from None
 
     async def _take(self, turn: AsyncExitStack) -> None:
         try:
-            await asyncio.wait_for(turn.enter_async_context(self.turns), self.limits.work_seconds)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(self.limits.work_seconds):
+                await turn.enter_async_context(self.turns)
+        except TimeoutError:
             raise Refused(busy("Too many large requests are waiting.", CLOSE)) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import RETRY_AFTER, problem
@@ -77,17 +78,13 @@ class DropDeparted:
         try:
             if client in self.left and (await asyncio.wait({departure}, timeout=TIME_TO_LEAVE))[0]:
                 return
-            work = asyncio.ensure_future(self.app(scope, give_body, send))
-            try:
-                await asyncio.wait({work, departure}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                dropped = work.cancel()
+            with anyio.CancelScope() as work:
+                departure.add_done_callback(lambda _: work.cancel())
+                await self.app(scope, give_body, send)
         finally:
             departure.cancel()
-        if dropped:
+        if work.cancelled_caught:
             self._remember(client)
-        else:
-            await work
 
     def _remember(self, client: str) -> None:
         self.left[client] = None

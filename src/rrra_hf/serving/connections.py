@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .limits import Limits
 
 # Share of connections beyond the limit for which room is made at once. For fewer, the server makes it once a
 # second, because a client whose connection is closed opens the next one.
 SPARE = 0.25
+# Maximum number of bytes of a request beside its body: head, lengths of chunks, trailers.
+HEAD_BYTES = 64 * 2**10
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """A connection as uvicorn has it, with limits. `run` makes a subclass with the limits of the service.
 
     A connection is owed something by its client while the client hasn't sent a whole request, or doesn't read
@@ -31,6 +33,8 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **options)
         self._timeout: asyncio.TimerHandle | None = None
         self._since = self.loop.time()
+        self._head_bytes = 0
+        self._unanswered: deque[RequestResponseCycle] = deque()
         self.address = ""
 
     @property
@@ -53,19 +57,43 @@ class Connection(H11Protocol):
             make_room(others, self.limits.connections - 1)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and tell all requests that the client has left."""
         self._expect(None)
+        # uvicorn tells the last one only, but of requests that are sent together, another one is running.
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Wait for the rest of the head if it has begun, but not longer because more of it has come."""
         was_in_request = self._in_request
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
         if self._in_request and not was_in_request:
             # A client may send its next request while it doesn't read the last answer.
             self._expect(self.limits.work_seconds if self.flow.write_paused else None)
         elif not self._in_request and self._timeout is None:
             self._expect(self.limits.body_seconds)
+
+    def on_message_begin(self) -> None:
+        """Count the bytes of the head anew; what arrived together with its first one isn't counted."""
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Add to the body."""
+        super().on_body(body)
+        self._head_bytes -= len(body)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        super().on_headers_complete()
+        while self._unanswered and self._unanswered[0].response_complete:
+            self._unanswered.popleft()
+        self._unanswered.append(self.cycle)
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""

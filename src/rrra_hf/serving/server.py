@@ -87,6 +87,8 @@ def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> 
         uvicorn.Config(
             app,
             http=type("LimitedConnection", (Connection,), {"limits": limits}),
+            # uvloop raises errors when an answer is written to a connection that was closed to make room.
+            loop="asyncio",
             ws="none",
             lifespan="on",
             log_config=None,
