@@ -19,6 +19,7 @@ from rrra_hf.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+SERVICE = "http://localhost:8000"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -118,9 +119,14 @@ def check_torchrun(words: list[str]) -> None:
 
 def check_curl(words: list[str]) -> None:
     from rrra_hf.serving.app import PATHS
-    from rrra_hf.serving.schemas import RankRequest, SearchRequest
+    from rrra_hf.serving.schemas import EmbeddingsRequest, RankRequest, RerankRequest, SearchRequest
 
-    requests = {"/search": SearchRequest, "/rank": RankRequest}
+    requests = {
+        "/search": SearchRequest,
+        "/rank": RankRequest,
+        "/v1/embeddings": EmbeddingsRequest,
+        "/v1/rerank": RerankRequest,
+    }
     path = words[0][words[0].index("/") :]
     assert path in PATHS
     if path in requests:
@@ -152,20 +158,21 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 NOT_RUN = {"app", "compare", "demo", "serve"}
 
 
-def walk(path: Path, quick: dict[str, str]) -> dict[str, Any]:
+def walk(path: Path, quick: dict[str, str], service: str = SERVICE) -> dict[str, Any]:
     """Run a page in the working directory: its Python in one namespace, and its commands in between.
 
     Args:
         path: The page.
         quick: Options that are added to every command that has them. `--model` also replaces the model in
             the Python code.
+        service: Address of the service that replaces the one in the Python code.
 
     Returns:
         The namespace.
     """
     names: dict[str, Any] = {}
     for language, text in blocks(path):
-        text = text.replace(MODEL, quick["--model"])
+        text = text.replace(MODEL, quick["--model"]).replace(SERVICE, service)
         if language == "python":
             exec(compile(text, str(path), "exec"), names)
         if language == "bash":

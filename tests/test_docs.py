@@ -24,6 +24,7 @@ import yaml
 from forked import WAIT
 from hub_server import WRITER, HubServer
 from rrra_hf import Retriever, RRRAModel, load_collection
+from running import Server, serve_by_command
 from snippets import (
     CHECKS,
     ROOT,
@@ -39,8 +40,8 @@ from tiny import word_collection
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in (DOCS, DOCS / "how-to") for path in folder.glob("*.md"))
-SHARING = DOCS / "how-to/sharing.md"
-SNIPPETS = [path for path in PAGES if path != SHARING and python_blocks(path)]
+SHARING, SERVING = DOCS / "how-to/sharing.md", DOCS / "how-to/serving.md"
+SNIPPETS = [path for path in PAGES if path not in (SHARING, SERVING) and python_blocks(path)]
 SHELL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/README.md", *PAGES]
 # These train encoders.
 SLOW = dict.fromkeys(["tutorial", "negatives", "fine-tuning", "small-embeddings"], pytest.mark.slow)
@@ -107,6 +108,17 @@ def test_a_page_runs_from_top_to_bottom(
     walk(page, reader)
     printing = sum(text.count("print(") for text in python_blocks(page))
     assert len(capsys.readouterr().out.splitlines()) >= printing
+
+
+def test_the_page_on_serving_runs_against_a_service(
+    reader: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(serve_by_command, Path("retrievers/mine").absolute()).wait_until_it_listens()
+    try:
+        walk(SERVING, reader, f"http://localhost:{server.port}")
+    finally:
+        server.process.kill()
+    assert re.search(r"^2 \d+$", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -306,10 +306,19 @@ class Service:
         self.client.__enter__()
         write_json(folder / "search.json", {"queries": ["sort text", "copy"], "top_k": 3, "rerank": True})
         write_json(folder / "rank.json", {"query": "sort", "documents": ["sort text", "copy"], "top_k": 2})
+        rerank = {
+            "query": "sort",
+            "documents": ["copy", {"text": "sort"}],
+            "top_n": 2,
+            "return_documents": True,
+        }
+        write_json(folder / "v1/rerank.json", rerank)
+        embeddings = {"input": ["sort", "copy"], "input_type": "query", "dimensions": 4, "model": "any"}
+        write_json(folder / "v1/embeddings.json", embeddings)
 
     def read(self, folder: Path) -> Any:
         answers = []
-        for name in ("search", "rank"):
+        for name in ("search", "rank", "v1/rerank", "v1/embeddings"):
             answer = self.client.post(
                 f"/{name}",
                 content=(folder / f"{name}.json").read_bytes(),

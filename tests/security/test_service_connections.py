@@ -249,8 +249,10 @@ def test_the_key_is_asked_for_before_anything_else(locked: Server) -> None:
         answer = locked.post("/search", body, Authorization=given.encode())  # type: ignore[arg-type]
         assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert answer.problems == [(None, "The API key is missing or wrong.")]
-    for path in ("/metrics", "/docs", "/openapi.json", "/nosuch"):
+    for path in ("/metrics", "/docs", "/static-offline-docs/favicon.png", "/openapi.json", "/nosuch"):
         assert locked.ask("GET", path).status == 401
+    for path in ("/rank", "/v1/embeddings", "/v1/rerank", "/v2/rerank"):
+        assert locked.post(path, {}).status == 401
     assert locked.ask("GET", "/healthz").status == 200
     found = locked.post("/search", body, Authorization="bearer open sesame")
     assert len(found.json["results"][0]) == 3

@@ -56,6 +56,22 @@ FLOODS = {
         "body",
         "at most 3212 values",
     ),
+    "objects to rerank": ("/v1/rerank", f'{{"query":"a","documents":{items("{}")}}}', "body", "at most 3212"),
+    "fields of an object to rerank": (
+        "/v1/rerank",
+        f'{{"query":"a","documents":[{{{fields(3000)}}}]}}',
+        "documents.0",
+        "the field text only",
+    ),
+    "inputs to encode": (
+        "/v1/embeddings",
+        f'{{"input":{items(chr(34) * 2)}}}',
+        "body",
+        "at most 3212 values",
+    ),
+    "many inputs to encode": ("/v1/embeddings", f'{{"input":{items("0", 5000)}}}', "input", "at most 1000"),
+    "a long name of a model": ("/v1/embeddings", f'{{"input":"a","model":"{LONG}"}}', "model", "at most 200"),
+    "a long user": ("/v1/embeddings", f'{{"input":"a","user":"{LONG}"}}', "user", "at most 200"),
     "embeddings": (
         "/search",
         f'{{"query_embeddings":{items("[1]")}}}',
@@ -182,6 +198,35 @@ def test_broken_heads_are_refused(server: Server, head: bytes) -> None:
     assert answer[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 413")
     assert len(answer) <= MAX_ANSWER
     assert server.ask("GET", "/healthz").status == 200
+
+
+def test_requests_that_are_sent_together_are_answered_one_after_the_other(server: Server) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (b"x" * 1000)
+    last = ask.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
+        connection.sendall(200 * ask + last)
+        answer = b""
+        while chunk := connection.recv(2**16):
+            answer += chunk
+    assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 ") == 201
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}GET /healthz HTTP/1.1\r\n",
+        b"POST /search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    ],
+    ids=["a head after a request", "trailers"],
+)
+def test_headers_without_end_are_not_kept(server: Server, beginning: bytes) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        connection.sendall(beginning)
+        for _ in range(1000):
+            connection.sendall(b"X: x\r\n" * 1000)
 
 
 def test_metrics_and_logs_tell_no_query(server: Server) -> None:

@@ -26,6 +26,7 @@ def test_search_answers_as_the_retriever_does(server: Server, retriever: Retriev
         assert_same_hits(answer.json["results"], retriever.search(QUERIES[:8], **options))
     one = server.post("/search", {"queries": QUERIES[0]}).json["results"]
     assert_same_hits(one, retriever.search(QUERIES[0]))
+    assert server.post("/search", {"query": QUERIES[0]}).json["results"] == one
     assert [hit["corpus_id"] for hit in one[0]] != [
         hit["corpus_id"] for hit in retriever.search(QUERIES[0], rerank=False)[0]
     ]
@@ -86,8 +87,13 @@ def test_health_says_what_is_served(server: Server) -> None:
 
 def test_examples_of_the_documentation_are_answered(server: Server) -> None:
     paths = server.ask("GET", "/openapi.json").json["paths"]
-    bodies = {path: paths[path]["post"]["requestBody"]["content"] for path in ("/search", "/rank")}
+    bodies = {
+        path: methods["post"]["requestBody"]["content"]
+        for path, methods in paths.items()
+        if "post" in methods
+    }
     schemas = {path: content["application/json"]["schema"] for path, content in bodies.items()}
+    assert schemas.keys() == {"/search", "/rank", "/v1/embeddings", "/v1/rerank"}
     for path, schema in schemas.items():
         assert schema["examples"]
         for example in schema["examples"]:

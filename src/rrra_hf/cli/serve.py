@@ -47,8 +47,8 @@ def serve(
 ) -> None:
     """Serve a retriever over HTTP.
 
-    It has the endpoints `/search`, `/rank`, `/healthz` and `/metrics`, and API documentation at `/docs`.
-    SIGTERM stops it.
+    It has the endpoints `/search`, `/rank`, `/v1/rerank`, `/v1/embeddings`, `/healthz` and `/metrics`, and
+    API documentation at `/docs`. SIGTERM stops it.
 
     Example: `rrra serve retrievers/scifact --port 8000`
     """

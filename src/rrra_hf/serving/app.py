@@ -10,8 +10,10 @@ from ..retrieval import Retriever
 from .limits import Limits
 
 try:
+    import orjson
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse, Response
+    from fastapi_offline import FastAPIOffline
     from prometheus_client import CONTENT_TYPE_LATEST
     from pydantic import BaseModel
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -22,12 +24,23 @@ try:
     from .metrics import Measure, Metrics
     from .problems import handle_problems
     from .reading import Reader
-    from .schemas import Health, Problems, RankRequest, RankResponse, SearchRequest, SearchResponse
+    from .schemas import (
+        EmbeddingsRequest,
+        EmbeddingsResponse,
+        Health,
+        Problems,
+        RankRequest,
+        RankResponse,
+        RerankRequest,
+        RerankResponse,
+        SearchRequest,
+        SearchResponse,
+    )
     from .service import SearchService
 except ImportError as error:
     raise ImportError("This module needs FastAPI: pip install 'rrra-hf[serve]'") from error
 
-PATHS = ("/search", "/rank", "/healthz", "/metrics")
+PATHS = ("/search", "/rank", "/v1/embeddings", "/v1/rerank", "/v2/rerank", "/healthz", "/metrics")
 # What monitors ask for is answered to clients that are over their limit, too.
 MONITORED = ("/healthz", "/metrics")
 WITHOUT_KEY = ("/healthz",)
@@ -87,7 +100,7 @@ def create_app(
         yield
         service.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="rrra",
         summary="Searches a corpus and reranks the results.",
         version="1",
@@ -118,6 +131,38 @@ def create_app(
         """Rank given documents for a query, without the index."""
         asked = await reader.read(request, RankRequest)
         return JSONResponse({"results": await service.rank(asked)})
+
+    @app.post(
+        "/v1/embeddings",
+        response_model=EmbeddingsResponse,
+        responses=REFUSALS,
+        openapi_extra=_takes(EmbeddingsRequest),
+    )
+    async def embeddings(request: Request) -> Response:
+        """Encode texts, as OpenAI does."""
+        asked = await reader.read(request, EmbeddingsRequest)
+        encoded = await service.embed(asked)
+        tokens = sum(text.tokens for text in encoded)
+        data = [
+            {"object": "embedding", "index": index, "embedding": text.embedding}
+            for index, text in enumerate(encoded)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        content = orjson.dumps({"object": "list", "data": data, "model": asked.model, "usage": usage})
+        return Response(content, media_type="application/json")
+
+    # Cohere's clients ask for both paths.
+    @app.post(
+        "/v1/rerank",
+        response_model=RerankResponse,
+        responses=REFUSALS,
+        openapi_extra=_takes(RerankRequest),
+    )
+    @app.post("/v2/rerank", include_in_schema=False)
+    async def rerank(request: Request) -> JSONResponse:
+        """Rank given documents for a query, as Cohere, Jina and vLLM do."""
+        asked = await reader.read(request, RerankRequest)
+        return JSONResponse({"model": asked.model, "results": await service.rerank(asked)})
 
     @app.get("/healthz", response_model=Health)
     async def healthz() -> JSONResponse:

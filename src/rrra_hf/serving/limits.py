@@ -12,8 +12,8 @@ class Limits:
     Args:
         body_bytes: Maximum size of a request body in bytes. Status 413 if exceeded.
         queries: Maximum number of queries per request. Status 422 if exceeded, as for the next five.
-        documents: Maximum number of documents per ranking request.
-        text_length: Maximum number of characters of a query, or of a document to rank.
+        documents: Maximum number of documents per ranking request, or of texts to encode.
+        text_length: Maximum number of characters of a query, or of a text to rank or to encode.
         top_k: Maximum number of documents to return per query.
         depth: Maximum number of documents to rerank per query.
         returned_documents: Maximum number of documents to return with their texts, per request.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -44,12 +43,20 @@ def problem(
     status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return an error response."""
-    return JSONResponse({"detail": [_entry(message, field)]}, status, headers)
+    return _answer([_entry(message, field)], status, headers)
 
 
 def busy(message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return an error response that says when to try again."""
     return problem(503, message, headers={"Retry-After": str(RETRY_AFTER), **(headers or {})})
+
+
+def _answer(
+    entries: list[dict[str, str | None]], status: int, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    first = entries[0]
+    message = first["message"] if first["field"] is None else f"{first['field']}: {first['message']}"
+    return JSONResponse({"message": message, "detail": entries}, status, headers)
 
 
 def _entry(message: str, field: str | None) -> dict[str, str | None]:
@@ -81,7 +88,7 @@ def handle_problems(app: FastAPI, work_seconds: float) -> None:
     @app.exception_handler(ValidationError)
     async def invalid(request: Request, error: ValidationError) -> JSONResponse:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        return JSONResponse({"detail": [_validation_entry(entry) for entry in found[:MAX_ERRORS]]}, 422)
+        return _answer([_validation_entry(entry) for entry in found[:MAX_ERRORS]], 422)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
@@ -91,8 +98,8 @@ def handle_problems(app: FastAPI, work_seconds: float) -> None:
     async def waiting(request: Request, error: Busy) -> JSONResponse:
         return busy(str(error))
 
-    @app.exception_handler(asyncio.TimeoutError)
-    async def slow(request: Request, error: asyncio.TimeoutError) -> JSONResponse:
+    @app.exception_handler(TimeoutError)
+    async def slow(request: Request, error: TimeoutError) -> JSONResponse:
         return problem(504, f"The request was not finished within {work_seconds:g} seconds.")
 
     @app.exception_handler(Exception)

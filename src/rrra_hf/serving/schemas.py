@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,7 +25,7 @@ class Bounds(NamedTuple):
 
     Args:
         queries: Maximum number of queries.
-        documents: Maximum number of documents to rank.
+        documents: Maximum number of documents to rank, or of texts to encode.
         text_length: Maximum number of characters of a text.
         dim: Dimension of the query embeddings.
     """
@@ -51,16 +52,15 @@ def _check_text(text: str, info: ValidationInfo[Bounds | None]) -> str:
 
 
 # Lists are counted before their entries are validated, and the first bad entry ends the validation of a list.
-def _count_queries(value: Any, info: ValidationInfo[Bounds | None]) -> Any:
-    if isinstance(value, list) and info.context is not None:
-        _check_at_most(len(value), info.context.queries, "queries")
-    return value
+def _count(bound: Literal["queries", "documents"], unit: str) -> BeforeValidator:
+    """Return a validator that counts the entries of a list."""
 
+    def check(value: Any, info: ValidationInfo[Bounds | None]) -> Any:
+        if isinstance(value, list) and info.context is not None:
+            _check_at_most(len(value), getattr(info.context, bound), unit)
+        return value
 
-def _count_documents(value: Any, info: ValidationInfo[Bounds | None]) -> Any:
-    if isinstance(value, list) and info.context is not None:
-        _check_at_most(len(value), info.context.documents, "documents")
-    return value
+    return BeforeValidator(check)
 
 
 def _check_dim(value: Any, info: ValidationInfo[Bounds | None]) -> Any:
@@ -78,27 +78,49 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _text_of(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != {"text"}:
+        raise ValueError("must be a text, or an object with the field text only")
+    return value["text"]
+
+
 def _as_rows(value: Any) -> Any:
     return [value] if isinstance(value, list) and value and not isinstance(value[0], list) else value
 
 
+# Name of the only model, if the request has none.
+MODEL = "rrra"
 SOME = Field(min_length=1, fail_fast=True)
+Name = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
 Text = Annotated[str, AfterValidator(_check_text)]
 Vector = Annotated[list[FiniteFloat], SOME, BeforeValidator(_check_dim)]
 # The last validator is the first that is called.
 Texts = Annotated[
     list[Text],
     SOME,
-    BeforeValidator(_count_queries),
+    _count("queries", "queries"),
     BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
 ]
 Vectors = Annotated[
     list[Vector],
     SOME,
-    BeforeValidator(_count_queries),
+    _count("queries", "queries"),
     BeforeValidator(_as_rows, json_schema_input_type=list[float] | list[list[float]]),
 ]
-Documents = Annotated[list[Text], SOME, BeforeValidator(_count_documents)]
+Documents = Annotated[list[Text], SOME, _count("documents", "documents")]
+TextsOrObjects = Annotated[
+    list[Annotated[Text, BeforeValidator(_text_of, json_schema_input_type=str | dict[Literal["text"], str])]],
+    SOME,
+    _count("documents", "documents"),
+]
+Inputs = Annotated[
+    list[Text],
+    SOME,
+    _count("documents", "texts"),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
 
 
 class Request(BaseModel):
@@ -127,7 +149,11 @@ class SearchRequest(Request):
         }
     )
 
-    queries: Texts | None = Field(None, description="A query or a list of queries.")
+    queries: Texts | None = Field(
+        None,
+        validation_alias=AliasChoices("queries", "query"),
+        description="A query or a list of queries; also under the name query.",
+    )
     query_embeddings: Vectors | None = Field(
         None,
         description="Embeddings of the queries. Without texts, words are neither searched nor read.",
@@ -175,6 +201,55 @@ class RankRequest(Request):
     documents: Documents = Field(description="Texts of the documents.")
     top_k: int | None = Field(None, ge=1, description="Number of documents to return, null for all.")
     return_documents: bool = Field(False, description="Add the text to each document.")
+
+
+class RerankRequest(Request):
+    """A query and documents to rank, as Cohere, Jina and vLLM take them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "sort a list",
+                    "documents": ["copy files", {"text": "sort the lines"}],
+                    "top_n": 1,
+                    "return_documents": True,
+                }
+            ]
+        }
+    )
+
+    model: Name = Field(MODEL, description="Any name; it is returned.")
+    query: Text = Field(description="The query.")
+    documents: TextsOrObjects = Field(description="The documents: texts, or objects with the field text.")
+    top_n: int | None = Field(None, ge=1, description="Number of documents to return, null for all.")
+    return_documents: bool = Field(False, description="Add the text to each document.")
+
+
+class EmbeddingsRequest(Request):
+    """Texts to encode, as OpenAI takes them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"input": ["copy files", "sort the lines"]},
+                {"input": "how do I sort a list", "input_type": "query", "encoding_format": "base64"},
+            ]
+        }
+    )
+
+    model: Name = Field(MODEL, description="Any name; it is returned.")
+    input: Inputs = Field(description="A text or a list of texts.")
+    input_type: Literal["query", "document"] = Field(
+        "document", description="What the texts are. The encoder may have a prompt for each."
+    )
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="A list of numbers, or base64 of little-endian float32."
+    )
+    dimensions: int | None = Field(
+        None, ge=1, description="Keep only the first so many dimensions, and normalise again; null for all."
+    )
+    user: Name | None = Field(None, description="Not read.")
 
 
 class DocumentBody(BaseModel):
@@ -226,6 +301,67 @@ class RankResponse(BaseModel):
     results: list[PlacedDocument]
 
 
+class DocumentText(BaseModel):
+    """The text of a document."""
+
+    text: str
+
+
+class RelevantDocument(BaseModel):
+    """A ranked document."""
+
+    index: int = Field(description="Position of the document in the request.")
+    relevance_score: float = Field(
+        description="Between 0 and 1, and greater for documents that are ranked higher: the logistic "
+        "function of the reranking score. Not a probability of relevance."
+    )
+    document: DocumentText | None = Field(None, description="The document, if requested.")
+
+
+class RerankResponse(BaseModel):
+    """Ranked documents, best first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": MODEL,
+                    "results": [
+                        {"index": 1, "relevance_score": 0.97, "document": {"text": "sort the lines"}}
+                    ],
+                }
+            ]
+        }
+    )
+
+    model: str
+    results: list[RelevantDocument]
+
+
+class Embedding(BaseModel):
+    """The embedding of a text."""
+
+    object: Literal["embedding"]
+    index: int = Field(description="Position of the text in the request.")
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Number of tokens that were encoded, without those of prompts; 0 if the encoder has no tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """Embeddings in the order of the texts, normalised."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
 class Health(BaseModel):
     """Status of the service."""
 
@@ -249,8 +385,14 @@ class Problems(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"detail": [{"message": "must be at most 1000, got 5000", "field": "top_k"}]}]
+            "examples": [
+                {
+                    "message": "top_k: must be at most 1000, got 5000",
+                    "detail": [{"message": "must be at most 1000, got 5000", "field": "top_k"}],
+                }
+            ]
         }
     )
 
+    message: str = Field(description="The first error, where clients of OpenAI and Cohere look for it.")
     detail: list[Problem]

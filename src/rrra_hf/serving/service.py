@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import orjson
+from scipy.special import expit
+from sklearn.preprocessing import normalize
 
 from ..embeddings import check_embeddings, encode
 from ..retrieval import RankedDocument, Retriever
@@ -17,7 +21,7 @@ from ..retrieval.indexing import reads_word_pieces
 from .batching import Batcher
 from .limits import Limits
 from .problems import FieldError
-from .schemas import RankRequest, SearchRequest
+from .schemas import EmbeddingsRequest, RankRequest, RerankRequest, SearchRequest
 
 # Texts of one request that are encoded at a time. Then other requests have their turn, and one that nobody
 # waits for ends.
@@ -33,6 +37,21 @@ class SearchOptions(NamedTuple):
     mode: str | None
     probabilities: bool
     return_documents: bool
+
+
+class EncodingOptions(NamedTuple):
+    """Options of encoding. Texts with equal options are encoded in one batch."""
+
+    task: Literal["query", "document"]
+    as_base64: bool
+    dimensions: int
+
+
+class Encoded(NamedTuple):
+    """An embedding as it is written in JSON, and the number of tokens of its text."""
+
+    embedding: str | orjson.Fragment
+    tokens: int
 
 
 class Query(NamedTuple):
@@ -87,7 +106,7 @@ class SearchService:
         Raises:
             FieldError: If the request exceeds a limit, or the retriever doesn't support it.
             Busy: If too many requests are waiting.
-            asyncio.TimeoutError: If the request times out.
+            TimeoutError: If the request times out.
         """
         options = self._search_options(request)
         texts = request.queries
@@ -108,6 +127,33 @@ class SearchService:
         embeddings = await self._take_turns(self._encode, texts)
         work = partial(self._rank, np.stack(embeddings))
         return (await self._texts.run(work, [request], self.limits.work_seconds))[0]
+
+    async def rerank(self, request: RerankRequest) -> list[dict[str, Any]]:
+        """Return the documents of a request, best first, with scores between 0 and 1. Raises as `search`."""
+        ranked = await self.rank(
+            RankRequest(
+                query=request.query,
+                documents=request.documents,
+                top_k=request.top_n,
+                return_documents=request.return_documents,
+            )
+        )
+        return [
+            {
+                "index": hit["corpus_id"],
+                "relevance_score": self._relevance(hit["score"]),
+                **({"document": {"text": hit["text"]}} if request.return_documents else {}),
+            }
+            for hit in ranked
+        ]
+
+    async def embed(self, request: EmbeddingsRequest) -> list[Encoded]:
+        """Return the embedding of each text of a request, as the encoder makes it. Raises as `search`."""
+        dimensions = self.dim if request.dimensions is None else request.dimensions
+        if dimensions > self.dim:
+            raise FieldError("dimensions", f"must be at most {self.dim}, got {dimensions}")
+        options = EncodingOptions(request.input_type, request.encoding_format == "base64", dimensions)
+        return await self._take_turns(partial(self._embed, options), request.input, key=options)
 
     def close(self) -> None:
         """Wait for running work and stop the threads."""
@@ -164,6 +210,18 @@ class SearchService:
     def _encode(self, documents: list[str]) -> list[np.ndarray]:
         return list(encode(self.retriever.encoder, documents, task="document", show_progress_bar=False))
 
+    def _embed(self, options: EncodingOptions, texts: list[str]) -> list[Encoded]:
+        encoder = self.retriever.encoder
+        embeddings = encode(encoder, texts, task=options.task, show_progress_bar=False)
+        if options.dimensions < self.dim:
+            embeddings = normalize(embeddings[:, : options.dimensions])
+        write = _as_base64 if options.as_base64 else _as_numbers
+        # Alone, a text isn't padded to the length of others.
+        features = (encoder.preprocess([text], task=options.task) for text in texts)
+        return [
+            Encoded(write(row), _count_tokens(one)) for row, one in zip(embeddings, features, strict=True)
+        ]
+
     def _rank(self, embeddings: np.ndarray, requests: list[RankRequest]) -> list[list[RankedDocument]]:
         return [
             self.retriever.rank(
@@ -175,6 +233,10 @@ class SearchService:
             )
             for request in requests
         ]
+
+    def _relevance(self, score: float) -> float:
+        # A reranking score has no bounds. Without an adapter, the score is a cosine.
+        return (1 + score) / 2 if self.retriever.adapter is None else float(expit(score))
 
     # ---------------------------------------------------------------- checks
 
@@ -209,6 +271,19 @@ class SearchService:
             return check_embeddings(np.array(embeddings), "query_embeddings", self.dim)
         except ValueError as error:
             raise FieldError("query_embeddings", str(error).removeprefix("query_embeddings ")) from error
+
+
+def _count_tokens(features: dict[str, Any]) -> int:
+    """Return the number of tokens of a text; 0 if the encoder has none."""
+    return np.asarray(features.get("input_ids", ())).size
+
+
+def _as_numbers(embedding: np.ndarray) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(embedding, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _as_base64(embedding: np.ndarray) -> str:
+    return b64encode(embedding.astype("<f4").tobytes()).decode()
 
 
 def _at_most(request: SearchRequest, field: str, most: int) -> int:
