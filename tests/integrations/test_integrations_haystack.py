@@ -88,6 +88,13 @@ def test_dictionaries_hold_every_argument(component: RRRARetriever | RRRARanker)
     assert data["init_parameters"]["top_k"] == 3
     assert data["init_parameters"].get("depth", 7) == 7
     assert component_to_dict(component_from_dict(type(component), data, "name"), "name") == data
+    assert type(component).from_dict(component.to_dict()).to_dict() == data
+
+
+@pytest.mark.parametrize("component", [RRRARetriever, RRRARanker])
+def test_a_token_is_not_saved(component: type[RRRARetriever] | type[RRRARanker]) -> None:
+    with pytest.raises(ValueError, match="must not hold a token .* set HF_TOKEN"):
+        component("a/b", options={"token": "hf_secret"}).to_dict()
 
 
 def test_model_is_loaded_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

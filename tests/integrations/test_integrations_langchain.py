@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from retriever_models import CORPUS, QUERY, make_retriever
+from retriever_threads import threads_of
 from rrra_hf.retrieval import Retriever
 
 pytest.importorskip("langchain_core")
 
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
+from langchain_core.vectorstores import InMemoryVectorStore
 
-from rrra_hf.integrations.langchain import RRRACompressor, RRRARetriever
+from rrra_hf.integrations.langchain import RRRACompressor, RRRAEmbeddings, RRRARetriever
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,56 @@ def test_retriever_runs_in_batches_in_chains_and_asynchronously(ours: Retriever)
     assert chain.invoke(QUERY) == [document.id for document in expected]
     assert retriever.batch([QUERY, "sort text"])[0] == expected
     assert asyncio.run(retriever.ainvoke(QUERY)) == expected
+
+
+@pytest.mark.parametrize("name", ["k", "top_k"])
+def test_number_of_documents_is_that_of_the_search_or_else_of_the_retriever(
+    ours: Retriever, name: str
+) -> None:
+    retriever = RRRARetriever(retriever=ours, **{name: 4})
+    expected = [hit["corpus_id"] for hit in ours.search(QUERY, top_k=4)[0]]
+
+    def ids(documents: list[Document]) -> list[str | None]:
+        return [document.id for document in documents]
+
+    assert ids(retriever.invoke(QUERY)) == expected
+    assert ids(retriever.invoke(QUERY, **{name: 2})) == expected[:2]
+    assert ids(asyncio.run(retriever.ainvoke(QUERY, **{name: 2}))) == expected[:2]
+    assert ids(retriever.bind(**{name: 3}).invoke(QUERY)) == expected[:3]
+    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
+        retriever.invoke(QUERY, **{name: 0})
+
+
+def test_arguments_that_would_be_ignored_are_refused(ours: Retriever) -> None:
+    with pytest.raises(ValueError, match="limit\n.*not permitted"):
+        RRRARetriever(retriever=ours, limit=3)
+    with pytest.raises(ValueError, match="k\n.*not permitted"):
+        RRRARetriever(retriever=ours, k=3, top_k=3)
+    retriever = RRRARetriever(retriever=ours)
+    with pytest.raises(TypeError, match="limit"):
+        retriever.invoke(QUERY, limit=3)
+    with pytest.raises(ValueError, match="give one of them, got 2 and 3"):
+        retriever.invoke(QUERY, k=2, top_k=3)
+
+
+def test_searches_do_not_block_the_event_loop(ours: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = threads_of("search", monkeypatch)
+    asyncio.run(RRRARetriever(retriever=ours).ainvoke(QUERY))
+    assert threads == ["another"]
+
+
+def test_a_store_of_embeddings_finds_what_a_dense_search_finds(mapped: Retriever) -> None:
+    embeddings = RRRAEmbeddings(mapped)
+    texts = {row["id"]: f"{row['title']} {row['text']}".strip() for row in mapped.documents.to_pylist()}
+    store = InMemoryVectorStore.from_texts(list(texts.values()), embeddings, ids=list(texts))
+    found = store.similarity_search_with_score(QUERY, k=4)
+    hits = mapped.search(QUERY, top_k=4, rerank=False, mode="dense")[0]
+    assert [document.id for document, _ in found] == [hit["corpus_id"] for hit in hits]
+    assert [score for _, score in found] == pytest.approx([hit["score"] for hit in hits], abs=1e-5)
+    assert asyncio.run(embeddings.aembed_query(QUERY)) == embeddings.embed_query(QUERY)
+    assert embeddings.embed_documents([]) == []
+    with pytest.raises(ValueError, match="texts must be strings, got int at position 1"):
+        embeddings.embed_documents(["copy", 1])
 
 
 def test_compressor_ranks_as_the_retriever_does(ours: Retriever) -> None:

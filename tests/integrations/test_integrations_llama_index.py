@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from retriever_models import CORPUS, QUERY, make_retriever
+from retriever_threads import threads_of
 from rrra_hf.retrieval import Retriever
 
 pytest.importorskip("llama_index.core")
 
+from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import CompactAndRefine
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
-from rrra_hf.integrations.llama_index import RRRARerank, RRRARetriever
+from rrra_hf.integrations.llama_index import RRRAEmbedding, RRRARerank, RRRARetriever
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,29 @@ def test_retriever_returns_the_hits_as_nodes(ours: Retriever) -> None:
         for mode in (MetadataMode.EMBED, MetadataMode.LLM):
             assert "probability" not in node.get_content(mode)
     assert asyncio.run(RRRARetriever(ours, top_k=3).aretrieve(QUERY)) == found
+
+
+def test_searches_do_not_block_the_event_loop(ours: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = threads_of("search", monkeypatch)
+    asyncio.run(RRRARetriever(ours).aretrieve(QUERY))
+    assert threads == ["another"]
+    threads = threads_of("map_queries", monkeypatch)
+    asyncio.run(RRRAEmbedding(ours).aget_query_embedding(QUERY))
+    assert threads == ["another"]
+
+
+def test_a_store_of_embeddings_finds_what_a_dense_search_finds(mapped: Retriever) -> None:
+    nodes = [
+        TextNode(id_=row["id"], text=f"{row['title']} {row['text']}".strip())
+        for row in mapped.documents.to_pylist()
+    ]
+    hits = mapped.search(QUERY, top_k=4, rerank=False, mode="dense")[0]
+    for use_async in (False, True):
+        index = VectorStoreIndex(nodes, embed_model=RRRAEmbedding(mapped), use_async=use_async)
+        found = index.as_retriever(similarity_top_k=4).retrieve(QUERY)
+        assert [node.node_id for node in found] == [hit["corpus_id"] for hit in hits]
+        assert [node.score for node in found] == pytest.approx([hit["score"] for hit in hits], abs=1e-5)
+    assert RRRAEmbedding.class_name() == "RRRAEmbedding"
 
 
 def test_postprocessor_ranks_as_the_retriever_does(ours: Retriever) -> None:

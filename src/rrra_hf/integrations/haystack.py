@@ -1,7 +1,8 @@
 """Haystack components: a retriever, and a ranker for the documents of another retriever.
 
 Both take the name of a folder or Hub repository, so that a pipeline can be saved. To load a saved pipeline,
-allow this package: `Pipeline.loads(text, allowed_modules=["rrra_hf.*"])`.
+allow this package: `Pipeline.loads(text, allowed_modules=["rrra_hf.*"])`. What is saved holds no token: set
+HF_TOKEN for private repositories.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from typing_extensions import Self
+
 from ..candidates import DEPTH
 from ..retrieval import Retriever
 from .hits import find, rank_texts
 
 try:
-    from haystack import Document, component
+    from haystack import Document, component, default_from_dict, default_to_dict
 except ImportError as error:
     raise ImportError("This module needs haystack-ai: pip install 'rrra-hf[haystack]'") from error
 
 
 class _LoadedOnce:
-    """Loads the retriever at first use."""
+    """Loads the retriever at first use, and is saved by its name."""
 
     model: str
     options: dict[str, Any] | None
@@ -34,6 +37,16 @@ class _LoadedOnce:
     def warm_up(self) -> None:
         """Load the retriever, unless it is loaded already."""
         _ = self.retriever
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return the component that `to_dict` described."""
+        return default_from_dict(cls, data)
+
+    def _saved_options(self) -> dict[str, Any] | None:
+        if isinstance((self.options or {}).get("token"), str):
+            raise ValueError("options must not hold a token when a pipeline is saved; set HF_TOKEN instead.")
+        return self.options
 
 
 @component
@@ -63,6 +76,16 @@ class RRRARetriever(_LoadedOnce):
         self.top_k = top_k
         self.depth = depth
         self.options = options
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the component's type and arguments.
+
+        Raises:
+            ValueError: If the options hold a token, which would be saved as it is.
+        """
+        return default_to_dict(
+            self, model=self.model, top_k=self.top_k, depth=self.depth, options=self._saved_options()
+        )
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, top_k: int | None = None) -> dict[str, list[Document]]:
@@ -102,6 +125,14 @@ class RRRARanker(_LoadedOnce):
         self.model = model
         self.top_k = top_k
         self.options = options
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the component's type and arguments.
+
+        Raises:
+            ValueError: If the options hold a token, which would be saved as it is.
+        """
+        return default_to_dict(self, model=self.model, top_k=self.top_k, options=self._saved_options())
 
     @component.output_types(documents=list[Document])
     def run(

@@ -40,7 +40,11 @@ def find(retriever: Retriever, query: str, top_k: int, depth: int) -> list[Found
         ValueError: In the same cases as `Retriever.search`.
     """
     hits = retriever.search(
-        query, top_k=top_k, depth=max(top_k, depth), probabilities=retriever.adapter is not None
+        query,
+        top_k=top_k,
+        depth=max(top_k, depth),
+        probabilities=retriever.adapter is not None,
+        show_progress_bar=False,
     )[0]
     found = []
     for hit in hits:

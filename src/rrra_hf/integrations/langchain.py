@@ -1,4 +1,4 @@
-"""LangChain classes: a retriever, and a compressor that reranks the documents of another retriever."""
+"""LangChain classes: a retriever, a compressor that reranks documents, and embeddings for a vector store."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from collections.abc import Sequence
 
 from ..candidates import DEPTH
 from ..retrieval import Retriever
+from .embedding import embed_documents, embed_queries
 from .hits import find, rank_texts
 
 try:
-    from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForRetrieverRun,
+        CallbackManagerForRetrieverRun,
+        Callbacks,
+    )
     from langchain_core.documents import BaseDocumentCompressor, Document
+    from langchain_core.embeddings import Embeddings
     from langchain_core.retrievers import BaseRetriever
-    from pydantic import ConfigDict, Field
+    from langchain_core.runnables import run_in_executor
+    from pydantic import AliasChoices, ConfigDict, Field
 except ImportError as error:
     raise ImportError("This module needs langchain-core: pip install 'rrra-hf[langchain]'") from error
 
@@ -23,35 +30,58 @@ class RRRARetriever(BaseRetriever):
     Documents have the id and text that were indexed. Their metadata has a `relevance_score`, a `title`, if
     the document has one, and a `probability`, if the retriever has an adapter.
 
+    The number of documents is also an argument of a search, as in `invoke(query, k=3)`. It may be called `k`, as
+    in LangChain, or `top_k`.
+
     Args:
         retriever: A retriever with an index.
-        top_k: Number of documents to return.
+        top_k: Number of documents to return, also called `k`.
         depth: Number of documents to rerank, at least `top_k`.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
         >>> from sentence_transformers.sentence_transformer.modules import BoW
         >>> ours = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
-        >>> retriever = RRRARetriever(retriever=ours.index({"cp": "copy files", "ls": "list files"}), top_k=1)
+        >>> retriever = RRRARetriever(retriever=ours.index({"cp": "copy files", "ls": "list files"}), k=2)
         >>> [document.id for document in retriever.invoke("how to copy")]
+        ['cp', 'ls']
+        >>> [document.id for document in retriever.invoke("how to copy", k=1)]
         ['cp']
     """
 
+    # An argument that isn't known is refused, not ignored.
+    model_config = ConfigDict(extra="forbid")
+
     retriever: Retriever
-    top_k: int = Field(default=10, ge=1)
+    top_k: int = Field(default=10, ge=1, validation_alias=AliasChoices("top_k", "k"))
     depth: int = Field(default=DEPTH, ge=1)
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,
+        k: int | None = None,
+        top_k: int | None = None,
     ) -> list[Document]:
+        if k is not None and top_k is not None:
+            raise ValueError(f"k and top_k mean the same; give one of them, got {k} and {top_k}.")
+        asked = k if top_k is None else top_k
         return [
             Document(
                 id=found.id,
                 page_content=found.text,
                 metadata={"relevance_score": found.score, **found.metadata},
             )
-            for found in find(self.retriever, query, self.top_k, self.depth)
+            for found in find(self.retriever, query, self.top_k if asked is None else asked, self.depth)
         ]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: int | None
+    ) -> list[Document]:
+        return await run_in_executor(
+            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), **options
+        )
 
 
 class RRRACompressor(BaseDocumentCompressor):
@@ -101,3 +131,48 @@ class RRRACompressor(BaseDocumentCompressor):
             )
             for position, score in ranked
         ]
+
+
+class RRRAEmbeddings(Embeddings):
+    """Embeddings for a vector store: those of the retriever, with its prompts and its linear maps.
+
+    A store that holds the encoder's embeddings can be searched with a retriever whose adapter maps queries
+    alone (`FitArguments(maps="query")`). If it maps documents, too, fill the store anew.
+
+    Args:
+        retriever: A retriever. It needs no index.
+
+    Example:
+        >>> from langchain_core.vectorstores import InMemoryVectorStore
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> ours = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
+        >>> store = InMemoryVectorStore.from_texts(["copy files", "sort files"], RRRAEmbeddings(ours))
+        >>> [document.page_content for document in store.similarity_search("how to sort", k=1)]
+        ['sort files']
+    """
+
+    def __init__(self, retriever: Retriever):
+        self.retriever = retriever
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return embeddings of documents, of length 1.
+
+        Args:
+            texts: The documents.
+
+        Raises:
+            ValueError: If a document isn't a string.
+        """
+        return embed_documents(self.retriever, texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the embedding of a query, of length 1.
+
+        Args:
+            text: The query.
+
+        Raises:
+            ValueError: If the query isn't a string.
+        """
+        return embed_queries(self.retriever, [text])[0]

@@ -1,14 +1,17 @@
-"""LlamaIndex classes: a retriever, and a postprocessor that reranks the nodes of another retriever."""
+"""LlamaIndex classes: a retriever, a postprocessor that reranks nodes, and embeddings for a vector store."""
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from typing import Any
 
 from ..candidates import DEPTH
 from ..retrieval import Retriever
+from .embedding import embed_documents, embed_queries
 from .hits import find, rank_texts
 
 try:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.bridge.pydantic import Field, PrivateAttr
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.retrievers import BaseRetriever
@@ -61,6 +64,9 @@ class RRRARetriever(BaseRetriever):
             for found in find(self.retriever, query_bundle.query_str, self.top_k, self.depth)
         ]
 
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await to_thread(self._retrieve, query_bundle)
+
 
 class RRRARerank(BaseNodePostprocessor):
     """Reranks nodes and keeps the best. Nodes without text are left out.
@@ -101,3 +107,55 @@ class RRRARerank(BaseNodePostprocessor):
         texts = [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
         ranked = rank_texts(self._retriever, query_bundle.query_str, texts, self.top_n)
         return [NodeWithScore(node=nodes[position].node, score=score) for position, score in ranked]
+
+
+class RRRAEmbedding(BaseEmbedding):
+    """Embeddings for a vector store: those of the retriever, with its prompts and its linear maps.
+
+    A store that holds the encoder's embeddings can be searched with a retriever whose adapter maps queries
+    alone (`FitArguments(maps="query")`). If it maps documents, too, fill the store anew.
+
+    Args:
+        retriever: A retriever. It needs no index.
+        embed_batch_size: Number of documents to embed at a time.
+        options: Arguments of LlamaIndex's `BaseEmbedding`.
+
+    Example:
+        >>> from llama_index.core import VectorStoreIndex
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> ours = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
+        >>> nodes = [TextNode(text="copy files"), TextNode(text="sort files")]
+        >>> index = VectorStoreIndex(nodes, embed_model=RRRAEmbedding(ours))
+        >>> [node.text for node in index.as_retriever(similarity_top_k=1).retrieve("how to sort")]
+        ['sort files']
+    """
+
+    _retriever: Retriever = PrivateAttr()
+
+    def __init__(self, retriever: Retriever, embed_batch_size: int = 512, **options: Any):
+        super().__init__(embed_batch_size=embed_batch_size, **options)
+        self._retriever = retriever
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex serialises."""
+        return "RRRAEmbedding"
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return embed_queries(self._retriever, [query])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return embed_documents(self._retriever, texts)
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await to_thread(self._get_query_embedding, query)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await to_thread(self._get_text_embeddings, texts)
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return (await self._aget_text_embeddings([text]))[0]

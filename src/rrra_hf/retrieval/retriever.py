@@ -224,6 +224,19 @@ class Retriever:
             return query_embeddings
         return self._adapter.map_queries(query_embeddings)
 
+    def map_documents(self, document_embeddings: np.ndarray) -> np.ndarray:
+        """Apply the linear map of the adapter to document embeddings, if the encoder hasn't done so.
+
+        Args:
+            document_embeddings: Embeddings from the encoder, `(n, dim)`.
+
+        Returns:
+            The embeddings to search among, `(n, dim)`.
+        """
+        if self._adapter is None or self._adapter.document_map is None:
+            return document_embeddings
+        return self._adapter.map_documents(document_embeddings)
+
     def prepare_queries(
         self, embeddings: np.ndarray, texts: Sequence[str] | None, documents: IndexedDocuments
     ) -> EncodedQueries:
