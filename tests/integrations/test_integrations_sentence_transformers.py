@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,19 +204,106 @@ def test_predicted_scores_are_those_of_rank(retriever: Retriever) -> None:
     expected = [of_query[0], retriever.rank("sort", TEXTS[1:2])[0]["score"], of_query[1], of_query[0]]
     assert_allclose(model.predict(pairs), expected, atol=1e-4)
     assert torch.equal(model.predict(pairs, convert_to_tensor=True), torch.tensor(model.predict(pairs)))
-    assert model.predict(pairs, convert_to_numpy=False) == model.predict(pairs).tolist()
+    assert torch.stack(model.predict(pairs, convert_to_numpy=False)).tolist() == model.predict(pairs).tolist()
     assert model.predict([]).shape == (0,)
+    squashed = model.predict(pairs, activation_fn=torch.nn.Sigmoid())
+    assert_allclose(squashed, 1 / (1 + np.exp(-np.float64(model.predict(pairs)))), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(tiny_bert: Path) -> CrossEncoder:
+    return CrossEncoder(str(tiny_bert), num_labels=1, device="cpu")
+
+
+PAIRS = [(QUERY, text) for text in TEXTS]
+CALLS = {
+    "pairs": lambda model: model.predict(PAIRS),
+    "one pair": lambda model: model.predict(PAIRS[0]),
+    "lists": lambda model: model.predict([list(pair) for pair in PAIRS]),
+    "an array": lambda model: model.predict(np.array(PAIRS)),
+    "a column": lambda model: model.predict(Dataset.from_dict({"pair": [list(p) for p in PAIRS]})["pair"]),
+    "a tensor": lambda model: model.predict(PAIRS, convert_to_tensor=True),
+    "one tensor": lambda model: model.predict(PAIRS[0], convert_to_tensor=True),
+    "tensors": lambda model: model.predict(PAIRS, convert_to_numpy=False),
+    "no tensors": lambda model: model.predict([], convert_to_numpy=False),
+    "softmax": lambda model: model.predict(PAIRS, apply_softmax=True, show_progress_bar=False),
+    "an activation": lambda model: model.predict(PAIRS, activation_fn=torch.nn.Tanh()),
+    "rank": lambda model: model.rank(QUERY, TEXTS),
+    "rank all": lambda model: model.rank(QUERY, TEXTS, top_k=None, return_documents=True),
+    "rank two": lambda model: model.rank(QUERY, TEXTS, 2, True, batch_size=1, chunk_size=1),
+    "rank none": lambda model: model.rank(QUERY, TEXTS, top_k=0),
+    "rank nothing": lambda model: model.rank(QUERY, []),
+}
+BAD_CALLS = {
+    "no pair": lambda model: model.predict([(QUERY,)]),
+    "a triple": lambda model: model.predict([(QUERY, *TEXTS[:2])]),
+    "a number": lambda model: model.predict([(QUERY, 1)]),
+    "nothing": lambda model: model.predict([(QUERY, None)]),
+    "batch_size": lambda model: model.predict(PAIRS, batch_size=0),
+    "prompt_name": lambda model: model.predict(PAIRS, prompt_name="nosuch"),
+    "rank a number": lambda model: model.rank(QUERY, [1]),
+    "rank for nothing": lambda model: model.rank(None, TEXTS),
+    "rank batch_size": lambda model: model.rank(QUERY, TEXTS, batch_size=-1),
+    "rank prompt_name": lambda model: model.rank(QUERY, TEXTS, prompt_name="nosuch"),
+    "rank top_k": lambda model: model.rank(QUERY, TEXTS, top_k=1.5),
+    "rank unknown": lambda model: model.rank(QUERY, TEXTS, nosuch=1),
+}
+
+
+def shape_of(value: Any) -> Any:
+    """Return the types, sizes and keys of a result, without its numbers."""
+    if isinstance(value, list):
+        return [shape_of(item) for item in value]
+    if isinstance(value, dict):
+        return {key: type(item) for key, item in value.items()}
+    return type(value), value.dtype, tuple(value.shape)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_cross_encoder_returns_the_same_types(
+    retriever: Retriever, cross_encoder: CrossEncoder, call: Callable[[Any], Any]
+) -> None:
+    assert shape_of(call(RRRACrossEncoder(retriever))) == shape_of(call(cross_encoder))
+
+
+@pytest.mark.parametrize("call", BAD_CALLS.values(), ids=BAD_CALLS)
+def test_a_cross_encoder_raises_the_same_errors(
+    retriever: Retriever, cross_encoder: CrossEncoder, call: Callable[[Any], Any]
+) -> None:
+    for model in (cross_encoder, RRRACrossEncoder(retriever)):
+        with pytest.raises((ValueError, TypeError)) as raised:
+            call(model)
+        if model is cross_encoder:
+            expected = raised.type
+    assert raised.type is expected
+
+
+@pytest.mark.parametrize("method", ["predict", "rank"])
+def test_a_cross_encoder_takes_the_same_arguments(method: str) -> None:
+    ours, theirs = (
+        {p.name: p.default for p in inspect.signature(getattr(model, method)).parameters.values()}
+        for model in (RRRACrossEncoder, CrossEncoder)
+    )
+    theirs.pop("kwargs", None)
+    assert list(ours.items()) == list(theirs.items())
+
+
+def test_documents_are_ranked_as_by_the_retriever(retriever: Retriever) -> None:
+    expected = retriever.rank(QUERY, TEXTS, return_documents=True)
+    assert RRRACrossEncoder(retriever).rank(QUERY, TEXTS, return_documents=True) == expected
 
 
 def test_predict_refuses_what_it_cannot_do(retriever: Retriever) -> None:
     model = RRRACrossEncoder(retriever)
-    for inputs in ([QUERY, TEXTS[0]], [(QUERY,)]):
+    for inputs in (QUERY, [QUERY, *TEXTS], [(QUERY,)]):
         with pytest.raises(ValueError, match="inputs must be pairs"):
             model.predict(inputs)
     with pytest.raises(ValueError, match="prompt_name must be None, got 'query'"):
         model.predict([(QUERY, TEXTS[0])], prompt_name="query")
     with pytest.raises(ValueError, match="pool must be None"):
         model.predict([(QUERY, TEXTS[0])], pool={})
+    with pytest.raises(ValueError, match="device must be None, got 'cuda'"):
+        model.rank(QUERY, TEXTS, device="cuda")
 
 
 def test_hard_negatives_are_mined_with_its_scores(retriever: Retriever) -> None:
