@@ -140,6 +140,36 @@ def test_model_is_a_search_model_with_its_name(retriever: Retriever) -> None:
     assert (model.mteb_model_meta.name, model.mteb_model_meta.revision) == ("me/mine", "2")
 
 
+def test_metadata_is_filled(retriever: Retriever, mapped: Retriever) -> None:
+    meta = RRRASearchModel(mapped, "me/mine", depth=20).mteb_model_meta
+    weights = [*mapped.encoder.parameters(), *mapped.adapter.parameters()]
+    embeddings = mapped.encoder[0].model.get_input_embeddings().weight
+    assert meta.n_parameters == sum(weight.numel() for weight in weights)
+    assert meta.n_active_parameters == meta.n_parameters - embeddings.numel()
+    assert meta.memory_usage_mb == pytest.approx(4 * meta.n_parameters / 2**20)
+    assert (meta.max_tokens, meta.embed_dim, meta.use_instructions) == (32, 32, True)
+    assert meta.similarity_fn_name == "cosine"
+    assert meta.experiment_kwargs == {"rerank": True, "depth": 20}
+    assert "2508.11670" in meta.citation
+    inside = RRRASearchModel(retriever).mteb_model_meta
+    assert inside.n_parameters == sum(weight.numel() for weight in retriever.encoder.parameters())
+    assert (inside.adapted_from, inside.use_instructions) == ("tiny-bert", False)
+    with pytest.raises(ValueError, match="organization/model_name"):
+        RRRASearchModel(retriever, "mine")
+
+
+def test_results_of_other_settings_are_kept_apart(
+    retriever: Retriever, collection: Collection, tmp_path: Path
+) -> None:
+    cache, scores = mteb.ResultCache(tmp_path), []
+    for rerank in (False, True):
+        model = RRRASearchModel(retriever, "me/mine", "1", rerank=rerank)
+        task = InMemoryTask(collection)
+        result = mteb.evaluate(model, task, cache=cache, co2_tracker=False, show_progress_bar=False)
+        scores.append(result.task_results[0].scores["test"][0]["ndcg_at_10"])
+    assert scores[0] != scores[1]
+
+
 def test_documents_without_text_are_not_found(retriever: Retriever, caplog: pytest.LogCaptureFixture) -> None:
     corpus = Dataset.from_dict({"id": ["a", "b", "c"], "title": ["", " ", "copy"], "text": ["sort", "", ""]})
     queries = Dataset.from_dict({"id": ["q"], "text": ["copy files"]})

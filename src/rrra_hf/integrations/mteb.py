@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..candidates import DEPTH
+from ..hub.citations import CITATIONS
 from ..retrieval import Retriever
+from ..retrieval.opening import inner_model
 from .hits import rank_texts
 
 try:
@@ -31,6 +33,11 @@ class RRRASearchModel:
     sorts by score and breaks ties by id. To keep the ranking of the retriever, scores are lowered where
     needed, see `descending`. Documents without text are left out.
 
+    MTEB stores metadata of the model with the results: sizes, prompts, base model and citation, and under
+    `experiment_kwargs` whether and how deep it reranks, so that results of different settings don't replace each
+    other. What the encoder was trained on isn't known, so `training_datasets` is None. The adapter that comes
+    trained was taught by training queries of SciFact, among others.
+
     Args:
         retriever: A retriever. It needs no index.
         name: Name of the model in MTEB's results, `organization/name`.
@@ -40,13 +47,19 @@ class RRRASearchModel:
         depth: Number of documents to rerank per query in retrieval tasks. Reranking tasks come with the
             documents to rerank.
 
+    Attributes:
+        mteb_model_meta: The metadata. To add to it, assign `mteb_model_meta.model_copy(update={...})`.
+
+    Raises:
+        ValueError: If the name has no `/`.
+
     Example:
         >>> from sentence_transformers import SentenceTransformer
         >>> from sentence_transformers.sentence_transformer.modules import BoW
         >>> retriever = Retriever(SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])]))
         >>> model = RRRASearchModel(retriever, "me/mine")
-        >>> model.mteb_model_meta.name
-        'me/mine'
+        >>> model.mteb_model_meta.name, model.mteb_model_meta.embed_dim
+        ('me/mine', 2)
     """
 
     def __init__(
@@ -61,13 +74,11 @@ class RRRASearchModel:
         self.retriever = retriever
         self.rerank = rerank
         self.depth = depth
-        self._meta = ModelMeta.create_empty({"name": name, "revision": revision})
+        filled = {"name": name, "revision": revision, **_known(retriever)}
+        filled["experiment_kwargs"] = {"rerank": rerank, "depth": depth}
+        known = {key: value for key, value in filled.items() if value is not None}
+        self.mteb_model_meta = ModelMeta.model_validate({**ModelMeta.create_empty().model_dump(), **known})
         self._corpus: Dataset | None = None
-
-    @property
-    def mteb_model_meta(self) -> ModelMeta:
-        """Metadata of the model, which MTEB stores with the results."""
-        return self._meta
 
     def index(
         self,
@@ -169,6 +180,27 @@ class RRRASearchModel:
 
 
 _ENCODE_OPTIONS = ("batch_size", "show_progress_bar")
+
+
+def _known(retriever: Retriever) -> dict[str, Any]:
+    """Return the fields of the metadata that can be told from a retriever, None for those that can't."""
+    encoder, own = retriever.encoder, inner_model(retriever.encoder)
+    beside = [] if own or not retriever.adapter else retriever.adapter.parameters()
+    parameters = [*encoder.parameters(), *beside]
+    transformer = getattr(encoder[0], "model", None)
+    tokens = None if transformer is None else transformer.get_input_embeddings().weight.numel()
+    return {
+        "n_parameters": sum(parameter.numel() for parameter in parameters),
+        "n_embedding_parameters": tokens,
+        "memory_usage_mb": sum(parameter.nbytes for parameter in parameters) / 2**20,
+        "max_tokens": encoder.max_seq_length,
+        "embed_dim": encoder.get_embedding_dimension(),
+        "similarity_fn_name": "cosine",
+        "framework": ["Sentence Transformers", "PyTorch"],
+        "use_instructions": any(encoder.prompts.values()),
+        "adapted_from": own.config.base_model_name if own else encoder.model_card_data.base_model,
+        "citation": CITATIONS["rrra"],
+    }
 
 
 def descending(hits: Iterable[tuple[str, float]]) -> dict[str, float]:
