@@ -41,7 +41,9 @@ from tiny import word_collection
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in (DOCS, DOCS / "how-to") for path in folder.glob("*.md"))
 SHARING, SERVING = DOCS / "how-to/sharing.md", DOCS / "how-to/serving.md"
-SNIPPETS = [path for path in PAGES if path not in (SHARING, SERVING) and python_blocks(path)]
+# These have tests of their own, the last in tests/integrations/test_vector_databases.py.
+TESTED_APART = (SHARING, SERVING, DOCS / "how-to/vector-databases.md")
+SNIPPETS = [path for path in PAGES if path not in TESTED_APART and python_blocks(path)]
 SHELL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples/README.md", *PAGES]
 # These train encoders.
 SLOW = dict.fromkeys(["tutorial", "negatives", "fine-tuning", "small-embeddings"], pytest.mark.slow)

@@ -93,7 +93,7 @@ def test_dictionaries_hold_every_argument(component: RRRARetriever | RRRARanker)
 
 @pytest.mark.parametrize("component", [RRRARetriever, RRRARanker])
 def test_a_token_is_not_saved(component: type[RRRARetriever] | type[RRRARanker]) -> None:
-    with pytest.raises(ValueError, match="must not hold a token .* set HF_TOKEN"):
+    with pytest.raises(ValueError, match=r"must not hold a token .* set HF_TOKEN"):
         component("a/b", options={"token": "hf_secret"}).to_dict()
 
 

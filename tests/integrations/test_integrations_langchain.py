@@ -64,9 +64,9 @@ def test_number_of_documents_is_that_of_the_search_or_else_of_the_retriever(
 
 
 def test_arguments_that_would_be_ignored_are_refused(ours: Retriever) -> None:
-    with pytest.raises(ValueError, match="limit\n.*not permitted"):
+    with pytest.raises(ValueError, match=r"limit\n.*not permitted"):
         RRRARetriever(retriever=ours, limit=3)
-    with pytest.raises(ValueError, match="k\n.*not permitted"):
+    with pytest.raises(ValueError, match=r"k\n.*not permitted"):
         RRRARetriever(retriever=ours, k=3, top_k=3)
     retriever = RRRARetriever(retriever=ours)
     with pytest.raises(TypeError, match="limit"):

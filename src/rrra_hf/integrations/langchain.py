@@ -30,8 +30,8 @@ class RRRARetriever(BaseRetriever):
     Documents have the id and text that were indexed. Their metadata has a `relevance_score`, a `title`, if
     the document has one, and a `probability`, if the retriever has an adapter.
 
-    The number of documents is also an argument of a search, as in `invoke(query, k=3)`. It may be called `k`, as
-    in LangChain, or `top_k`.
+    The number of documents is also an argument of a search, as in `invoke(query, k=3)`. It may be called `k`,
+    as in LangChain, or `top_k`.
 
     Args:
         retriever: A retriever with an index.

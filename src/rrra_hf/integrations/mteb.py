@@ -34,9 +34,9 @@ class RRRASearchModel:
     needed, see `descending`. Documents without text are left out.
 
     MTEB stores metadata of the model with the results: sizes, prompts, base model and citation, and under
-    `experiment_kwargs` whether and how deep it reranks, so that results of different settings don't replace each
-    other. What the encoder was trained on isn't known, so `training_datasets` is None. The adapter that comes
-    trained was taught by training queries of SciFact, among others.
+    `experiment_kwargs` whether and how deep it reranks, so that results of different settings don't replace
+    each other. What the encoder was trained on isn't known, so `training_datasets` is None. The adapter that
+    comes trained was taught by training queries of SciFact, among others.
 
     Args:
         retriever: A retriever. It needs no index.
