@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -206,20 +207,41 @@ def test_search_prints_texts_as_they_are(fitted: Outcome, place: Path, tmp_path:
     assert text in found.out
 
 
+def test_search_shows_ids_beside_titles_and_texts(fitted: Outcome, place: Path, tmp_path: Path) -> None:
+    documents = [
+        {"id": "pandas.read_csv", "title": "Read a file", "text": "Comma-separated\n\nvalues."},
+        {"id": "sort", "title": "", "text": "Sort text."},
+    ]
+    lines = {"titled": documents, "plain": [{**document, "title": ""} for document in documents]}
+    for name, rows in lines.items():
+        corpus = tmp_path / f"{name}.jsonl"
+        corpus.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        succeed("index", place / "model", corpus, "--out", tmp_path / name)
+    found = {name: succeed("search", tmp_path / name, "read a file").out for name in lines}
+    assert re.search(r"│ pandas\.read_csv │ Read a file +│ Comma-separated values\.", found["titled"])
+    assert re.search(r"score .* p .* id .* title .* text", found["titled"])
+    assert "│ pandas.read_csv │ Comma-separated values." in found["plain"]
+    assert "title" not in found["plain"]
+
+
 def test_rerank_reads_a_file_or_standard_input(fitted: Outcome, place: Path, tmp_path: Path) -> None:
     lines = "list files\n\n  sort é \nold text\n".encode()
     (tmp_path / "documents.txt").write_bytes(lines)
     from_file = succeed("rerank", place / "model", "sort", tmp_path / "documents.txt", "--json").json
     expected = Retriever(RRRAModel.from_pretrained(place / "model")).rank(
-        "sort", ["list files", "sort é", "old text"], return_documents=True
+        "sort", ["list files", "sort é", "old text"], return_documents=True, probabilities=True
     )
     assert from_file == expected
-    assert list(from_file[0]) == ["corpus_id", "score", "text"]
+    assert list(from_file[0]) == ["corpus_id", "score", "probability", "text"]
     for arguments in (["--json"], ["-", "--json"]):
         assert succeed("rerank", place / "model", "sort", *arguments, stdin=lines).json == expected
     printed = succeed("rerank", place / "model", "sort", "--top-k", 2, stdin=b"sort [/b]\nold\nnew\n").out
+    for line in printed.splitlines():
+        assert re.fullmatch(r" *-?\d+\.\d{3}  [01]\.\d\d  (sort \[/b\]|old|new)", line)
     assert len(printed.splitlines()) == 2
     assert "sort [/b]" in printed
+    without = succeed("rerank", place / "model", "sort", "--no-adapter", stdin=b"sort\n").out
+    assert re.fullmatch(r" *-?\d+\.\d{3}  sort\n", without)
 
 
 def test_evaluate_tells_seen_from_unseen_documents(fitted: Outcome, beir: Path, place: Path) -> None:

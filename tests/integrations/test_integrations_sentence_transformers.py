@@ -186,6 +186,7 @@ def test_rank_takes_and_returns_what_that_of_a_cross_encoder_does(
     theirs = inspect.signature(CrossEncoder.rank).parameters
     ours = dict(inspect.signature(Retriever.rank).parameters)
     assert ours.pop("document_embeddings").default is None
+    assert ours.pop("probabilities").default is False
     for name, parameter in ours.items():
         assert name in theirs
         assert name == "batch_size" or parameter.default == theirs[name].default

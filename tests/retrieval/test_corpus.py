@@ -137,6 +137,8 @@ def test_adapter_that_does_not_fit_is_refused(tiny_bert: Path, encoder: Sentence
         Retriever(encoder, "fitted")
     with pytest.raises(ValueError, match="probabilities need an adapter"):
         Retriever(encoder, adapter=None).index(CORPUS).search("a", probabilities=True)
+    with pytest.raises(ValueError, match="probabilities need an adapter"):
+        Retriever(encoder, adapter=None).rank("a", ["b"], probabilities=True)
 
 
 def test_nan_weights_are_refused(tiny_bert: Path) -> None:

@@ -201,10 +201,12 @@ def test_rank_takes_any_sequence_of_texts(hybrid: Retriever, kind: Callable[[lis
 
 def test_rank_and_search_agree(hybrid: Retriever) -> None:
     for query in ("copy file archive", "sort number3"):
-        ranked = hybrid.rank(query, list(MANY.values()))
-        (hits,) = hybrid.search(query, top_k=len(MANY))
+        ranked = hybrid.rank(query, list(MANY.values()), probabilities=True)
+        (hits,) = hybrid.search(query, top_k=len(MANY), probabilities=True)
         assert [list(MANY)[document["corpus_id"]] for document in ranked] == ids(hits)
         assert_allclose(scores(ranked), scores(hits), rtol=1e-5)
+        expected = [hit["probability"] for hit in hits]
+        assert_allclose([document["probability"] for document in ranked], expected, rtol=1e-5)
 
 
 def test_evaluation_reranks_the_hybrid_candidates() -> None:

@@ -30,7 +30,7 @@ def rerank(
     opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
-    """Rank documents for a query.
+    """Rank documents for a query. Prints score, probability and text of each.
 
     Example: `grep -ri statin notes/ | rrra rerank models/scifact "do statins lower blood pressure"`
     """
@@ -41,9 +41,11 @@ def rerank(
     if not texts:
         raise typer.BadParameter("there are no documents to rank; give one per line.")
     retriever = load_retriever(model, adapter, max_length, opening)
-    ranked = retriever.rank(query, texts, top_k, return_documents=True)
+    reranks = retriever.adapter is not None
+    ranked = retriever.rank(query, texts, top_k, return_documents=True, probabilities=reranks)
     if json:
         print_json(ranked)
         return
     for document in ranked:
-        typer.echo(f"{document['score']:8.3f}  {document['text']}")
+        probability = f"  {document['probability']:.2f}" if reranks else ""
+        typer.echo(f"{document['score']:8.3f}{probability}  {document['text']}")

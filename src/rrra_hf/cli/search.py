@@ -13,6 +13,9 @@ from .opening import Opening, RetrieverName, load_indexed, opens_models
 if TYPE_CHECKING:
     from ..retrieval import Hit, Retriever
 
+# Columns of a terminal; a longer id goes on in the next line.
+ID_WIDTH = 32
+
 
 @opens_models
 def search(
@@ -58,14 +61,19 @@ def search(
 
 
 def hits_table(title: str, hits: list[Hit], retriever: Retriever) -> Table:
-    """Return a table of hits with the beginning of each document."""
+    """Return a table of hits: the id, the title if there are any, and the beginning of each document."""
+    documents = [retriever.document(hit["corpus_id"]) for hit in hits]
+    titled = any(document["title"] not in ("", document["id"]) for document in documents)
     table = Table(title=title, title_justify="left", expand=True)
     table.add_column("score", justify="right")
     table.add_column("p", justify="right")
-    table.add_column("document", no_wrap=True, overflow="ellipsis", ratio=1)
-    for hit in hits:
-        document = retriever.document(hit["corpus_id"])
-        text = " ".join(f"{document['title']} {document['text']}".split())
+    table.add_column("id", max_width=ID_WIDTH, overflow="fold")
+    if titled:
+        table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=2)
+    for hit, document in zip(hits, documents, strict=True):
         probability = f"{hit['probability']:.2f}" if "probability" in hit else ""
-        table.add_row(f"{hit['score']:.2f}", probability, text)
+        shown = [document["title"], document["text"]] if titled else [document["text"]]
+        lines = (" ".join(text.split()) for text in shown)
+        table.add_row(f"{hit['score']:.2f}", probability, document["id"], *lines)
     return table

@@ -27,9 +27,11 @@ class RankedDocument(TypedDict):
     Args:
         corpus_id: Position of the document in the given list.
         score: Its reranking score, or its cosine if there is no adapter.
+        probability: The probability that it is relevant to the query; only with `probabilities=True`.
         text: Its text; only with `return_documents=True`.
     """
 
     corpus_id: int
     score: float
+    probability: NotRequired[float]
     text: NotRequired[str]

@@ -452,10 +452,13 @@ class Retriever:
         for name, number in (("top_k", top_k), ("depth", depth)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
+        self._check_probabilities(probabilities)
+        _ = self.corpus_index  # raises if there is none
+
+    def _check_probabilities(self, probabilities: bool) -> None:
         if probabilities and self.adapter is None:
             why = NOT_LEARNT if self._reranks else "The retriever has none."
             raise ValueError(f"probabilities need an adapter. {why}")
-        _ = self.corpus_index  # raises if there is none
 
     def rank(
         self,
@@ -465,6 +468,7 @@ class Retriever:
         return_documents: bool = False,
         batch_size: int = 64,
         document_embeddings: np.ndarray | None = None,
+        probabilities: bool = False,
     ) -> list[RankedDocument]:
         """Rank documents for a query, with the signature of `CrossEncoder.rank`. The index is not used.
 
@@ -479,17 +483,20 @@ class Retriever:
             batch_size: Encoder batch size.
             document_embeddings: Embeddings of the documents from the encoder, `(n, dim)`; by default, the
                 documents are encoded here.
+            probabilities: Return the probability that it is relevant of each document too.
 
         Returns:
-            `corpus_id` (the position in `documents`), `score` and, with `return_documents`, `text` of each
-            document, best first.
+            `corpus_id` (the position in `documents`), `score` and, if asked for, `text` and `probability` of
+            each document, best first.
 
         Raises:
             ValueError: If the query or a document is empty, isn't a string or has a lone surrogate, `top_k`
-                is less than 1, or there isn't one embedding per document.
+                is less than 1, there isn't one embedding per document, or `probabilities` is given without
+                an adapter.
         """
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}.")
+        self._check_probabilities(probabilities)
         _check_queries([query], [0])
         if not isinstance(documents, str | Mapping):  # which `document_table` refuses or knows
             documents = list(documents)  # of an array or a column of a data frame
@@ -515,12 +522,13 @@ class Retriever:
         queries = self.prepare_queries(embedding, [query], given)
         hybrid = self._reads_words_of(given)
         found = search_and_rerank(self.adapter, given, queries, len(texts), len(texts), hybrid=hybrid)
+        rows, scores, relevant = (values[0, :top_k].tolist() for values in found[:3])
         ranked: list[RankedDocument] = [
-            {"corpus_id": row, "score": score}
-            for row, score in zip(
-                found.rows[0, :top_k].tolist(), found.scores[0, :top_k].tolist(), strict=True
-            )
+            {"corpus_id": row, "score": score} for row, score in zip(rows, scores, strict=True)
         ]
+        if probabilities:
+            for document, probability in zip(ranked, relevant, strict=True):
+                document["probability"] = probability
         if return_documents:
             for document in ranked:
                 document["text"] = documents[document["corpus_id"]]
