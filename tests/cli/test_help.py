@@ -43,6 +43,13 @@ def test_help_lists_every_command() -> None:
     assert all(re.search(rf"│ {name} ", out) for name in COMMANDS)
 
 
+def test_commands_that_open_a_model_have_its_device() -> None:
+    with_device = {name for name, command in COMMANDS.items() if "device" in {p.name for p in command.params}}
+    opening = {name for name, command in COMMANDS.items() if "dtype" in {p.name for p in command.params}}
+    # Training runs where `accelerate launch` or torchrun starts it. A card measures a folder.
+    assert with_device == opening - {"train"} | {"card"}
+
+
 def test_the_depth_is_that_of_the_package() -> None:
     for name in ("mine", "search", "evaluate"):
         (depth,) = (option.default for option in COMMANDS[name].params if option.name == "depth")

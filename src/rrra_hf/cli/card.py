@@ -17,6 +17,7 @@ from .common import (
     reads_collections,
 )
 from .evaluate import TITLES
+from .opening import Device, checked_device
 from .output import ENCODED, writes
 
 
@@ -33,6 +34,7 @@ def card(
         str | None, typer.Option(help="Repository that the card's examples name; the folder by default.")
     ] = None,
     reading: Reading = Reading(),
+    device: Device = None,
     batch_size: BatchSize = 64,
     cache_dir: CacheDir = None,
     json: Json = False,
@@ -52,7 +54,14 @@ def card(
     figures = None
     if collection is not None:
         loaded = reading.load(collection)
-        figures = evaluate_saved(model, loaded, split, cache_dir=cache_dir, batch_size=batch_size)
+        figures = evaluate_saved(
+            model,
+            loaded,
+            split,
+            cache_dir=cache_dir,
+            batch_size=batch_size,
+            device=checked_device(device),
+        )
     made, path = model_card(model, repo_id), model / CARD_NAME
     if made.plot is not None:
         with write_aside(model / PLOT_NAME) as temporary:

@@ -25,7 +25,6 @@ def app(
     example: Annotated[
         list[str] | None, typer.Option(metavar="QUERY", help="Example query. Repeatable.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
     adapter: UseAdapter = True,
     opening: Opening = Opening(),
     json: Json = False,
@@ -36,7 +35,7 @@ def app(
     """
     from ..app import THEME, create_demo
 
-    loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None, device=device)
+    loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None)
     documents = loaded.documents.num_rows
     demo = create_demo(loaded, title=title or retriever, examples=example or ())
     _, url, public_url = demo.launch(

@@ -23,6 +23,10 @@ RetrieverName = Annotated[
     str, typer.Argument(metavar="RETRIEVER", help="Retriever with an index: folder or Hub name.")
 ]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens per text.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Device of the model, such as `cpu` or `cuda`; by default a GPU if there is one."),
+]
 
 
 class Dtype(str, Enum):
@@ -34,8 +38,8 @@ class Dtype(str, Enum):
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How a model is opened. Each field is an option of the commands that open one."""
+class Source:
+    """Where a model is and how its files are read. Each field is an option of the commands that open one."""
 
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.", show_default=False)
@@ -71,7 +75,39 @@ class Opening:
         return options
 
 
+finds_models = grouped("source", Source)
+
+
+@dataclass(frozen=True)
+class Opening(Source):
+    """How a model is opened, and on which device it runs."""
+
+    device: Device = None
+
+    def of_sentence_transformers(self) -> dict[str, Any]:
+        """Return the arguments of `SentenceTransformer`."""
+        return {**super().of_sentence_transformers(), "device": checked_device(self.device)}
+
+
 opens_models = grouped("opening", Opening)
+
+
+def checked_device(device: str | None) -> str:
+    """Return the device to use, the best of this machine if none is asked for.
+
+    Raises:
+        BadParameter: If this machine has no such device.
+    """
+    import torch
+    from sentence_transformers.util import get_device_name
+
+    device = device or get_device_name()
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise typer.BadParameter(f"--device must be one of this machine, got {device!r}: {reason}") from error
+    return device
 
 
 def load_model(name: str, max_length: int | None, opening: Opening) -> RRRAModel:
@@ -88,6 +124,7 @@ def load_model(name: str, max_length: int | None, opening: Opening) -> RRRAModel
     from ..models.plain_rrra import adapter_beside
 
     _check_name(name)
+    device = checked_device(opening.device)
     asked, name = name, packaged(name)
     kind = (read_model_json(name, "config.json", opening.hub()) or {}).get("model_type")
     if kind == MODEL_TYPE:
@@ -101,7 +138,7 @@ def load_model(name: str, max_length: int | None, opening: Opening) -> RRRAModel
             model.config.base_model_name = DEFAULT_MODEL
     if model.tokenizer is None:
         raise ValueError(f"{name} has no tokenizer.")
-    return model
+    return model.to(device)
 
 
 def load_retriever(name: str, adapter: bool, max_length: int | None, opening: Opening) -> Retriever:

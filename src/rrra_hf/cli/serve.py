@@ -40,7 +40,6 @@ def serve(
             help="Limit, such as `top_k=100` or `work_seconds=5`. Repeatable. `/healthz` lists all.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the encoder, such as `cuda`.")] = None,
     adapter: UseAdapter = True,
     opening: Opening = Opening(),
     json: Json = False,
@@ -65,7 +64,7 @@ def serve(
         raise typer.BadParameter(f"--limit {error}") from error
     if api_key is not None and not api_key.strip():
         raise typer.BadParameter("--api-key must not be empty.")
-    loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None, device=device)
+    loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None)
     app = create_app(loaded, limits, [*LOOPBACK, *_own_name(host), *(allow_host or ())], api_key)
     with listen(host, port) as listener:
         address, taken = listener.getsockname()[:2]

@@ -17,7 +17,7 @@ from .common import (
     print_quality,
     reads_collections,
 )
-from .opening import DEFAULT_MODEL, EncoderName, MaxLength, Opening, opens_models, packaged
+from .opening import DEFAULT_MODEL, EncoderName, MaxLength, Source, finds_models, packaged
 from .output import faults_named
 
 OPTIONS = {
@@ -28,7 +28,7 @@ OPTIONS = {
 }
 
 
-@opens_models
+@finds_models
 @reads_collections
 def train(
     collection: CollectionName,
@@ -110,7 +110,7 @@ def train(
     ] = False,
     reading: Reading = Reading(),
     max_length: MaxLength = None,
-    opening: Opening = Opening(),
+    source: Source = Source(),
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -157,7 +157,7 @@ def train(
         )
     loaded = reading.load(collection)
     with faults_named(out, "it continues from what is finished"):
-        run(loaded, packaged(model), out, arguments, resume=resume, **opening.of_transformers())
+        run(loaded, packaged(model), out, arguments, resume=resume, **source.of_transformers())
     if not PartialState().is_main_process:
         return
     results = read_json(out / "results.json")

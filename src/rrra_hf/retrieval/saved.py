@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import get_device_name
 
 from ..candidates import DEPTH, WordPieces, Words
 from ..data import Collection
@@ -42,6 +43,7 @@ def evaluate_saved(
     *,
     cache_dir: str | os.PathLike[str] | None = None,
     batch_size: int = 64,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Measure a saved model on a split, without and with its adapter, and write the figures to its folder.
 
@@ -56,6 +58,7 @@ def evaluate_saved(
         split: Split whose queries are used.
         cache_dir: Folder of the embedding cache, see `encode`. It keeps embeddings before the linear maps.
         batch_size: Encoder batch size.
+        device: Device of the encoder, by default a GPU if there is one.
 
     Returns:
         The figures, as they are written to `evaluation.json`. They replace those of the same collection and
@@ -69,6 +72,7 @@ def evaluate_saved(
     if not adapter.has_learnt:
         raise ValueError(f"folder must hold an adapter that was fitted, that of {folder} never was.")
     part = collection.split(split)
+    encoder.to(device or get_device_name())
     embeddings = embed_collection(part, encoder, cache_dir=cache_dir, batch_size=batch_size)
     words: Words | None = None
     if reads_word_pieces(adapter):
