@@ -1,19 +1,14 @@
 """Retriever adapters: find the false negatives among hard negatives, train without them, rerank."""
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel
-
-from .models.adapter_rrra import RetrieverAdapter
-from .models.configuration_rrra import AdapterConfig, RRRAConfig
-from .models.modeling_rrra import RRRAModel
-
-AutoConfig.register(RRRAConfig.model_type, RRRAConfig, exist_ok=True)
-AutoModel.register(RRRAConfig, RRRAModel, exist_ok=True)
-# Saved folders carry the code of config and model, for machines without this package.
-RRRAConfig.register_for_auto_class()
-RRRAModel.register_for_auto_class("AutoModel")
+# This registers the models with transformers, which loads torch. A command does so when it opens a model: its
+# help and its errors in options would have to wait.
+if Path(sys.argv[0]).name not in ("rrra", "rrra.exe"):
+    from . import models as models
 
 if TYPE_CHECKING:
     from .candidates import CandidatePool, mine, mine_embeddings
@@ -28,6 +23,7 @@ if TYPE_CHECKING:
     )
     from .labels import audit, mine_hard_negatives, relabel
     from .losses import CachedRRRALoss, RRRALoss
+    from .models import AdapterConfig, RetrieverAdapter, RRRAConfig, RRRAModel
     from .retrieval import Retriever
     from .training import Resampler, TrainArguments, train
 
@@ -61,7 +57,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Imported when first asked for: who only opens a model needs neither datasets nor faiss.
-    for room in ("data", "candidates", "retrieval", "fitting", "labels", "losses", "training"):
+    for room in ("models", "data", "candidates", "retrieval", "fitting", "labels", "losses", "training"):
         if name in __all__ and name in (module := import_module(f".{room}", __name__)).__all__:
             return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

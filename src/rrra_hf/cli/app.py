@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
-from transformers.utils import logging as transformers_logging
 
 from . import (
     audit,
@@ -48,9 +49,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def with_quiet_transformers(command: Callable[..., None]) -> Callable[..., None]:
+    """Make transformers quiet once a command works: importing it takes longer than a command's help."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        from transformers.utils import logging as transformers_logging
+
+        if not logging.getLogger().isEnabledFor(logging.INFO):
+            # For weights that don't match, transformers prints a table; the error message says the same.
+            transformers_logging.set_verbosity_error()
+        # Progress bars for loading and saving weights are noise for small models.
+        transformers_logging.disable_progress_bar()
+        command(**options)
+
+    return run
+
+
 for panel, commands in COMMANDS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(rich_help_panel=panel)(with_quiet_transformers(command))
 
 
 @app.callback()
@@ -69,11 +89,7 @@ def settings(
         logging.getLogger(name).setLevel(logging.WARNING)
     if not verbose:
         warnings.filterwarnings("ignore", module="torch|transformers|peft")
-        # For weights that don't match, transformers prints a table; the error message says the same.
-        transformers_logging.set_verbosity_error()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Progress bars for loading and saving weights are noise for small models.
-    transformers_logging.disable_progress_bar()
 
 
 def main() -> None:

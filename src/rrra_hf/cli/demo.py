@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -166,6 +165,8 @@ def _both_ways(retriever: Retriever, query: str) -> dict[str, Any]:
 
 def _false_negatives(collection: Collection, folder: Path) -> list[dict[str, Any]]:
     """Return the training pairs with the highest false-negative probability, one per query."""
+    import numpy as np
+
     from ..candidates import CandidatePool
 
     pool = CandidatePool.load(folder)
@@ -204,7 +205,7 @@ def _three_loaders(folder: Path, collection: Collection) -> dict[str, float]:
     for name, loader in (("RRRAModel", RRRAModel), ("AutoModel", AutoModel)):
         with torch.inference_mode():
             embeddings = loader.from_pretrained(folder).eval()(**tokens).pooler_output
-        distances[name] = float(np.abs(embeddings.numpy() - expected).max())
+        distances[name] = float(abs(embeddings.numpy() - expected).max())
     return distances
 
 

@@ -17,10 +17,10 @@ def grouped(place: str, group: type) -> Callable[[Command], Command]:
         place: The command's parameter that gets the dataclass. The options take its place in the help.
         group: The dataclass; its fields are annotated as parameters of a command are.
     """
+    options = inspect.signature(group, eval_str=True).parameters.values()
 
     def decorate(command: Command) -> Command:
         shown: list[inspect.Parameter] = []
-        options = inspect.signature(group, eval_str=True).parameters.values()
         for parameter in inspect.signature(command, eval_str=True).parameters.values():
             shown += options if parameter.name == place else [parameter]
 
@@ -30,6 +30,8 @@ def grouped(place: str, group: type) -> Callable[[Command], Command]:
             command(**{place: found}, **given)
 
         run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        # Typer evaluates annotations that are strings, which takes time at each start.
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
         return run
 
     return decorate
