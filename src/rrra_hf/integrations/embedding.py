@@ -8,23 +8,21 @@ from ..embeddings import encode
 from ..retrieval import Retriever
 
 
-def embed_queries(retriever: Retriever, texts: Sequence[str]) -> list[list[float]]:
+def embed_query(retriever: Retriever, text: str) -> list[float]:
     """Return what a store is searched with: prompts and the adapter's map of queries are applied.
 
     Args:
         retriever: A retriever. It needs no index.
-        texts: The queries.
+        text: The query.
 
     Returns:
-        Embeddings of length 1, one per query.
+        An embedding of length 1.
 
     Raises:
         ValueError: In the same cases as `encode`.
     """
-    if not texts:
-        return []
-    embeddings = encode(retriever.encoder, texts, task="query", show_progress_bar=False)
-    return retriever.map_queries(embeddings).tolist()
+    embeddings = encode(retriever.encoder, [text], task="query", show_progress_bar=False)
+    return retriever.map_queries(embeddings)[0].tolist()
 
 
 def embed_documents(retriever: Retriever, texts: Sequence[str]) -> list[list[float]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..candidates import DEPTH
 from ..retrieval import Retriever
-from .embedding import embed_documents, embed_queries
+from .embedding import embed_documents, embed_query
 from .hits import find, rank_texts
 
 try:
@@ -175,4 +175,4 @@ class RRRAEmbeddings(Embeddings):
         Raises:
             ValueError: If the query isn't a string.
         """
-        return embed_queries(self.retriever, [text])[0]
+        return embed_query(self.retriever, text)

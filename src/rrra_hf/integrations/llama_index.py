@@ -7,7 +7,7 @@ from typing import Any
 
 from ..candidates import DEPTH
 from ..retrieval import Retriever
-from .embedding import embed_documents, embed_queries
+from .embedding import embed_documents, embed_query
 from .hits import find, rank_texts
 
 try:
@@ -143,7 +143,7 @@ class RRRAEmbedding(BaseEmbedding):
         return "RRRAEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return embed_queries(self._retriever, [query])[0]
+        return embed_query(self._retriever, query)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return embed_documents(self._retriever, texts)
