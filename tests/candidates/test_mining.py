@@ -161,7 +161,8 @@ def test_a_collection_is_mined_without_positives_and_documents_of_their_text(
     for row in range(2):
         found = pool.candidates[row, :4]
         assert_allclose(pool.scores[row, :4], cosines[row, found], atol=1e-5)
-    assert len(list(tmp_path.iterdir())) == 2
+    # Embeddings of both, and the words of the corpus.
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("block_size", [1, 7, 100])
