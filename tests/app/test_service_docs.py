@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from selenium.webdriver import Chrome
 
 from browsing import wait_for
-from retriever_models import make_retriever
-from rrra_hf.serving import create_app, listen
-from running import CORPUS
-from running import wait_for as wait_until
+from running import Server, save_retriever, serve_by_command
 
 
 @pytest.fixture(scope="module")
-def service(tiny_bert: Path) -> Iterator[str]:
-    app = create_app(make_retriever(tiny_bert).index(CORPUS))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    with listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        wait_until(lambda: server.started)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+def service(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = save_retriever(tiny_bert, tmp_path_factory.mktemp("documented") / "retriever")
+    server = Server(serve_by_command, folder).wait_until_it_listens()
+    yield f"http://127.0.0.1:{server.port}"
+    server.process.kill()
 
 
 def test_the_page_shows_the_endpoints_without_a_network(browser: Chrome, service: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,6 +101,13 @@ def test_examples_of_the_documentation_are_answered(server: Server) -> None:
             assert server.post(path, example).status == 200
     either = schemas["/search"]["properties"]["queries"]["anyOf"][:2]
     assert either == [{"type": "string"}, {"items": {"type": "string"}, "type": "array"}]
+
+
+def test_the_page_of_the_documentation_loads_from_the_service_only(server: Server) -> None:
+    page = server.ask("GET", "/docs").body.decode()
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(loaded) == 3
+    assert all(path.startswith("/") and server.ask("GET", path).status == 200 for path in loaded)
 
 
 @pytest.mark.parametrize("mode", [None, "hybrid", "dense"])

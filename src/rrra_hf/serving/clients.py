@@ -67,10 +67,10 @@ class DropDeparted:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = await receive()
+        messages = [await receive()]
 
         async def give_body() -> Message:
-            return body
+            return messages.pop() if messages else await asyncio.shield(departure)
 
         client = (scope.get("client") or ("",))[0]
         # After the body, the server's next message is that the client has left.
