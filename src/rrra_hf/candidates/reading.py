@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -191,22 +191,40 @@ def judge_candidates(
     given_one, reading = read(every, np.array([rows[0] for rows in positives]), labelled=True)
     given_one = given_one[:, 1:]
     scores = adapter.combine(reading.cosines, reading.ranking).numpy()
-    probability = np.empty(candidates.shape, dtype=np.float32)
-    query, label = pair_rows([rows[:LABELS] for rows in positives]).T
-    if folds is None:
-        folds, told = [every], [np.arange(len(query))]
-    else:
-        told = [np.flatnonzero(~np.isin(query, fold)) for fold in folds]
-    samples = [labels[sampled(len(labels))] for labels in told]
-    sampled_labels = np.unique(np.concatenate(samples))
-    alone = read(query[sampled_labels], label[sampled_labels])[0]
-    for fold, some in zip(folds, samples, strict=True):
-        level = level_of(alone[np.searchsorted(sampled_labels, some)], query[some], given_one)
-        probability[fold] = level.probability(given_one[fold])
+    probability = _levelled(lambda asked, first: read(asked, first)[0], given_one, positives, folds)
     return Judged(
         np.where(candidates >= 0, probability, np.float32(np.nan)),
         np.where(candidates >= 0, scores[:, 1:] - scores[:, :1], np.float32(-np.inf)),
     )
+
+
+def _levelled(
+    log_odds: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    given_one: np.ndarray,
+    positives: Sequence[np.ndarray],
+    folds: Sequence[np.ndarray] | None,
+) -> np.ndarray:
+    """Return probabilities at the level that labelled documents tell, `(n, k)`.
+
+    Args:
+        log_odds: From queries and a labelled document each to log-odds of that and the candidates.
+        given_one: Log-odds of the candidates beside a labelled document, `(n, k)`.
+        positives: As in `judge_candidates`.
+        folds: As in `judge_candidates`.
+    """
+    query, label = pair_rows([rows[:LABELS] for rows in positives]).T
+    if folds is None:
+        folds, told = [np.arange(len(positives))], [np.arange(len(query))]
+    else:
+        told = [np.flatnonzero(~np.isin(query, fold)) for fold in folds]
+    samples = [labels[sampled(len(labels))] for labels in told]
+    read = np.unique(np.concatenate(samples))
+    alone = log_odds(query[read], label[read])
+    probability = np.empty(given_one.shape, dtype=np.float32)
+    for fold, some in zip(folds, samples, strict=True):
+        level = level_of(alone[np.searchsorted(read, some)], query[some], given_one)
+        probability[fold] = level.probability(given_one[fold])
+    return probability
 
 
 def with_probability(
