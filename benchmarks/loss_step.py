@@ -36,10 +36,10 @@ from rrra_hf.losses import CachedRRRALoss, RRRALoss
 LOSSES: dict[str, tuple[type[nn.Module], dict[str, Any], str, bool]] = {
     "MultipleNegativesRankingLoss": (MultipleNegativesRankingLoss, {}, "", False),
     "RRRALoss": (RRRALoss, {}, "MultipleNegativesRankingLoss", True),
-    "RRRALoss, adapter": (RRRALoss, {"weights": "adapter"}, "MultipleNegativesRankingLoss", False),
+    "RRRALoss, adapter": (RRRALoss, {"source": "adapter"}, "MultipleNegativesRankingLoss", False),
     "RRRALoss, adapter, joint": (
         RRRALoss,
-        {"weights": "adapter", "adapter_weight": 0.1},
+        {"source": "adapter", "adapter_weight": 0.1},
         "MultipleNegativesRankingLoss",
         False,
     ),
@@ -47,7 +47,7 @@ LOSSES: dict[str, tuple[type[nn.Module], dict[str, Any], str, bool]] = {
     "CachedRRRALoss": (CachedRRRALoss, {}, "CachedMultipleNegativesRankingLoss", True),
     "CachedRRRALoss, adapter": (
         CachedRRRALoss,
-        {"weights": "adapter"},
+        {"source": "adapter"},
         "CachedMultipleNegativesRankingLoss",
         False,
     ),

@@ -70,8 +70,10 @@ def train(settings: dict[str, Any], output_dir: Path, resume: str | None = None)
         RRRAModel.from_sentence_transformer(model).gradient_checkpointing_enable({"use_reentrant": False})
     rows = make_rows(settings.get("rows", 160))
     options = settings.get("options", {})
-    if options.get("weights") == "adapter":
+    if options.get("source") == "adapter":
         rows = rows.remove_columns("scores")
+    if options.get("targets") == "distill":
+        rows = rows.map(lambda row: {"scores": [1.0, *row["scores"]]})
     make_loss = CachedRRRALoss if settings["cached"] else RRRALoss
     if settings["cached"]:
         options = {**options, "mini_batch_size": 3}

@@ -15,7 +15,7 @@ from tiny import save_encoder
 
 pytestmark = pytest.mark.slow
 
-JOINT = {"weights": "adapter", "adapter_weight": 0.5}
+JOINT = {"source": "adapter", "adapter_weight": 0.5}
 SAME: dict[str, dict[str, Any]] = {
     f"{'cached' if cached else 'plain'}-{mode}": {
         "cached": cached,
@@ -37,6 +37,15 @@ SAME |= {
 SAME |= {
     f"{name}-checkpointing": {**SAME[name], "checkpointing": True, "steps": 2}
     for name in ("plain-lora", "cached-full")
+}
+SAME |= {
+    f"{'cached' if cached else 'plain'}-{targets}": {
+        **SAME["plain-lora"],
+        "cached": cached,
+        "steps": 2,
+        "options": {"targets": targets},
+    }
+    for cached, targets in ((False, "soft"), (True, "relabel"), (False, "distill"))
 }
 UNEVEN = {f"{name}-uneven": {**SAME[name], "steps": -1, "rows": 37} for name in ("plain-full", "cached-lora")}
 RESUMED: dict[str, dict[str, Any]] = {}
