@@ -82,7 +82,7 @@ def test_mining_and_training(tiny_bert: Path) -> None:
 
     exec(snippet("RRRALoss", tiny_bert), names)
     negatives = [f"negative_{i}" for i in range(1, 5)]
-    assert names["resampler"].dataset.column_names == ["query", "positive", *negatives, "scores"]
+    assert names["resampler"].dataset.column_names == ["query", "positive", *negatives, "labels"]
     changed = names["encoder"].state_dict()
     start = SentenceTransformer(str(tiny_bert), device="cpu").state_dict()
     assert any(not np.array_equal(changed[name].numpy(), start[name].numpy()) for name in start)

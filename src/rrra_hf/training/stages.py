@@ -108,10 +108,12 @@ class Stages:
         pool.save(self.folder.path / "stage2" / "pool")
         assert pool.probability is not None
         probability = pool.probability[pool.candidates >= 0]
+        # A corpus may have no document without a label.
+        count = max(1, len(probability))
         return {
             "candidates": len(probability),
-            "false_negative_probability": float(probability.mean()),
-            "suspects": float((probability > ADD).mean()),
+            "false_negative_probability": float(probability.sum() / count),
+            "suspects": float((probability > ADD).sum() / count),
         }
 
     def stage3(self) -> dict[str, Any]:
