@@ -35,7 +35,7 @@ from rrra_hf.labels.judges import Cost, Texts
 from rrra_hf.labels.review.decisions import Decisions
 from rrra_hf.labels.review.judging import LOW, judge_uncertain
 from rrra_hf.labels.review.next_pair import worth
-from rrra_hf.labels.review.recalibrate import Recalibration, recalibrate
+from rrra_hf.labels.review.recalibration import Recalibration, recalibrate
 from taught import ENCODERS, OTHERS, Taught
 
 CHECKED = (0, 20, 50, 100, 200)

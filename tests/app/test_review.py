@@ -19,7 +19,7 @@ from rrra_hf.app.review import NOTHING_LEFT, create_review, progress_html
 from rrra_hf.app.reviewing import Progress
 from rrra_hf.labels.review.decisions import Decision, Decisions
 from rrra_hf.labels.review.page import write_page
-from rrra_hf.labels.review.recalibrate import Recalibration
+from rrra_hf.labels.review.recalibration import Recalibration
 
 Serve = Callable[[gr.Blocks], str]
 

@@ -464,6 +464,7 @@ def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path, monkeypatch: p
         "queries",
         "encoding_seconds",
         "systems",
+        "training",
         "searches",
         "false_negatives",
         "loaders",
@@ -481,5 +482,11 @@ def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path, monkeypatch: p
     # Again without --json, with the collection and run from before.
     report = rrra("demo", "--out", tmp_path / "demo", "--model", tiny_bert, *options[:-1])
     assert report.status == 0, report.err
-    for shown in ("Held-out queries", "Best by nDCG@10", "(reranked)", "probably relevant", "three loaders"):
+    for shown in (
+        "Held-out queries",
+        "Best on the held-out queries",
+        "(reranked)",
+        "probably relevant",
+        "three loaders",
+    ):
         assert shown in report.out

@@ -80,7 +80,7 @@ def test_a_name_is_registered_once():
         ("folds", 1, "folds must be at least 2"),
         ("learning_rate", 0.0, "learning_rate must be positive"),
         ("gamma", -1.0, "gamma must not be negative"),
-        ("injected_rate", 0.0, r"injected_rate must be in \(0, 1\]"),
+        ("injected_rate", -0.1, r"injected_rate must be in \[0, 1\]"),
     ],
 )
 def test_illegal_settings_are_refused(name, value, message):

@@ -164,13 +164,14 @@ def test_labels_come_back_from_every_export(
     collection = load_collection(rows)
     collection.save(folder / "beir")
     assert load_collection(folder / "beir").qrels == collection.qrels
-    pairs = load_collection(collection.to_dataset("labelled-pairs"))
-    stripped = {text.strip() == text for row in rows for text in (row["query"], row["document"])}
-    assert pairs.qrels == collection.qrels or False in stripped
+    # Texts that differ by the space around them are one text in an export, and may have contradicting labels.
+    if any(text.strip() != text for row in rows for text in (row["query"], row["document"])):
+        return
+    assert load_collection(collection.to_dataset("labelled-pairs")).qrels == collection.qrels
     collection.save_flag_embedding(folder / "train.jsonl")
     relevant = {name for name, judged in collection.qrels.items() if any(judged.values())}
     again = load_collection(folder / "train.jsonl")
-    assert set(again.qrels) == relevant or False in stripped
+    assert set(again.qrels) == relevant
 
 
 @pytest.mark.parametrize("source", ["list", "json", "pandas"])

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.labels.review.decisions import Decision, Decisions
 from rrra_hf.labels.review.next_pair import worth
-from rrra_hf.labels.review.recalibrate import INTERCEPT_SPREAD, Recalibration, recalibrate
+from rrra_hf.labels.review.recalibration import INTERCEPT_SPREAD, Recalibration, recalibrate
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ from ..data import Collection
 from ..labels.review.decisions import ADAPTER, PERSON, Decision, Decisions
 from ..labels.review.next_pair import worth
 from ..labels.review.pair_texts import PairTexts, Suspect
-from ..labels.review.recalibrate import JUDGE_ERROR, Recalibration, decided, located, log_odds
+from ..labels.review.recalibration import JUDGE_ERROR, Recalibration, decided, located, log_odds
 
 
 class Progress(NamedTuple):

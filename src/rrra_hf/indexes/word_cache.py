@@ -11,7 +11,7 @@ from pathlib import Path
 import Stemmer
 
 from ..embeddings.fingerprint import texts_fingerprint
-from ..embeddings.shards import claimed
+from ..embeddings.shards import claimed, keep_only
 from ..models.files_rrra import leftovers, remove
 from .words import WordIndex
 
@@ -47,10 +47,7 @@ def index_words(
     # Stemmers and tables of characters differ between versions of libraries.
     settings = [str(VERSION), Stemmer.version(), unicodedata.unidata_version]
     path = Path(cache_dir) / f"words-{texts_fingerprint([*settings, *texts])}" / "index"
-    words = _cached(path)
-    if words is not None:
-        return words
-    # Of several processes, one builds it.
+    # Of several processes, one builds it. What a killed one left is removed, and its claim, too.
     with claimed(path, wait=True):
         words = _cached(path)
         if words is None:
@@ -58,6 +55,7 @@ def index_words(
                 remove(leftover)
             words = WordIndex.of(texts, show_progress_bar=show_progress_bar)
             words.save(path)
+        keep_only(path.parent, path.name)
     return words
 
 

@@ -22,7 +22,7 @@ from .missing import Missing, missing_labels
 from .review.decisions import Decisions
 from .review.page import most_probable, write_page
 from .review.pair_texts import Suspect
-from .review.recalibrate import recalibrate
+from .review.recalibration import recalibrate
 
 DEPTH = 100
 AUDIT_NAME, PAIRS_NAME, PAGE_NAME = "audit.json", "pairs.parquet", "index.html"

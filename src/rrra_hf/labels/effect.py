@@ -10,7 +10,7 @@ import numpy as np
 from ..data import Qrels, Run
 from .audit import Audit
 from .missing import level_error
-from .review.recalibrate import decided, log_odds, recalibrate
+from .review.recalibration import decided, log_odds, recalibrate
 
 TOP = 10
 DRAWS = 200

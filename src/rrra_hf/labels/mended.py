@@ -18,7 +18,7 @@ from ..data.trec import write_qrels
 from ..models.files_rrra import write_aside
 from .audit import Audit
 from .review.decisions import ADAPTER, Decision
-from .review.recalibrate import decided, located, recalibrate
+from .review.recalibration import decided, located, recalibrate
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..candidates import CandidatePool
 from .review.decisions import Decision
-from .review.recalibrate import decided, recalibrate
+from .review.recalibration import decided, recalibrate
 
 # Last places of the candidates that are counted together.
 DEPTHS = (10, 20, 50, 100)

@@ -4,7 +4,7 @@ from .decisions import Decision, Decisions
 from .judging import Judging, cost_of_judging, judge_uncertain
 from .next_pair import worth
 from .page import write_page
-from .recalibrate import Recalibration, recalibrate
+from .recalibration import Recalibration, recalibrate
 
 __all__ = [
     "Decision",

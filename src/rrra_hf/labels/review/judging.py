@@ -14,7 +14,7 @@ from ..judges.base import Cost, Judge
 from .decisions import JUDGE, Decision, Decisions
 from .next_pair import most_worth
 from .pair_texts import PairTexts
-from .recalibrate import JUDGE_ERROR, decided, recalibrate
+from .recalibration import JUDGE_ERROR, decided, recalibrate
 
 # Pairs to ask about until the probabilities are recalibrated, and other pairs may be more uncertain.
 ROUND = 100

@@ -18,7 +18,7 @@ from ...indexes.language import language_of
 from ...models.files_rrra import write_aside
 from .decisions import Decisions
 from .pair_texts import PairTexts, Suspect
-from .recalibrate import decided, recalibrate
+from .recalibration import decided, recalibrate
 from .suspect_html import CSS, suspect_html
 
 SUSPECTS = 100
