@@ -13,6 +13,15 @@ from rrra_hf.comparison.measures import NDCG
 from rrra_hf.comparison.plots import drawn
 
 SURE = 0.05
+ADVICE = """## What to use
+
+* Few labels, no time: don't train the encoder. [Fit an adapter](tutorial.md#3-fit-it-to-your-labels), which takes
+  minutes.
+* To train it, begin with in-batch negatives (stage 1 of `rrra train`). That is where most of the gain comes
+  from.
+* Then use `drop`, the default of stage 3. It takes about twice as long as in-batch negatives, because more texts
+  are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores.
+"""
 INTRODUCTION = """# Strategies in training
 
 Written by `make training`; do not edit.
@@ -23,9 +32,8 @@ after three times without a new best, and the best weights are measured. The unt
 step. Seeds: {seeds}.
 
 Each training query keeps one of its relevant documents. Test queries are measured with all of them, against
-the whole corpus. nl2bash has no more than one, and is trained on as it is. The adapter that judges
-candidates is one that the collection did not teach. Learning rate and temperature were chosen for in-batch
-negatives.
+the whole corpus. Collections with no more than one are trained on as they are. The adapter that judges
+candidates is one that the collection did not teach. The learning rate was chosen for in-batch negatives.
 """
 NOTES = """
 A star marks a significant difference to in-batch negatives, paired by query, after averaging over seeds: p
@@ -97,6 +105,7 @@ def page(
             what=what, batch=arguments.batch_size, steps=arguments.steps, seeds=len(arguments.seeds)
         ),
         markdown(facts),
+        ADVICE,
         "## nDCG@10",
         markdown(rows),
         NOTES,
