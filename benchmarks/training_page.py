@@ -15,12 +15,12 @@ from rrra_hf.comparison.plots import drawn
 SURE = 0.05
 ADVICE = """## What to use
 
-* Few labels, no time: don't train the encoder. [Fit an adapter](tutorial.md#3-fit-it-to-your-labels), which takes
-  minutes.
+* Few labels, no time: don't train the encoder. [Fit an adapter](tutorial.md#3-fit-it-to-your-labels) instead,
+  in minutes.
 * To train it, begin with in-batch negatives (stage 1 of `rrra train`). That is where most of the gain comes
   from.
-* Then use `drop`, the default of stage 3. It takes about twice as long as in-batch negatives, because more texts
-  are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores.
+* Then use `drop`, the default of stage 3. It takes about twice as long as in-batch negatives, because more
+  texts are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores.
 """
 INTRODUCTION = """# Strategies in training
 
@@ -134,7 +134,6 @@ def gains(tables: list[dict[str, Any]], shares: dict[str, float]) -> str:
             ]
             axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, linewidth=0.8, label=name)
         axes.axhline(0.0, color="0.6", linewidth=0.8)
-        axes.set_xscale("symlog", linthresh=1.0)
         axes.set_xlabel("known false negatives among the 50 best candidates, %")
         axes.set_ylabel("nDCG@10 over in-batch negatives")
         axes.legend(fontsize=8, frameon=False)
