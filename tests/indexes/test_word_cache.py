@@ -65,3 +65,12 @@ def test_the_version_goes_with_the_words() -> None:
         stem for run in runs_of("Running HTTPServer2's don't; 東京都") for stem in stems_of(run, "english")
     ]
     assert (VERSION, words) == (1, ["run", "httpserver2", "http", "server", "2", "東京", "京都"])
+
+
+def test_what_a_killed_process_left_beside_a_finished_index_is_removed(tmp_path: Path) -> None:
+    index_words(TEXTS, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    (folder / ".index.0123abcd.old.tmp").mkdir()
+    (folder / "index.lock").touch()
+    index_words(TEXTS, tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["index"]

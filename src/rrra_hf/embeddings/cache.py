@@ -16,7 +16,7 @@ from ..models.files_rrra import read_json, write_json
 from .checks import BLOCK_SIZE, check_finite
 from .fingerprint import array_fingerprint, text_hashes
 from .forward import Forward
-from .shards import claimed, keep_only
+from .shards import claimed, keep_only, remove_leftovers
 from .storage import load_columns, load_embeddings, save_embeddings, scratch_matrix
 
 logger = logging.getLogger(__name__)
@@ -65,15 +65,8 @@ class Cache:
             logger.warning("The cached embeddings are damaged and are encoded again: %s", error)
             path.unlink(missing_ok=True)
             return None
-        self._remove_leftovers()
+        remove_leftovers(path, META_NAME)
         return embeddings
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a process left that was killed after it had written the embeddings."""
-        if len(list(self.folder.iterdir())) > 2:
-            with claimed(self.folder / EMBEDDINGS_NAME) as ours:
-                if ours:
-                    keep_only(self.folder, EMBEDDINGS_NAME, META_NAME)
 
     def fill(self, forward: Forward, advance: Callable[[int], object]) -> np.ndarray:
         """Encode missing texts, together with other processes, and return all embeddings.

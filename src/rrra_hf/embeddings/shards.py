@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..models.files_rrra import remove
+
 
 @contextmanager
 def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
@@ -48,10 +50,25 @@ def _acquire(lock: FileLock, folder: Path, wait: bool) -> None:
             return
 
 
+def remove_leftovers(path: Path, *others: str) -> None:
+    """Remove what a process left beside a finished file or folder that was killed after it had written it.
+
+    Nothing is written if nothing was left, and nothing is removed that another process works on.
+
+    Args:
+        path: The file or folder.
+        others: Names of what else belongs to its folder.
+    """
+    if len(list(path.parent.iterdir())) > 1 + len(others):
+        with claimed(path) as ours:
+            if ours:
+                keep_only(path.parent, path.name, *others)
+
+
 def keep_only(folder: Path, *names: str) -> None:
-    """Remove all other files of a folder: merged shards, claims, and partial files of killed processes."""
+    """Remove all else from a folder: merged shards, claims, and what killed processes had not finished."""
     for path in folder.iterdir():
         if path.name not in names:
             # On Windows, a locked file can't be removed.
             with suppress(PermissionError):
-                path.unlink(missing_ok=True)
+                remove(path)

@@ -11,8 +11,7 @@ from pathlib import Path
 import Stemmer
 
 from ..embeddings.fingerprint import texts_fingerprint
-from ..embeddings.shards import claimed, keep_only
-from ..models.files_rrra import leftovers, remove
+from ..embeddings.shards import claimed, keep_only, remove_leftovers
 from .words import WordIndex
 
 logger = logging.getLogger(__name__)
@@ -47,12 +46,14 @@ def index_words(
     # Stemmers and tables of characters differ between versions of libraries.
     settings = [str(VERSION), Stemmer.version(), unicodedata.unidata_version]
     path = Path(cache_dir) / f"words-{texts_fingerprint([*settings, *texts])}" / "index"
-    # Of several processes, one builds it. What a killed one left is removed, and its claim, too.
+    words = _cached(path)
+    if words is not None:
+        remove_leftovers(path)
+        return words
+    # Of several processes, one builds it.
     with claimed(path, wait=True):
         words = _cached(path)
         if words is None:
-            for leftover in leftovers(path):
-                remove(leftover)
             words = WordIndex.of(texts, show_progress_bar=show_progress_bar)
             words.save(path)
         keep_only(path.parent, path.name)
