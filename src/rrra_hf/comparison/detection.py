@@ -62,7 +62,12 @@ def pretrained(trial: Trial) -> np.ndarray:
 
 
 @detector(
-    "features", "the same, calibrated on labels of other queries", "features_fit", "folds", probability=True
+    "features",
+    "the same, calibrated on labels of other queries",
+    "features_fit",
+    "folds",
+    "judge",
+    probability=True,
 )
 def features(trial: Trial) -> np.ndarray:
     """Return the probability of adapters that never saw the labels of the query."""

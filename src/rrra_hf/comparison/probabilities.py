@@ -25,11 +25,11 @@ def judged_pool(trial: Trial, fit: FitArguments | ResidualFitArguments | None = 
     """
     truth, judge = ground_truth(trial), trial.arguments.judge
     fit = trial.arguments.features_fit if fit is None else fit
-    adapter = None
-    if judge is not None and isinstance(fit, FitArguments):
-        adapter = RetrieverAdapter.from_pretrained(judge)
 
     def make() -> CandidatePool:
+        adapter = None
+        if judge is not None and isinstance(fit, FitArguments):
+            adapter = RetrieverAdapter.from_pretrained(judge)
         return cross_fit(
             truth.pool,
             truth.training.embeddings,
@@ -46,9 +46,7 @@ def judged_pool(trial: Trial, fit: FitArguments | ResidualFitArguments | None = 
 
 def cross_fitted(trial: Trial, fit: FitArguments | ResidualFitArguments) -> np.ndarray:
     """Return the probabilities of `judged_pool`, `(n, depth)`."""
-    probability = judged_pool(trial, fit).probability
-    assert probability is not None
-    return probability
+    return judged_pool(trial, fit).required_probability
 
 
 def in_sample(trial: Trial) -> np.ndarray:

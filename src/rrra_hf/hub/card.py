@@ -30,7 +30,7 @@ GROUPS = {"all": "all", "unseen": "no relevant document seen", "seen": "a releva
 ENCODERS = {
     "frozen": "as it came",
     "stage1": "stage 1: in-batch negatives",
-    "stage3": "stage 3: weighted hard negatives",
+    "stage3": "stage 3: hard negatives",
 }
 STAGE_MEASURES = ("nDCG@10", "R@1", "R@100")
 # Settings of a fit with features, also as earlier format versions named them; they recorded many unused ones.

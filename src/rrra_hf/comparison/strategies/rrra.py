@@ -13,7 +13,7 @@ from ..truth import ground_truth
 from .chances import Chances
 from .registry import strategy
 
-FEATURES = ("features_fit", "gamma", "folds")
+FEATURES = ("features_fit", "gamma", "folds", "judge")
 RESIDUAL = ("residual_fit", "gamma", "folds")
 
 
