@@ -61,11 +61,9 @@ class Review:
     """
 
     def __init__(self, collection: Collection, pool: CandidatePool, decisions: Decisions):
-        if pool.probability is None:
-            raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+        self._given = pool.required_probability
+        self._log_odds = log_odds(self._given)
         self._texts = PairTexts(collection, pool)
-        self._given = pool.probability
-        self._log_odds = log_odds(pool.probability)
         self._decisions = decisions
         self._labels, self._errors = decided(pool, decisions)
         self._undecided = np.isnan(self._labels) & (pool.candidates >= 0)

@@ -180,6 +180,17 @@ class CandidatePool:
         """Which candidates were judged and aren't relevant, `(n, depth)` bool."""
         return membership(self.candidates, self.negatives)
 
+    @property
+    def required_probability(self) -> np.ndarray:
+        """`probability`, where it must be known.
+
+        Raises:
+            ValueError: If the pool has no probabilities.
+        """
+        if self.probability is None:
+            raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+        return self.probability
+
     def suspects(self, threshold: float = 0.5) -> np.ndarray:
         """Return which candidates are taken for relevant, `(n, depth)` bool.
 
@@ -191,10 +202,8 @@ class CandidatePool:
         Raises:
             ValueError: If the pool has no probabilities.
         """
-        if self.probability is None:
-            raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
         # A comparison with NaN is false.
-        probable = self.probability > threshold
+        probable = self.required_probability > threshold
         return probable if self.ranking_scores is None else probable | (self.ranking_scores > 0)
 
     @property

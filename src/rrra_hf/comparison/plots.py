@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.svg import svg_of
 from .measures import NDCG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Text stays text, and the same plot is always the same file.
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "rrra", "font.size": 9, "font.family": "sans-serif"}
-NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    from matplotlib.figure import Figure
 
 
 def plots_of(table: dict[str, Any]) -> dict[str, str]:
@@ -40,21 +37,13 @@ def drawn(draw: Callable[[Axes], None]) -> str:
     Raises:
         ImportError: If matplotlib isn't installed.
     """
-    try:
-        from matplotlib import style
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("The plots need matplotlib: pip install 'rrra-hf[compare]'.") from error
-    # Not with the settings of whoever draws.
-    with style.context(["default", STYLE]):
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
+
+    def on(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes)
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=NO_METADATA)
-    return buffer.getvalue()
+
+    return svg_of(on, (7, 4.2))
 
 
 def _quality_cost(axes: Axes, table: dict[str, Any]) -> None:

@@ -39,11 +39,10 @@ def drop_above_positive(pool: CandidatePool, positive_scores: np.ndarray) -> Can
         >>> drop_above_positive(pool, np.array([0.5])).probability.tolist()
         [[1.0, 0.25]]
     """
-    if pool.probability is None:
-        raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+    probability = pool.required_probability
     scores = check_scores(pool.scores)
     above = scores > check_positive_scores(positive_scores, scores)
-    return replace(pool, probability=np.where(above, 1.0, pool.probability))
+    return replace(pool, probability=np.where(above, 1.0, probability))
 
 
 def best_positive_scores(

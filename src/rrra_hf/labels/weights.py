@@ -64,9 +64,7 @@ def rrra_strategy(pool: CandidatePool, gamma: float = 1.0) -> tuple[np.ndarray, 
         >>> [values.tolist() for values in rrra_strategy(pool)]
         [[[1.0, 0.0]], [[0.75, 0.0]]]
     """
-    if pool.probability is None:
-        raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
-    return (pool.candidates >= 0).astype(np.float32), rrra_weights(pool.probability, gamma)
+    return (pool.candidates >= 0).astype(np.float32), rrra_weights(pool.required_probability, gamma)
 
 
 def check_gamma(gamma: float) -> None:

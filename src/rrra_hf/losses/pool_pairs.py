@@ -46,8 +46,7 @@ class PoolPairs(nn.Module):
 
     def __init__(self, pool: CandidatePool, threshold: float = 0.5):
         super().__init__()
-        if pool.probability is None:
-            raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+        probability = pool.required_probability
         self.pool = pool
         self.num_documents = len(pool.document_ids)
         no_negatives = [np.concatenate(both) for both in zip(pool.positives, pool.excluded, strict=True)]
@@ -56,7 +55,7 @@ class PoolPairs(nn.Module):
         candidates = self._keys(query, pool.candidates[query, place])
         order = np.argsort(candidates)
         with np.errstate(divide="ignore"):
-            logs = np.log1p(-pool.probability[query, place][order].astype(np.float64))
+            logs = np.log1p(-probability[query, place][order].astype(np.float64))
         ranked = np.full_like(pool.scores, -np.inf) if pool.ranking_scores is None else pool.ranking_scores
         # Not persistent: they belong to the pool and are no part of a model's state.
         for name, values in (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.svg import svg_of
 from ..models.files_rrra import read_json, write_aside
 from .choice import FROZEN
 from .evaluator import METRIC
@@ -14,14 +14,12 @@ from .run_folder import RESULTS_NAME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
 PLOT_NAME = "training.svg"
 NDCG = "nDCG@10"
-# Text stays text, and the same plot is always the same file.
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "rrra", "font.size": 9, "font.family": "sans-serif"}
-NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def plot_run(folder: Path) -> None:
@@ -32,19 +30,11 @@ def plot_run(folder: Path) -> None:
     Args:
         folder: Folder of the run.
     """
-    try:
-        from matplotlib import style
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError:
-        logger.info("%s is left out: it needs matplotlib.", PLOT_NAME)
-        return
     histories = {stage: read_json(folder / stage / "history.json") for stage in ("stage1", "stage3")}
     results = {stage: read_json(folder / stage / RESULTS_NAME) for stage in (*histories, "comparison")}
     starts = {"stage1": 0, "stage3": results["stage1"]["steps"]}
-    # Not with the settings of whoever draws.
-    with style.context(["default", STYLE]):
-        figure = Figure(figsize=(7, 7), layout="constrained")
+
+    def draw(figure: Figure) -> None:
         axes = figure.subplots(3, sharex=True)
         for one in axes:
             one.spines[["top", "right"]].set_visible(False)
@@ -53,10 +43,14 @@ def plot_run(folder: Path) -> None:
         _quality(axes[1], histories, starts, results)
         _suspects(axes[2], histories["stage3"], starts["stage3"])
         axes[2].set_xlabel("step")
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=NO_METADATA)
+
+    try:
+        plot = svg_of(draw, (7, 7))
+    except ImportError:
+        logger.info("%s is left out: it needs matplotlib.", PLOT_NAME)
+        return
     with write_aside(folder / PLOT_NAME) as temporary:
-        temporary.write_text(buffer.getvalue(), encoding="utf-8")
+        temporary.write_text(plot, encoding="utf-8")
 
 
 def _losses(axes: Axes, histories: dict[str, list[dict[str, Any]]], starts: dict[str, int]) -> None:

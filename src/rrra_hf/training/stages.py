@@ -106,8 +106,7 @@ class Stages:
         if self.arguments.drop_above_positive:
             pool = drop_above_positive(pool, best_positive_scores(queries, documents, pool.positives))
         pool.save(self.folder.path / "stage2" / "pool")
-        assert pool.probability is not None
-        probability = pool.probability[pool.candidates >= 0]
+        probability = pool.required_probability[pool.candidates >= 0]
         # A corpus may have no document without a label.
         count = max(1, len(probability))
         return {

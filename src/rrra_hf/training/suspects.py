@@ -30,7 +30,6 @@ def suspect_figures(pool: CandidatePool, labels: Tensor) -> dict[str, Tensor]:
     rows = labels.cpu().numpy()
     queries, negatives = rows[:, 0], rows[:, 2:]
     is_it = pool.candidates[queries][:, None] == negatives[..., None]
-    assert pool.probability is not None
-    probability = np.where(is_it, pool.probability[queries][:, None], 0).sum(axis=-1)
+    probability = np.where(is_it, pool.required_probability[queries][:, None], 0).sum(axis=-1)
     figures = {"false_negative_probability": probability, "suspects": probability > ADD}
     return {name: torch.tensor(values.mean(dtype=np.float32)) for name, values in figures.items()}

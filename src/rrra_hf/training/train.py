@@ -115,7 +115,9 @@ def _run(
     parts = with_development(collection, arguments.development_fraction, arguments.seed)
     # LoRA starts from random weights.
     set_seed(arguments.seed)
-    start = _open(encoder, arguments, options, lora=arguments.mode == "lora" and (arguments.lora or True))
+    start = _open(
+        encoder, arguments, options, lora=(arguments.lora or True) if arguments.mode == "lora" else None
+    )
     settings = {
         "arguments": {name: value for name, value in arguments.to_dict().items() if name not in FREE},
         "collection": collection_fingerprint(parts),
@@ -147,12 +149,12 @@ def _open(
     encoder: str | os.PathLike[str],
     arguments: TrainArguments,
     options: dict[str, Any],
-    lora: bool | dict[str, Any] = False,
+    lora: bool | dict[str, Any] | None = None,
 ) -> RRRAModel:
     """Return the model of an encoder as it comes, and new LoRA weights if asked for."""
     model = RRRAModel.from_encoder(
         encoder,
-        lora=lora or None,
+        lora=lora,
         adapter={"reader": {"kind": arguments.fit.kind}},
         max_seq_length=arguments.max_seq_length,
         **options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -43,10 +44,10 @@ def true_pool(trial: Trial) -> CandidatePool:
 def mixed_pool(trial: Trial) -> CandidatePool:
     """Return the candidates with scores whose softmax is the mean of two targets, `soft` and `distill`."""
     pool = judged_pool(trial)
-    assert pool.probability is not None and pool.ranking_scores is not None
+    assert pool.ranking_scores is not None
     present = pool.candidates >= 0
     with np.errstate(divide="ignore"):
-        shared = np.log(np.where(present, pool.probability, 0.0))
+        shared = np.log(np.where(present, pool.required_probability, 0.0))
     # The labelled document has the share 1 in one, and that of the best document in the other.
     best = pool.ranking_scores.max(axis=1, initial=0.0, keepdims=True)
     both = [
@@ -57,35 +58,37 @@ def mixed_pool(trial: Trial) -> CandidatePool:
     return replace(pool, ranking_scores=(mixed[:, 1:] - mixed[:, :1]).astype(np.float32))
 
 
-add(
+def add_judged(
+    name: str,
+    about: str,
+    targets: str,
+    chances: Callable[[Trial], Chances] = top_k,
+    judged: Callable[[Trial], CandidatePool] = judged_pool,
+) -> None:
+    """Register a strategy whose loss reads a pool that the adapter judged."""
+    add(name, about, Strategy(chances, targets=targets, judged=judged), *JUDGED)
+
+
+add_judged(
     "drop",
     "candidates that are neither probably relevant nor ranked above the positive by the adapter",
-    Strategy(below_labelled, targets="drop", judged=judged_pool),
-    *JUDGED,
+    "drop",
+    below_labelled,
 )
-add(
-    "soft",
-    "top-k; positive and candidates share the target in proportion to 1 and p",
-    Strategy(top_k, targets="soft", judged=judged_pool),
-    *JUDGED,
-)
-add(
-    "relabel",
-    "top-k; those that are probably relevant are positives",
-    Strategy(top_k, targets="relabel", judged=judged_pool),
-    *JUDGED,
-)
-add(
+add_judged("soft", "top-k; positive and candidates share the target in proportion to 1 and p", "soft")
+add_judged("relabel", "top-k; those that are probably relevant are positives", "relabel")
+add_judged(
     "distill",
     "the best of encoder and adapter; the adapter's ranking scores teach",
-    Strategy(adapters_best, targets="distill", judged=judged_pool),
-    *JUDGED,
+    "distill",
+    adapters_best,
 )
-add(
+add_judged(
     "soft-distill",
     "the same; the target is the mean of those of soft and distill",
-    Strategy(adapters_best, targets="distill", judged=mixed_pool),
-    *JUDGED,
+    "distill",
+    adapters_best,
+    mixed_pool,
 )
 add(
     "oracle-relabel",

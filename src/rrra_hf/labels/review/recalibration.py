@@ -130,12 +130,11 @@ def recalibrate(
         >>> (100 * changed.probability).round().tolist(), line.decisions
         ([[100.0, 60.0]], 1)
     """
-    if pool.probability is None:
-        raise ValueError("pool must have probabilities, this one has none: add them with cross_fit.")
+    probability = pool.required_probability
     labels, errors = decided(pool, decisions, judge_error)
     known = ~np.isnan(labels)
-    line = Recalibration.fit(pool.probability[known], labels[known], errors[known])
-    return replace(pool, probability=np.where(known, labels, line(pool.probability))), line
+    line = Recalibration.fit(probability[known], labels[known], errors[known])
+    return replace(pool, probability=np.where(known, labels, line(probability))), line
 
 
 def decided(
