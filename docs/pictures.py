@@ -73,7 +73,7 @@ class Box(NamedTuple):
         return "\n".join([shape, *texts])
 
 
-TRAINING = ("each mined negative is weighted by 1 − p, so", "probable false negatives count little")
+TRAINING = ("mined documents that are probably relevant", "are no negatives")
 BOXES = (
     Box("Collection", ("documents, queries,", "a few labelled pairs"), 20, 24),
     Box("Embeddings", ("of any encoder,", "or your own arrays"), 246, 24),
