@@ -1,46 +1,27 @@
-"""An index of documents holds what a dictionary would, whatever its kind."""
+"""An index of documents by id holds what a dictionary would."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
-import forked
-from forgery import forge
-from rrra_hf.indexes import DocumentIndex, FaissDocumentIndex, MilvusIndex
-from small_indexes import APPROXIMATE, clustered, cosines
-
-DOCUMENT_INDEXES = ["flat", *APPROXIMATE, "milvus"]
-
+from rrra_hf.indexes import MilvusIndex
+from small_indexes import cosines
 
 NAMES = ["a", "b", "c", "d", 'quo"te', "it's", "back\\slash", "日本", "{x}", "%"]
 
 
-class Documents(Protocol):
-    def __call__(self, dim: int) -> DocumentIndex: ...
+Documents = Callable[[int], MilvusIndex]
 
 
-@pytest.fixture(scope="module", params=DOCUMENT_INDEXES)
-def make_documents(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Documents]:
+@pytest.fixture(scope="module")
+def make_documents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
     """Return a function that makes an empty index whose documents have ids."""
-    if request.param != "milvus":
-        yield lambda dim: FaissDocumentIndex(dim, count=4, kind=request.param)
-        return
     pytest.importorskip("pymilvus")
     path = tmp_path_factory.mktemp("milvus") / "documents.db"
     made: dict[int, MilvusIndex] = {}
@@ -129,101 +110,3 @@ def test_bad_documents_change_nothing(make_documents: Documents) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             index.search(queries, k)
-
-
-@pytest.mark.parametrize("kind", ["flat", *APPROXIMATE])
-def test_saved_documents_are_the_same_and_can_be_changed(kind: str, tmp_path: Path) -> None:
-    vectors = clustered(400)
-    index = FaissDocumentIndex(16, count=400, kind=kind)
-    index.upsert([f"d{row}" for row in range(400)], vectors)
-    index.delete(["d0", "d7"])
-    index.upsert(["d1"], vectors[:1])
-    index.save(tmp_path / "index")
-    loaded = FaissDocumentIndex.load(tmp_path / "index")
-    assert len(loaded) == 398 and "d0" not in loaded and loaded.ids == index.ids
-    scores, ids = index.search(vectors[:20], 5)
-    loaded_scores, loaded_ids = loaded.search(vectors[:20], 5)
-    assert ids == loaded_ids and ids[0][0] == "d1"
-    assert_array_equal(scores, loaded_scores)
-    loaded.upsert(["new"], 2 * vectors[7:8])
-    assert loaded.search(vectors[7:8], 1)[1] == [["new"]]
-
-
-def test_an_index_with_more_dead_rows_than_living_is_built_anew(caplog: pytest.LogCaptureFixture) -> None:
-    vectors = clustered(100)
-    index = FaissDocumentIndex(16, count=100, kind="ivf-flat")
-    index.upsert([str(row) for row in range(100)], vectors)
-    with caplog.at_level("INFO", logger="rrra_hf.indexes"):
-        index.delete([str(row) for row in range(50)])
-        assert not caplog.text
-        index.delete(["50"])
-    assert "Rebuilding the index with 49 documents of 100 rows" in caplog.text
-    assert index.ids == [str(row) for row in range(51, 100)]
-    assert index.search(vectors[51:], 1)[1] == [[str(row)] for row in range(51, 100)]
-    index.delete(index.ids)
-    assert len(index) == 0
-    index.upsert(["a"], vectors[:1])
-    assert index.search(vectors[:1], 1)[1] == [["a"]]
-
-
-@pytest.mark.parametrize("name", ["ids.parquet", "vectors", "meta.json"])
-def test_damaged_documents_are_refused(name: str, tmp_path: Path) -> None:
-    index = FaissDocumentIndex(2, count=4)
-    index.upsert(["a", "b"], np.eye(2))
-    index.save(tmp_path / "index")
-    path = next((tmp_path / "index").glob(f"*/{name}"))
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="damaged"):
-        FaissDocumentIndex.load(tmp_path / "index")
-    path.unlink()
-    with pytest.raises(ValueError, match="damaged"):
-        FaissDocumentIndex.load(tmp_path / "index")
-    path.write_bytes(whole)
-    forge(path.with_name("meta.json"))
-    pq.write_table(pa.table({"id": ["a"]}), path.with_name("ids.parquet"))
-    with pytest.raises(ValueError, match="holds 1 ids and 2 embeddings of dimension 2, not 2 of 2"):
-        FaissDocumentIndex.load(tmp_path / "index")
-    with pytest.raises(FileNotFoundError, match="No index at"):
-        FaissDocumentIndex.load(tmp_path / "none")
-
-
-def change_and_save(path: Path, vectors: np.ndarray, draw: random.Random) -> None:
-    """Change an index for ever, and save it after each change."""
-    index = FaissDocumentIndex.load(path)
-    while True:
-        row = draw.randrange(400)
-        if row % 2:
-            index.upsert([str(row)], vectors[row : row + 1])
-        else:
-            index.delete([str(row)])
-        index.save(path)
-
-
-def kill_while_saving(path: Path) -> None:
-    """Kill fifteen copies of this process while they save, and check what each one left."""
-    vectors, draw = np.random.default_rng(0).standard_normal((400, 16)), random.Random(0)
-    index = FaissDocumentIndex(16, count=400, kind="ivf-flat")
-    index.upsert([str(row) for row in range(300)], vectors[:300])
-    index.save(path)
-    for _ in range(15):
-        child = os.fork()
-        if not child:
-            try:
-                change_and_save(path, vectors, draw)
-            finally:
-                os._exit(1)
-        time.sleep(draw.uniform(0.01, 0.15))
-        os.kill(child, signal.SIGKILL)
-        assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "it failed before it was killed"
-        found = FaissDocumentIndex.load(path)
-        rows = [int(name) for name in found.ids]
-        assert found.search(vectors[rows], 1)[1] == [[name] for name in found.ids]
-        assert all(str(row) in found for row in range(1, 300, 2))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are killed are forked")
-def test_processes_killed_while_they_save_leave_a_whole_index(tmp_path: Path) -> None:
-    done = forked.run(kill_while_saving, tmp_path / "index")
-    assert done.statuses == [0], done.err

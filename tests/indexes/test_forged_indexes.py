@@ -7,13 +7,11 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from forgery import forge
 from rrra_hf.embeddings import save_embeddings
-from rrra_hf.indexes import ApproximateIndex, FaissDocumentIndex, FlatIndex, load_index
+from rrra_hf.indexes import ApproximateIndex, FlatIndex, load_index
 from rrra_hf.indexes.folder import current_folder
 from small_indexes import clustered, make_approximate, make_index
 
@@ -151,47 +149,3 @@ def test_checksums_lead_nowhere(tmp_path: Path, named: object) -> None:
         return
     with pytest.raises(ValueError, match="damaged"):
         load_index(tmp_path / "index")
-
-
-# -------------------------------------------------------------------- by id
-
-
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "auto"])
-@pytest.mark.parametrize(
-    ("entry", "value"),
-    [
-        *((entry, value) for entry in ("dim", "rows") for value in HUGE),
-        *(("count", value) for value in (0, -1, "9", None)),
-        *(("kind", value) for value in ("tree", 7, None, ["flat"])),
-    ],
-)
-def test_metadata_of_documents_are_compared_with_the_files(
-    tmp_path: Path, kind: str, entry: str, value: object
-) -> None:
-    index = FaissDocumentIndex(16, 50, kind=kind)
-    index.upsert([str(row) for row in range(50)], clustered(50))
-    index.save(tmp_path)
-    forge(current_folder(tmp_path, ())[0] / "meta.json", **{entry: value})
-    with pytest.raises(ValueError, match="is damaged"):
-        FaissDocumentIndex.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [
-        pa.array(["a", "a"]),
-        pa.array([1, 2]),
-        pa.array([["a"], ["b"]]),
-        pa.array(["a", ""]),
-        pa.DictionaryArray.from_arrays(pa.array([0] * 10**6, pa.int32()), pa.array(["a" * 2000])),
-    ],
-)
-def test_ids_that_are_none_are_refused(tmp_path: Path, ids: pa.Array) -> None:
-    index = FaissDocumentIndex(2, 2)
-    index.upsert(["a", "b"], np.eye(2))
-    index.save(tmp_path)
-    folder, _ = current_folder(tmp_path, ())
-    pq.write_table(pa.table({"id": ids}), folder / "ids.parquet")
-    forge(folder / "meta.json", rows=len(ids))
-    with pytest.raises(ValueError, match=r"is damaged"):
-        FaissDocumentIndex.load(tmp_path)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rrra_hf.indexes import ApproximateIndex, FaissDocumentIndex
+from rrra_hf.indexes import ApproximateIndex, Index, load_index
 from rrra_hf.indexes.folder import current_folder, new_current_folder
 from rrra_hf.models.files_rrra import write_json
+from small_indexes import clustered, make_approximate
 
 
 def write(path: Path, text: str) -> None:
@@ -114,10 +115,10 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, name: object) 
     assert read(path) == "two" and read(tmp_path / "photos") == "secret"
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+@pytest.mark.parametrize("kind", ["ivf-flat", "hnsw"])
 def test_an_index_that_was_saved_before_files_were_named_is_replaced(tmp_path: Path, kind: str) -> None:
-    index = FaissDocumentIndex(2, count=1, kind=kind)
-    index.upsert(["a"], np.eye(1, 2))
+    index = ApproximateIndex(2, kind, count=1)
+    index.add(np.eye(1, 2))
     index.save(tmp_path)
     folder, _ = current_folder(tmp_path, ())
     for path in tmp_path.rglob("meta.json"):
@@ -125,10 +126,14 @@ def test_an_index_that_was_saved_before_files_were_named_is_replaced(tmp_path: P
         del meta["files"]
         write_json(path, meta)
     index.save(tmp_path)
-    assert not folder.exists() and "a" in FaissDocumentIndex.load(tmp_path)
+    assert not folder.exists() and len(load_index(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("make", [lambda: ApproximateIndex(2, "hnsw", 1), lambda: FaissDocumentIndex(2, 1)])
+def patched() -> Index:
+    return make_approximate("hnsw", clustered(20)).updated(np.arange(19), np.ones((1, 16)))
+
+
+@pytest.mark.parametrize("make", [lambda: ApproximateIndex(2, "hnsw", 1), patched])
 def test_no_index_is_saved_where_other_files_are(tmp_path: Path, make: Callable[[], Any]) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "one.tex").touch()

@@ -1,8 +1,7 @@
 """Nearest-neighbour indexes over document embeddings."""
 
 from .approximate import ApproximateIndex
-from .base import DocumentIndex, Index
-from .by_id import FaissDocumentIndex
+from .base import Index
 from .choose import load_index, make_index
 from .flat import FlatIndex
 from .flat_search import search_flat
@@ -13,8 +12,6 @@ from .words import WordIndex
 
 __all__ = [
     "ApproximateIndex",
-    "DocumentIndex",
-    "FaissDocumentIndex",
     "FlatIndex",
     "Index",
     "MilvusIndex",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,12 +12,15 @@ import faiss
 import numpy as np
 
 from ..embeddings import check_embeddings
+from .base import Index
 from .best import best
-from .checks import check_rows, check_search, normalized
+from .checks import check_allowed, check_rows, check_search, normalized, selector
 from .faiss_files import FaissHeader, read_header
+from .flat import FlatIndex
 from .flat_search import search_flat
 from .folder import current_folder, new_current_folder
 from .kinds import FACTORY, FILE_TYPES, new_faiss_index, search_parameters, training_size
+from .patched import PatchedIndex
 from .vectors import BLOCK_SIZE, VectorStore
 
 CANDIDATES_NAME = "candidates.faiss"
@@ -26,6 +30,8 @@ VECTORS_NAME = "embeddings.arrow"
 PAIRS = 65_536
 # With fewer candidates, coarsely compressed embeddings could miss the best document.
 MIN_CANDIDATES = 64
+# Of an index filtered to at most so many documents, or a tenth of them, the search is exact.
+FEW = 50_000
 # If fewer than k documents are found, the search is widened by these factors, then exact.
 WIDER = (1, 4, 16)
 
@@ -111,8 +117,12 @@ class ApproximateIndex:
             ValueError: If the shape is wrong or a value isn't finite. Nothing is added then.
         """
         embeddings = check_embeddings(embeddings, "embeddings", self.dim)
-        for start in range(0, len(embeddings), BLOCK_SIZE):
-            self._vectors.append(normalized(embeddings[start : start + BLOCK_SIZE]))
+        self.add_blocks(embeddings[at : at + BLOCK_SIZE] for at in range(0, len(embeddings), BLOCK_SIZE))
+
+    def add_blocks(self, blocks: Iterable[np.ndarray]) -> None:
+        """Append documents that come in blocks of embeddings, each `(n, dim)` and finite, see `add`."""
+        for block in blocks:
+            self._vectors.append(normalized(block))
         if len(self) < training_size(self.kind, self.count):
             return
         if self._mapped:
@@ -123,35 +133,54 @@ class ApproximateIndex:
         for block in self._vectors.blocks(self._faiss.ntotal):
             self._faiss.add(block)
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def empty(self, count: int) -> ApproximateIndex:
+        """Return an empty index with the same settings for about `count` documents."""
+        return ApproximateIndex(**{**self._settings(), "count": count})
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find about the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
             queries: Embeddings, `(n, dim)`. They don't need to be normalised.
             k: Number of documents per query.
+            allowed: Rows of the documents to search among, ascending; all by default. Among at most 50,000,
+                or a tenth of all, the search is exact.
 
         Returns:
             Exact cosines `(n, k)` float32, descending, and rows `(n, k)` int64. Ties are sorted by row.
 
         Raises:
-            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1, or
-                the index is empty.
+            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1,
+                `allowed` isn't legal, or the index is empty.
         """
         queries = check_search(queries, k, self.dim, len(self))
-        k = min(k, len(self))
-        wanted = min(max(self.oversample * k, MIN_CANDIDATES), len(self))
+        allowed = check_allowed(allowed, len(self))
+        most = len(self) if allowed is None else len(allowed)
+        k = min(k, most)
+        if self.is_exact or (allowed is not None and most <= max(FEW, len(self) // 10)):
+            return self.search_exactly(queries, k, allowed)
+        wanted = min(max(self.oversample * k, MIN_CANDIDATES), most)
         step = max(1, PAIRS // wanted)
         cosines = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
         for start in range(0, len(queries), step):
             block = slice(start, start + step)
-            cosines[block], rows[block] = self._search_block(normalized(queries[block]), k, wanted)
+            found = self._search_block(normalized(queries[block]), k, wanted, allowed)
+            cosines[block], rows[block] = found
         return cosines, rows
 
-    def search_exactly(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search_exactly(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find the exact `k` nearest documents per query, see `search`."""
-        queries = check_search(queries, k, self.dim, len(self))
-        return search_flat(normalized(queries), self._vectors, min(k, len(self)))
+        queries = normalized(check_search(queries, k, self.dim, len(self)))
+        allowed = check_allowed(allowed, len(self))
+        if allowed is None:
+            return search_flat(queries, self._vectors, min(k, len(self)))
+        cosines, places = search_flat(queries, _Some(self._vectors, allowed), min(k, len(allowed)))
+        return cosines, allowed[places]
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
         """Return the exact normalised embeddings of documents.
@@ -167,6 +196,18 @@ class ApproximateIndex:
         """
         rows = check_rows(rows, len(self))
         return self._vectors.take(rows)
+
+    def updated(self, kept: np.ndarray, embeddings: np.ndarray | None = None) -> Index:
+        """Return an index of some of the documents and, after them, of others. This one stays as it is.
+
+        Args:
+            kept: Rows of the documents to keep, ascending, `(m,)`.
+            embeddings: Embeddings of the others, `(n, dim)`, of any length; none by default.
+
+        Raises:
+            ValueError: If a row is out of range, the shape is wrong or a value isn't finite.
+        """
+        return PatchedIndex(self, np.arange(len(self)), FlatIndex(self.dim)).updated(kept, embeddings)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a folder with FAISS, Arrow and JSON files. A partial index is never left."""
@@ -223,28 +264,41 @@ class ApproximateIndex:
         rng = np.random.default_rng(self.seed)
         return self._vectors.take(np.sort(rng.choice(len(self), size=size, replace=False)))
 
-    def _search_block(self, queries: np.ndarray, k: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-        if self.is_exact:
-            return search_flat(queries, self._vectors, k)
-        rows = self._candidates(queries, k, wanted)
+    def _search_block(
+        self, queries: np.ndarray, k: int, wanted: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._candidates(queries, k, wanted, allowed)
         # FAISS pads results with -1, which must rank last.
         documents = self._vectors.take(np.maximum(rows, 0))
         cosines = np.matmul(documents, queries[:, :, None])[:, :, 0]
         cosines[rows < 0] = -np.inf
         return best(cosines, rows, k)
 
-    def _candidates(self, queries: np.ndarray, k: int, wanted: int) -> np.ndarray:
+    def _candidates(self, queries: np.ndarray, k: int, wanted: int, allowed: np.ndarray | None) -> np.ndarray:
         """Return the rows of candidates, `(n, wanted)`, at least `k` per query, padded with -1."""
         rows = np.full((len(queries), wanted), -1, dtype=np.int64)
         short = np.arange(len(queries))
+        selected = None if allowed is None else selector(allowed, len(self))
         for factor in WIDER:
             parameters = search_parameters(self._faiss, factor * self.effort, wanted)
+            parameters.sel = selected
             rows[short] = self._faiss.search(queries[short], wanted, params=parameters)[1]
             short = short[(rows[short] >= 0).sum(axis=1) < k]
             if not len(short):
                 return rows
-        rows[short] = search_flat(queries[short], self._vectors, wanted)[1]
+        rows[short] = self.search_exactly(queries[short], wanted, allowed)[1]
         return rows
+
+
+class _Some:
+    """Some of the embeddings of a store, which are read block by block."""
+
+    def __init__(self, vectors: VectorStore, rows: np.ndarray):
+        self._vectors, self._rows = vectors, rows
+        self.shape = len(rows), vectors.shape[1]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._vectors.take(self._rows[rows])
 
 
 def _check_settings(dim: int, kind: str, count: int, oversample: int, effort: float, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import faiss
 import numpy as np
@@ -39,6 +40,29 @@ def check_rows(rows: np.ndarray, size: int) -> np.ndarray:
     if rows.size and (rows.min() < 0 or rows.max() >= size):
         raise ValueError(f"rows must be in [0, {size}), got values from {rows.min()} to {rows.max()}.")
     return rows
+
+
+def check_allowed(allowed: np.ndarray | None, size: int) -> np.ndarray | None:
+    """Return the rows to search among as int64, None if they are all.
+
+    Raises:
+        ValueError: If a row is out of range, or they don't ascend.
+    """
+    if allowed is None:
+        return None
+    rows = check_rows(allowed, size)
+    if rows.ndim != 1 or (rows[1:] <= rows[:-1]).any():
+        raise ValueError("allowed must be rows in ascending order, each once.")
+    return None if len(rows) == size else rows
+
+
+def selector(allowed: np.ndarray, size: int) -> Any:
+    """Return what FAISS selects rows of an index of `size` documents with."""
+    bits = np.zeros(size, dtype=bool)
+    bits[allowed] = True
+    # The type stubs of FAISS lack the constructor of this class.
+    bitmap: Any = faiss.IDSelectorBitmap
+    return bitmap(np.packbits(bits, bitorder="little"))
 
 
 def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:

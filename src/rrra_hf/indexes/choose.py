@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 
 from .approximate import ApproximateIndex
+from .base import Index
 from .flat import FlatIndex
+from .folder import current_folder
 from .kinds import FACTORY
+from .patched import BASE_NAME, PatchedIndex
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +63,8 @@ def make_index(dim: int, count: int, kind: str = "auto", *, seed: int = 0) -> Fl
     return FlatIndex(dim) if kind == "flat" else ApproximateIndex(dim, kind, count, seed=seed)
 
 
-def load_index(path: str | os.PathLike[str]) -> FlatIndex | ApproximateIndex:
-    """Read an index of any kind: a flat index from a file, an approximate index from a folder.
+def load_index(path: str | os.PathLike[str]) -> Index:
+    """Read an index of any kind: a flat index from a file, others from a folder.
 
     Args:
         path: Path of the saved index.
@@ -70,4 +73,9 @@ def load_index(path: str | os.PathLike[str]) -> FlatIndex | ApproximateIndex:
         FileNotFoundError: If the path doesn't exist.
         ValueError: If the index is damaged, or the path has other content.
     """
-    return ApproximateIndex.load(path) if Path(path).is_dir() else FlatIndex.load(path)
+    if not Path(path).is_dir():
+        return FlatIndex.load(path)
+    folder, _ = current_folder(path, ())
+    if (folder / BASE_NAME).exists():
+        return PatchedIndex.load(path, ApproximateIndex.load)
+    return ApproximateIndex.load(path)

@@ -11,7 +11,7 @@ import numpy as np
 from ..embeddings import check_embeddings
 from ..models.files_rrra import write_aside
 from .best import best
-from .checks import check_normalized, check_rows, check_search, normalized
+from .checks import check_allowed, check_normalized, check_rows, check_search, normalized, selector
 from .faiss_files import read_flat
 
 # Queries or documents per block, so that memory-mapped arrays are never copied as a whole.
@@ -61,27 +61,34 @@ class FlatIndex:
         for start in range(0, len(embeddings), BLOCK_SIZE):
             self._index.add(normalized(embeddings[start : start + BLOCK_SIZE]))
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find the `k` nearest documents per query, or all documents if there are fewer.
 
         Args:
             queries: Embeddings, `(n, dim)`. They don't need to be normalised.
             k: Number of documents per query.
+            allowed: Rows of the documents to search among, ascending; all by default.
 
         Returns:
             Cosines `(n, k)` float32, descending, and rows `(n, k)` int64. Ties are sorted by row.
 
         Raises:
-            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1, or
-                the index is empty.
+            ValueError: If `queries` has a wrong shape or values that aren't finite, `k` is less than 1,
+                `allowed` isn't legal, or the index is empty.
         """
         queries = check_search(queries, k, self.dim, len(self))
-        k = min(k, len(self))
+        allowed = check_allowed(allowed, len(self))
+        k = min(k, len(self) if allowed is None else len(allowed))
+        parameters = faiss.SearchParameters()
+        selected = None if allowed is None else selector(allowed, len(self))
+        parameters.sel = selected
         scores = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
         for start in range(0, len(queries), BLOCK_SIZE):
             block = slice(start, start + BLOCK_SIZE)
-            found_scores, found_rows = self._index.search(normalized(queries[block]), k)
+            found_scores, found_rows = self._index.search(normalized(queries[block]), k, params=parameters)
             scores[block], rows[block] = best(found_scores, found_rows, k)
         return scores, rows
 
@@ -99,6 +106,23 @@ class FlatIndex:
         """
         rows = check_rows(rows, len(self))
         return self._index.reconstruct_batch(rows.reshape(-1)).reshape(*rows.shape, self.dim)
+
+    def updated(self, kept: np.ndarray, embeddings: np.ndarray | None = None) -> FlatIndex:
+        """Return an index of some of the documents and, after them, of others. This one stays as it is.
+
+        Args:
+            kept: Rows of the documents to keep, ascending, `(m,)`.
+            embeddings: Embeddings of the others, `(n, dim)`, of any length; none by default.
+
+        Raises:
+            ValueError: If a row is out of range, the shape is wrong or a value isn't finite.
+        """
+        new = FlatIndex(self.dim)
+        for start in range(0, len(kept), BLOCK_SIZE):
+            new._index.add(self.reconstruct(kept[start : start + BLOCK_SIZE]))
+        if embeddings is not None:
+            new.add(embeddings)
+        return new
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a file in the format of FAISS. A partial file is never left."""

@@ -42,7 +42,9 @@ class Postings(NamedTuple):
         rows = by_word.indices.astype(np.int32, copy=False)
         return cls(by_word.indptr, rows, by_word.data, documents.shape[0])
 
-    def search(self, words: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, words: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find the `k` documents with the highest sums of weights.
 
         Sorting all scores would take longer than adding them up. So the scores of a sample of documents with
@@ -51,6 +53,7 @@ class Postings(NamedTuple):
         Args:
             words: Distinct words, `(w,)` integers.
             k: Number of documents.
+            allowed: Whether each document may be found, `(size,)`; all may by default.
 
         Returns:
             Scores, descending, and rows: at most `k`, of documents that have one of the words. Ties are
@@ -64,6 +67,8 @@ class Postings(NamedTuple):
             np.add.at(scores, self.rows[start:stop], self.weights[start:stop])
             if sum(map(len, sample)) < wanted:
                 sample.append(self.rows[start : stop : max(1, (stop - start) // wanted)])
+        if allowed is not None:
+            scores[~allowed] = 0
         lowest = _kth(scores[np.unique(np.concatenate(sample))], k)
         rows = np.flatnonzero((scores >= lowest) if lowest else scores)
         found = best(scores[rows][None], rows[None], min(k, len(rows)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 import numpy as np
 from scipy.sparse import csr_array, get_index_dtype
+from tqdm.auto import tqdm
 
 from .tokenize import is_unspaced, runs_of, stems_of
 
@@ -94,6 +95,52 @@ def count_columns(columns: np.ndarray, ends: np.ndarray, width: int) -> csr_arra
     return counts
 
 
+def count_words(
+    texts: Sequence[str], language: str, show_progress_bar: bool | None
+) -> tuple[csr_array, np.ndarray]:
+    """Count how often each text has each of their words.
+
+    Args:
+        texts: The texts.
+        language: Language of the words.
+        show_progress_bar: Show a progress bar; if None, only on a terminal.
+
+    Returns:
+        Counts, `(n, v)` float32, with sorted indices, and hashes of the words, ascending, `(v,)` int64.
+    """
+    numbers: dict[int, int] = {}
+    columns = Columns(lambda word: numbers.setdefault(word, len(numbers)), language)
+    disable = None if show_progress_bar is None else not show_progress_bar
+    with tqdm(texts, desc="Counting words", unit="text", disable=disable) as bar:
+        found, ends = columns_of_texts(bar, columns)
+    # From the order in which words were found to the order of their hashes.
+    hashes = np.fromiter(numbers, dtype=np.int64, count=len(numbers))
+    order = np.argsort(hashes)
+    counts = count_columns(np.argsort(order).astype(np.int32)[found], ends, len(hashes))
+    return counts, hashes[order]
+
+
+def stack_counts(parts: Sequence[tuple[csr_array, np.ndarray]], vocabulary: np.ndarray) -> csr_array:
+    """Return the counts of several corpora, one below the other.
+
+    Args:
+        parts: Counts with sorted indices, and the words of their columns, ascending.
+        vocabulary: The words of all, ascending, `(v,)`.
+
+    Returns:
+        `(n, v)` float32, with sorted indices.
+    """
+    entries = sum(counts.nnz for counts, _ in parts)
+    index = get_index_dtype(maxval=max(entries, len(vocabulary)))
+    columns = [np.searchsorted(vocabulary, words).astype(index)[counts.indices] for counts, words in parts]
+    lengths = np.concatenate([np.diff(counts.indptr) for counts, _ in parts])
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(index)
+    data = np.concatenate([counts.data for counts, _ in parts])
+    stacked = csr_array((data, np.concatenate(columns), ends), shape=(len(lengths), len(vocabulary)))
+    stacked.has_canonical_format = True
+    return stacked
+
+
 def inverse_frequencies(counts: csr_array) -> np.ndarray:
     """Return the inverse document frequencies of a corpus, `log(1 + (m - df + .5) / (df + .5))`.
 
@@ -128,10 +175,42 @@ def weigh(
     Source:
         Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15.
     """
-    if mean_length is None:
-        mean_length = max(1.0, float(lengths.sum(dtype=np.float64)) / max(1, len(lengths)))
-    norms = (K1 * (1 - B + B * lengths / mean_length)).astype(np.float32)
-    saturated = counts.data * np.float32(K1 + 1) / (counts.data + np.repeat(norms, np.diff(counts.indptr)))
+    norms = np.repeat(_norms(lengths, mean_length), np.diff(counts.indptr))
+    saturated = counts.data * np.float32(K1 + 1) / (counts.data + norms)
     weights = csr_array((saturated * idf[counts.indices], counts.indices, counts.indptr), shape=counts.shape)
     weights.has_canonical_format = True
     return weights
+
+
+def unweigh(weights: csr_array, idf: np.ndarray, lengths: np.ndarray) -> csr_array:
+    """Return the counts that `weigh` made weights of.
+
+    Args:
+        weights: `(m, v)` float32, of these documents' mean length.
+        idf: Inverse document frequencies, `(v,)` float32.
+        lengths: Number of words per document, `(m,)` float32.
+
+    Returns:
+        `(m, v)` float32. Counts so large that one more makes no other weight may be off by that.
+
+    Example:
+        >>> counts = csr_array(np.array([[3.0, 0.0], [1.0, 7.0]], dtype=np.float32))
+        >>> idf, lengths = inverse_frequencies(counts), counts.sum(axis=1)
+        >>> unweigh(weigh(counts, idf, lengths), idf, lengths).toarray().tolist()
+        [[3.0, 0.0], [1.0, 7.0]]
+    """
+    norms = np.repeat(_norms(lengths, None).astype(np.float64), np.diff(weights.indptr))
+    saturated = weights.data / idf.astype(np.float64)[weights.indices]
+    # A count without end has a weight of K1 + 1.
+    left = np.maximum(K1 + 1 - saturated, np.finfo(np.float32).eps)
+    counts = np.rint(saturated * norms / left).astype(np.float32)
+    found = csr_array((counts, weights.indices, weights.indptr), shape=weights.shape)
+    found.has_canonical_format = True
+    return found
+
+
+def _norms(lengths: np.ndarray, mean_length: float | None) -> np.ndarray:
+    """Return what BM25 adds to the count of a word in the denominator, per document, `(m,)` float32."""
+    if mean_length is None:
+        mean_length = max(1.0, float(lengths.sum(dtype=np.float64)) / max(1, len(lengths)))
+    return (K1 * (1 - B + B * lengths / mean_length)).astype(np.float32)

@@ -9,14 +9,22 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array, get_index_dtype
-from tqdm.auto import tqdm
 
 from ..models.files_rrra import read_meta
 from .checksums import check_files
 from .language import language_of
 from .postings import Postings
 from .stop_lists import AUTO, LANGUAGES, check_language
-from .word_counts import Columns, columns_of_texts, count_columns, inverse_frequencies, weigh
+from .word_counts import (
+    Columns,
+    columns_of_texts,
+    count_columns,
+    count_words,
+    inverse_frequencies,
+    stack_counts,
+    unweigh,
+    weigh,
+)
 from .word_files import FORMAT_VERSION, META_NAME, load_array, load_ends, load_numbers, load_rows, save_arrays
 
 # Its arrays, each of which is saved as a file.
@@ -81,18 +89,42 @@ class WordIndex:
         """
         check_language(language)
         language = language_of(texts) if language == AUTO else language
-        numbers: dict[int, int] = {}
-        columns = Columns(lambda word: numbers.setdefault(word, len(numbers)), language)
-        disable = None if show_progress_bar is None else not show_progress_bar
-        with tqdm(texts, desc="Counting words", unit="text", disable=disable) as bar:
-            found, ends = columns_of_texts(bar, columns)
-        # From the order in which words were found to the order of their hashes.
-        hashes = np.fromiter(numbers, dtype=np.int64, count=len(numbers))
-        order = np.argsort(hashes)
-        counts = count_columns(np.argsort(order).astype(np.int32)[found], ends, len(hashes))
+        return cls.of_counts(*count_words(texts, language, show_progress_bar), language)
+
+    @classmethod
+    def of_counts(cls, counts: csr_array, vocabulary: np.ndarray, language: str) -> WordIndex:
+        """Index how often each document has each word.
+
+        Args:
+            counts: `(m, v)` float32, with sorted indices. Each word is in a document.
+            vocabulary: Hashes of the words, ascending, `(v,)` int64.
+            language: Language of the words.
+        """
         idf, lengths = inverse_frequencies(counts), counts.sum(axis=1)
         documents = weigh(counts, idf, lengths)
-        return cls(language, hashes[order], idf, lengths, documents, Postings.of(documents))
+        return cls(language, vocabulary, idf, lengths, documents, Postings.of(documents))
+
+    def updated(
+        self, kept: np.ndarray, texts: Sequence[str], *, show_progress_bar: bool | None = None
+    ) -> WordIndex:
+        """Return an index of some of the documents and, after them, of others. This one stays as it is.
+
+        It is the same as that of all these documents, made anew, in this language.
+
+        Args:
+            kept: Rows of the documents to keep, ascending, `(m,)`.
+            texts: The others, `n`.
+            show_progress_bar: Show a progress bar; by default, only on a terminal.
+        """
+        counts = unweigh(self.documents, self.idf, self.lengths)
+        counts = counts if len(kept) == len(self) else counts[kept]
+        # Words that only documents had which aren't kept are gone.
+        present = np.zeros(len(self.vocabulary), dtype=bool)
+        present[counts.indices] = True
+        added, vocabulary = count_words(texts, self.language, show_progress_bar)
+        merged = np.union1d(self.vocabulary[present], vocabulary)
+        parts = [(counts, self.vocabulary), (added, vocabulary)]
+        return self.of_counts(stack_counts(parts, merged), merged, self.language)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -108,7 +140,9 @@ class WordIndex:
         """
         return count_columns(*columns_of_texts(texts, self._columns), len(self.vocabulary))
 
-    def search(self, queries: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: csr_array, k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find the `k` documents with the highest BM25 scores for each query, by exact search.
 
         Each word of a query counts once.
@@ -116,6 +150,7 @@ class WordIndex:
         Args:
             queries: Counts from `count`, `(n, v)`.
             k: Number of documents per query.
+            allowed: Rows of the documents to search among; all by default.
 
         Returns:
             Scores `(n, k)` float32, descending, and rows `(n, k)` int64. Ties are sorted by row. If fewer
@@ -130,8 +165,12 @@ class WordIndex:
             raise ValueError(f"k must be at least 1, got {k}.")
         scores = np.full((queries.shape[0], k), -np.inf, dtype=np.float32)
         rows = np.full(scores.shape, -1, dtype=np.int64)
+        may_be_found = None
+        if allowed is not None:
+            may_be_found = np.zeros(len(self), dtype=bool)
+            may_be_found[allowed] = True
         for query, (start, stop) in enumerate(pairwise(queries.indptr)):
-            found, at = self._postings.search(np.unique(queries.indices[start:stop]), k)
+            found, at = self._postings.search(np.unique(queries.indices[start:stop]), k, may_be_found)
             scores[query, : len(at)], rows[query, : len(at)] = found, at
         return scores, rows
 
