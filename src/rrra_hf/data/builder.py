@@ -8,11 +8,13 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
 from .blocks import Block
 from .collection import Collection, Qrels, has_relevant, is_split_name
 from .columns import document_columns
+from .metadata import metadata_json
 from .problems import Location, Problems, Record, brief
 from .surrogates import lone_surrogate
 from .texts import Texts
@@ -23,6 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("_id", "id", "docid", "pid"),
     "title": ("title",),
     "text": ("text", "page_content", "contents"),
+    "metadata": ("metadata",),
     "query": ("query", "anchor", "question", "sentence1"),
     "document_id": ("document_id",),
     "document": ("document", "positive", "answer", "passage", "sentence2", "pos"),
@@ -63,7 +66,7 @@ class CollectionBuilder:
         if len(self.columns) > len(COLUMNS):
             unknown = sorted(set(self.columns) - set(COLUMNS))
             raise ValueError(f"columns must have keys among {list(COLUMNS)}, got {unknown}.")
-        self.documents = Texts("title", "text")
+        self.documents = Texts("title", "text", "metadata")
         self.queries: dict[str, str] = {}
         self.qrels_by_split: dict[str, Qrels] = {}
         self.siblings: dict[str, list[str]] = {}
@@ -90,6 +93,15 @@ class CollectionBuilder:
         message = f"no column {names}; there are {brief(list(record))}"
         self.problems.report(location, "missing column", message)
         return None
+
+    def metadata(self, location: Location, record: Record) -> str | None:
+        """Return the metadata of a document as JSON text, or report what JSON can't hold and return None."""
+        column = next((column for column in self.columns["metadata"] if column in record), None)
+        try:
+            return "" if column is None else metadata_json(record[column])
+        except ValueError as error:
+            self.problems.report(location, "malformed line", str(error))
+            return None
 
     def text(self, location: Location, column: str, value: Any) -> str | None:
         """Return a value as text, or report that it isn't one and return None."""
@@ -136,18 +148,19 @@ class CollectionBuilder:
     def _add_record(self, location: Location, record: Record, has_ids: bool) -> None:
         text = self.get(location, record, "text")
         title = self.get(location, record, "title") if self.has_column(record, "title") else ""
-        if text is None or title is None:
+        metadata = self.metadata(location, record)
+        if text is None or title is None or metadata is None:
             return
         if has_ids or self.has_column(record, "id"):
             document_id = self.get(location, record, "id")
             if document_id is not None:
-                self.add_document(location, document_id, title, text)
+                self.add_document(location, document_id, title, text, metadata)
             return
         document_id = content_id(f"{title}\n{text}" if title else text)
         if document_id in self.documents:
             self._same_texts += 1
         else:
-            self.add_document(location, document_id, title, text)
+            self.add_document(location, document_id, title, text, metadata)
 
     def _add_plain(self, location: Location, record: Record) -> bool:
         """Add a document of ASCII texts in the usual columns, in a third of the time, or return False."""
@@ -155,22 +168,24 @@ class CollectionBuilder:
         if not (isinstance(document_id, str) and isinstance(title, str) and isinstance(text, str)):
             return False
         plain = document_id.isascii() and title.isascii() and text.isascii()
-        if not plain or not self._usual or document_id in self.documents:
+        if not plain or not self._usual or document_id in self.documents or record.get("metadata"):
             return False
         if not document_id.strip() or not (text.strip() or title.strip()):
             return False
-        self.documents.add(location, document_id, title, text)
+        self.documents.add(location, document_id, title, text, "")
         return True
 
     def _has_ids(self, record: Record) -> bool:
         """Whether the documents of a source have ids, as its first says; those of LangChain may have some."""
         return "page_content" not in record and any(name in record for name in self.columns["id"])
 
-    def add_document(self, location: Location, document_id: str, title: str, text: str) -> None:
-        """Add one document. Title or text must not be empty."""
+    def add_document(
+        self, location: Location, document_id: str, title: str, text: str, metadata: str = ""
+    ) -> None:
+        """Add one document. Title or text must not be empty. Metadata are JSON text."""
         first = self.documents.place(document_id) if document_id in self.documents else None
         if self._is_legal(location, "document", document_id, title + text, first):
-            self.documents.add(location, document_id, title, text)
+            self.documents.add(location, document_id, title, text, metadata)
 
     def add_queries(self, records: Iterable[tuple[Location, Record]]) -> None:
         """Add queries with columns id and text."""
@@ -287,7 +302,7 @@ class CollectionBuilder:
             self.qrels_by_split["dev"] = self.qrels_by_split.pop("validation")
         return Collection(
             name=self.name,
-            corpus=self.documents.dataset(),
+            corpus=_without_empty(self.documents.dataset(), "metadata"),
             queries=_dataset(id=self.queries, text=self.queries.values()),
             qrels_by_split=self.qrels_by_split,
             siblings=self.siblings,
@@ -301,6 +316,12 @@ class CollectionBuilder:
 def _dataset(**columns: Iterable[str]) -> Dataset:
     features = Features({name: Value("string") for name in columns})
     return Dataset.from_dict({name: list(values) for name, values in columns.items()}, features=features)
+
+
+def _without_empty(documents: Dataset, column: str) -> Dataset:
+    """Return documents without a column in which all have an empty text."""
+    texts = documents.data.column(column)
+    return documents if pc.any(pc.not_equal(texts, "")).as_py() else documents.remove_columns(column)
 
 
 def content_id(text: str) -> str:

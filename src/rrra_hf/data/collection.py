@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from datasets import Dataset
 
 from ..models.files_rrra import write_aside
 from .export import Judged, to_dataset, write_flag_embedding, write_jsonl
+from .metadata import parse_metadata
 
 Qrels = dict[str, dict[str, int]]
 """Relevance judgements: a grade, an integer, per query id and document id.
@@ -40,7 +42,8 @@ class Collection:
 
     Args:
         name: Name for tables and logs.
-        corpus: Documents, with string columns `id`, `title` and `text`.
+        corpus: Documents, with string columns `id`, `title` and `text`, and `metadata` (the JSON text of a
+            dictionary, or empty) if any have them.
         queries: Queries, with string columns `id` and `text`.
         qrels_by_split: Qrels per split.
         siblings: Known siblings per document id: documents that are likely relevant to the same queries, but
@@ -228,8 +231,7 @@ class Collection:
             self._write(temporary)
 
     def _write(self, directory: Path) -> None:
-        documents = zip(self.corpus["id"], self.corpus["title"], self.corpus["text"], strict=True)
-        write_jsonl(directory / CORPUS_NAME, ({"_id": i, "title": t, "text": x} for i, t, x in documents))
+        write_jsonl(directory / CORPUS_NAME, map(_record, self.corpus))
         # A part that isn't there is not a part without records.
         if len(self.queries):
             queries = zip(self.query_ids, self.query_texts, strict=True)
@@ -241,6 +243,12 @@ class Collection:
         if self.siblings:
             text = json.dumps(self.siblings, ensure_ascii=False, indent=0)
             (directory / SIBLINGS_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _record(document: dict[str, str]) -> dict[str, Any]:
+    record = {"_id": document["id"], "title": document["title"], "text": document["text"]}
+    metadata = document.get("metadata")
+    return {**record, "metadata": parse_metadata(metadata)} if metadata else record
 
 
 def has_relevant(grades: dict[str, int]) -> bool:

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .metadata import metadata_json
+
 # Characters at the beginning of a text, one of which must not be space.
 HEAD = 16
 
 
 def document_columns(table: pa.Table, columns: Mapping[str, Sequence[str]]) -> pa.Table | None:
-    """Return the columns id, title and text of documents, or None if one of them may be bad.
+    """Return the columns id, title, text and metadata of documents, or None if one of them may be bad.
 
     Ids are texts or integers. Texts and titles are texts. A title may be missing. No id is only space, and no
-    title with its text.
+    title with its text. Metadata become JSON texts.
 
     Args:
         table: Records as columns.
@@ -34,7 +36,34 @@ def document_columns(table: pa.Table, columns: Mapping[str, Sequence[str]]) -> p
     except pa.ArrowException:  # texts of more than 2 GB
         return None
     texts["title"] = pc.fill_null(texts["title"], "")
-    return pa.table(texts) if _is_clean(**texts) else None
+    metadata = _metadata(_column(table, columns["metadata"]))
+    if metadata is None or not _is_clean(**texts):
+        return None
+    return pa.table({**texts, "metadata": metadata})
+
+
+def _metadata(column: pa.ChunkedArray) -> pa.Array | None:
+    """Return metadata as JSON texts, or None if they may say something else than the records."""
+    if pa.types.is_null(column.type) or (pa.types.is_struct(column.type) and not column.type.num_fields):
+        return pa.array([""] * len(column), pa.string())
+    if any(map(_says_less, column.chunks)):
+        return None
+    try:
+        return pa.array(map(metadata_json, column.to_pylist()), pa.string())
+    except ValueError:
+        return None
+
+
+def _says_less(column: pa.Array, level: int = 0) -> bool:
+    """Whether integers may be floats, or dictionaries in dictionaries may have got the keys of others."""
+    if pa.types.is_floating(column.type):
+        return pc.any(pc.equal(pc.floor(column), column)).as_py() is True
+    if not pa.types.is_nested(column.type):
+        return False
+    parts = column.flatten()
+    inner = parts if isinstance(parts, list) else [parts]
+    nested = pa.types.is_struct(column.type) and level > 0
+    return nested or any(_says_less(part, level + 1) for part in inner)
 
 
 def _column(table: pa.Table, names: Sequence[str]) -> pa.ChunkedArray:

@@ -56,7 +56,7 @@ class _Pairs:
     def __init__(self, builder: CollectionBuilder, alone: bool):
         self.builder, self.alone = builder, alone
         self.ids_by_text: dict[str, list[str]] = {}
-        for document_id, title, text in builder.documents:
+        for document_id, title, text, _ in builder.documents:
             for key in {text, f"{title} {text}".strip()}:
                 self.ids_by_text.setdefault(key, []).append(document_id)
         self.negatives = [re.compile(rf"{re.escape(name)}(_?\d+)?") for name in builder.columns["negative"]]
