@@ -20,7 +20,7 @@ from rrra_hf.candidates import mine_embeddings
 from rrra_hf.candidates.unfinished import UnfinishedPool
 from rrra_hf.data import Collection, load_collection
 from rrra_hf.embeddings import encode, read_npy, read_parquet
-from rrra_hf.indexes import ApproximateIndex, FaissDocumentIndex, FlatIndex, WordIndex
+from rrra_hf.indexes import ApproximateIndex, FlatIndex, WordIndex, load_index
 from rrra_hf.models.files_rrra import write_json
 from rrra_hf.training.run_folder import RunFolder
 from tiny import word_collection
@@ -200,10 +200,10 @@ def make_approximate(folder: Path, model: Path) -> None:
     index.save(folder)
 
 
-def make_by_id(folder: Path, model: Path) -> None:
-    index = FaissDocumentIndex(8, count=30)
-    index.upsert([f"d{i}" for i in range(30)], vectors(30))
-    index.save(folder)
+def make_patched(folder: Path, model: Path) -> None:
+    index = ApproximateIndex(8, "hnsw", count=50)
+    index.add(vectors(50))
+    index.updated(np.arange(2, 50), vectors(3)).save(folder)
 
 
 def make_words(folder: Path, model: Path) -> None:
@@ -344,7 +344,7 @@ FORMATS = {
     "unfinished pool": Format(make_unfinished, lambda folder: pool_fields(mine(folder)), 120, repairs=True),
     "flat index": Format(make_flat, read_flat, 120, exact=False),
     "approximate index": Format(make_approximate, lambda folder: search(ApproximateIndex.load(folder)), 150),
-    "index by id": Format(make_by_id, lambda folder: search(FaissDocumentIndex.load(folder)), 120),
+    "patched index": Format(make_patched, lambda folder: search(load_index(folder)), 120),
     "words": Format(make_words, read_words, 120),
     "adapter": Format(make_adapter, read_adapter, 150, exact=False),
     "model": Format(make_model, read_model, 100, exact=False),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -21,11 +22,10 @@ from sentence_transformers import SentenceTransformer
 import forked
 from alike import assert_alike
 from command_line import rrra
-from fuzzed import TEXTS, vectors
+from fuzzed import TEXTS
 from hub_server import WRITER, HubServer
 from rrra_hf import CandidatePool, Retriever, RRRAModel
 from rrra_hf.embeddings import encode
-from rrra_hf.indexes import FaissDocumentIndex
 from tiny import word_collection
 from train_runs import outcome
 
@@ -90,22 +90,17 @@ def old_or_new(folder: Path) -> None:
     assert found == {"old"} or all(name.startswith("d") for name in found)
 
 
-def make_index(folder: Path) -> None:
-    index = FaissDocumentIndex(8, count=40)
-    index.upsert([f"d{i}" for i in range(40)], vectors(40))
-    index.save(folder / "out")
+def index_most(folder: Path) -> None:
+    command("index encoder beir --kind hnsw --out out")(folder)
+    texts = [{"_id": f"d{number}", "text": f"sort {number}"} for number in range(50, 70)]
+    (folder / "new.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
 
 
-def update(folder: Path) -> None:
-    index = FaissDocumentIndex.load(folder / "out")
-    index.upsert([f"d{i}" for i in range(20, 60)], vectors(40, seed=1))
-    index.delete([f"d{i}" for i in range(10)])
-    for _ in range(20):  # so that most kills hit a save
-        index.save(folder / "out")
-
-
-def indexed(folder: Path) -> Any:
-    return list(FaissDocumentIndex.load(folder / "out").search(vectors(4, seed=2), 5))
+def before_or_after(folder: Path) -> None:
+    documents = Retriever.from_pretrained(folder / "out").documents.to_pylist()
+    texts = {document["id"]: document["text"] for document in documents}
+    assert len(texts) == (60 if "d0" in texts else 69)
+    assert ("d69" in texts) is (texts["d55"] == "sort 55") is ("d0" not in texts)
 
 
 def save_model(folder: Path) -> None:
@@ -141,7 +136,9 @@ WORK = {
     "index": Work(
         command("index encoder beir --out out"), searched, THEIRS, old_or_new, prepare=index_earlier
     ),
-    "update": Work(update, indexed, check=indexed, prepare=make_index),
+    "update": Work(
+        command("update out new.jsonl --delete d0"), searched, THEIRS, before_or_after, prepare=index_most
+    ),
 }
 
 

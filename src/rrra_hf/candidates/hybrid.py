@@ -33,7 +33,13 @@ def take_from(documents: np.ndarray) -> Take:
     return take
 
 
-def add_words(rows: np.ndarray, words: WordIndex, queries: csr_array, depth: int) -> np.ndarray:
+def add_words(
+    rows: np.ndarray,
+    words: WordIndex,
+    queries: csr_array,
+    depth: int,
+    allowed: np.ndarray | None = None,
+) -> np.ndarray:
     """Merge the documents that a dense search found with those that a word search finds.
 
     Args:
@@ -42,11 +48,12 @@ def add_words(rows: np.ndarray, words: WordIndex, queries: csr_array, depth: int
         words: The words of the corpus.
         queries: Counts of the queries' words, `(n, v)`.
         depth: Number of candidates per query.
+        allowed: Rows of the documents to search among, all by default.
 
     Returns:
         Rows of the candidates, `(n, depth)`, in the order of `merge_ranks`.
     """
-    _, found = words.search(queries, depth)
+    _, found = words.search(queries, depth, allowed)
     return merge_ranks(rows[:, :depth], found, depth)
 
 

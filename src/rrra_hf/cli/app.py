@@ -27,6 +27,7 @@ from . import (
     search,
     serve,
     train,
+    update,
 )
 from .common import errors
 from .output import faults_named
@@ -38,7 +39,7 @@ LONGEST_LINE = 1500
 COMMANDS = {
     "Train": (demo.demo, mine.mine, fit.fit, train.train),
     "Labels": (audit.audit,),
-    "Search": (index.index, search.search, rerank.rerank, serve.serve, gradio_app.app),
+    "Search": (index.index, update.update, search.search, rerank.rerank, serve.serve, gradio_app.app),
     "Evaluate and share": (evaluate.evaluate, compare.compare, card.card, push.push),
 }
 

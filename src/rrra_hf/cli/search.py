@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from json import JSONDecodeError
+from json import loads as parse
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from .opening import Opening, RetrieverName, load_indexed, opens_models
 
 if TYPE_CHECKING:
     from ..retrieval import Hit, Retriever
+    from ..retrieval.filters import Condition
 
 # Columns of a terminal; a longer id goes on in the next line.
 ID_WIDTH = 32
@@ -31,6 +34,9 @@ def search(
             "adapter that reads words reranks."
         ),
     ] = None,
+    filter: Annotated[
+        str | None, typer.Option(help='Metadata to search among, as JSON: `{"year": {"$gte": 2020}}`.')
+    ] = None,
     opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
@@ -38,6 +44,8 @@ def search(
 
     Example: `rrra search retrievers/scifact "do statins lower blood pressure"`
     """
+    with bad_arguments():
+        condition = None if filter is None else read_filter(filter)
     loaded = load_indexed(retriever, opening)
     with bad_arguments():
         loaded.is_hybrid(mode, rerank)
@@ -47,6 +55,7 @@ def search(
         rerank,
         depth,
         mode=mode,
+        filter=condition,
         probabilities=loaded.adapter is not None,
         show_progress_bar=False,
     )
@@ -58,6 +67,16 @@ def search(
     if loaded.adapter is not None:
         for note in adapter_notes(loaded.adapter):
             console.print(note, soft_wrap=True)
+
+
+def read_filter(text: str) -> Condition:
+    """Read a filter that is given as JSON."""
+    from ..retrieval.filters import parse_filter
+
+    try:
+        return parse_filter(parse(text))
+    except JSONDecodeError as error:
+        raise ValueError(f"--filter must be JSON, got {text!r:.80}: {error}") from error
 
 
 def hits_table(title: str, hits: list[Hit], retriever: Retriever) -> Table:

@@ -53,8 +53,8 @@ class _LoadedOnce:
 class RRRARetriever(_LoadedOnce):
     """Searches the index of a saved retriever.
 
-    Documents have the id and text that were indexed, and a score. Their `meta` has a `title`, if the document
-    has one, and a `probability`, if the retriever has an adapter.
+    Documents have the id, the text and the metadata that were indexed, and a score. To their `meta` come a
+    `title`, if the document has one, and a `probability`, if the retriever has an adapter.
 
     Args:
         model: Folder or Hub repository of a retriever saved with its index.
@@ -88,18 +88,21 @@ class RRRARetriever(_LoadedOnce):
         )
 
     @component.output_types(documents=list[Document])
-    def run(self, query: str, top_k: int | None = None) -> dict[str, list[Document]]:
+    def run(
+        self, query: str, top_k: int | None = None, filter: dict[str, Any] | None = None
+    ) -> dict[str, list[Document]]:
         """Find the best documents for a query.
 
         Args:
             query: The query.
             top_k: Number of documents to return, by default that of the component.
+            filter: Metadata of the documents to search among, see `Retriever.search`; all by default.
 
         Raises:
             OSError: If the model doesn't exist.
             ValueError: If the retriever has no index, the query is empty or a number is less than 1.
         """
-        found = find(self.retriever, query, self.top_k if top_k is None else top_k, self.depth)
+        found = find(self.retriever, query, self.top_k if top_k is None else top_k, self.depth, filter)
         return {
             "documents": [
                 Document(id=hit.id, content=hit.text, meta=hit.metadata, score=hit.score) for hit in found

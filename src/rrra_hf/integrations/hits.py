@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..retrieval import Retriever
@@ -15,7 +15,7 @@ class Found(NamedTuple):
         id: Id of the document.
         text: Text of the document, without the title.
         score: Reranking score, or the cosine if there is no adapter.
-        metadata: `title`, if the document has one, and `probability`, if there is an adapter.
+        metadata: Those of the document; `title`, if it has one; and `probability`, if there is an adapter.
     """
 
     id: str
@@ -24,7 +24,9 @@ class Found(NamedTuple):
     metadata: dict[str, Any]
 
 
-def find(retriever: Retriever, query: str, top_k: int, depth: int) -> list[Found]:
+def find(
+    retriever: Retriever, query: str, top_k: int, depth: int, filter: Mapping[str, Any] | None = None
+) -> list[Found]:
     """Search and return the best documents with their texts.
 
     All returned documents are reranked, even if `top_k` is greater than `depth`, so their scores are
@@ -35,6 +37,7 @@ def find(retriever: Retriever, query: str, top_k: int, depth: int) -> list[Found
         query: The query.
         top_k: Number of documents to return.
         depth: Number of documents to rerank.
+        filter: Search only documents with these metadata.
 
     Raises:
         ValueError: In the same cases as `Retriever.search`.
@@ -43,16 +46,19 @@ def find(retriever: Retriever, query: str, top_k: int, depth: int) -> list[Found
         query,
         top_k=top_k,
         depth=max(top_k, depth),
+        filter=filter,
         probabilities=retriever.adapter is not None,
+        return_documents=True,
         show_progress_bar=False,
     )[0]
     found = []
     for hit in hits:
-        document = retriever.document(hit["corpus_id"])
-        metadata: dict[str, Any] = {"title": document["title"]} if document["title"] else {}
+        metadata = dict(hit.get("metadata", {}))
+        if hit["title"]:
+            metadata["title"] = hit["title"]
         if "probability" in hit:
             metadata["probability"] = hit["probability"]
-        found.append(Found(document["id"], document["text"], hit["score"], metadata))
+        found.append(Found(hit["corpus_id"], hit["text"], hit["score"], metadata))
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..candidates import DEPTH
 from ..retrieval import Retriever
@@ -27,16 +28,18 @@ except ImportError as error:
 class RRRARetriever(BaseRetriever):
     """Searches the index of a retriever.
 
-    Documents have the id and text that were indexed. Their metadata has a `relevance_score`, a `title`, if
-    the document has one, and a `probability`, if the retriever has an adapter.
+    Documents have the id, the text and the metadata that were indexed. To the metadata come a
+    `relevance_score`, a `title`, if the document has one, and a `probability`, if the retriever has an
+    adapter.
 
-    The number of documents is also an argument of a search, as in `invoke(query, k=3)`. It may be called `k`,
-    as in LangChain, or `top_k`.
+    The number of documents and the filter are also arguments of a search, as in `invoke(query, k=3)`. The
+    number may be called `k`, as in LangChain, or `top_k`.
 
     Args:
         retriever: A retriever with an index.
         top_k: Number of documents to return, also called `k`.
         depth: Number of documents to rerank, at least `top_k`.
+        filter: Metadata of the documents to search among, see `Retriever.search`; all by default.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -55,6 +58,7 @@ class RRRARetriever(BaseRetriever):
     retriever: Retriever
     top_k: int = Field(default=10, ge=1, validation_alias=AliasChoices("top_k", "k"))
     depth: int = Field(default=DEPTH, ge=1)
+    filter: dict[str, Any] | None = None
 
     def _get_relevant_documents(
         self,
@@ -63,21 +67,24 @@ class RRRARetriever(BaseRetriever):
         run_manager: CallbackManagerForRetrieverRun,
         k: int | None = None,
         top_k: int | None = None,
+        filter: Mapping[str, Any] | None = None,
     ) -> list[Document]:
         if k is not None and top_k is not None:
             raise ValueError(f"k and top_k mean the same; give one of them, got {k} and {top_k}.")
         asked = k if top_k is None else top_k
+        number = self.top_k if asked is None else asked
+        among = self.filter if filter is None else filter
         return [
             Document(
                 id=found.id,
                 page_content=found.text,
                 metadata={"relevance_score": found.score, **found.metadata},
             )
-            for found in find(self.retriever, query, self.top_k if asked is None else asked, self.depth)
+            for found in find(self.retriever, query, number, self.depth, among)
         ]
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: int | None
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
         return await run_in_executor(
             None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), **options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
+from collections.abc import Mapping
 from typing import Any
 
 from ..candidates import DEPTH
@@ -23,14 +24,15 @@ except ImportError as error:
 class RRRARetriever(BaseRetriever):
     """Searches the index of a retriever and returns nodes.
 
-    Nodes have the id and text that were indexed. Their metadata has a `title`, if the document has one, and a
-    `probability`, if the retriever has an adapter. Language models and embedding models don't see the
-    probability.
+    Nodes have the id, the text and the metadata that were indexed. To the metadata come a `title`, if the
+    document has one, and a `probability`, if the retriever has an adapter. Language models and embedding
+    models don't see the probability.
 
     Args:
         retriever: A retriever with an index.
         top_k: Number of nodes to return.
         depth: Number of documents to rerank, at least `top_k`.
+        filter: Metadata of the documents to search among, see `Retriever.search`; all by default.
         options: Arguments of LlamaIndex's `BaseRetriever`.
 
     Example:
@@ -42,26 +44,35 @@ class RRRARetriever(BaseRetriever):
         ['cp']
     """
 
-    def __init__(self, retriever: Retriever, top_k: int = 10, depth: int = DEPTH, **options: Any):
+    def __init__(
+        self,
+        retriever: Retriever,
+        top_k: int = 10,
+        depth: int = DEPTH,
+        filter: Mapping[str, Any] | None = None,
+        **options: Any,
+    ):
         super().__init__(**options)
         self.retriever = retriever
         self.top_k = top_k
         self.depth = depth
+        self.filter = filter
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         hidden = ["probability"]
+        found = find(self.retriever, query_bundle.query_str, self.top_k, self.depth, self.filter)
         return [
             NodeWithScore(
                 node=TextNode(
-                    id_=found.id,
-                    text=found.text,
-                    metadata=found.metadata,
+                    id_=hit.id,
+                    text=hit.text,
+                    metadata=hit.metadata,
                     excluded_embed_metadata_keys=hidden,
                     excluded_llm_metadata_keys=hidden,
                 ),
-                score=found.score,
+                score=hit.score,
             )
-            for found in find(self.retriever, query_bundle.query_str, self.top_k, self.depth)
+            for hit in found
         ]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..candidates import DocumentFeatures
+from ..data.metadata import parse_metadata
 from ..data.parquet_files import read_columns
 from ..embeddings import texts_fingerprint
 from ..hub.layout import INDEX_META_NAME, WORDS_FOLDER
@@ -19,7 +20,8 @@ from ..indexes import Index, WordIndex, load_index
 from ..indexes.checksums import ENTRY, check_files, checksums
 from ..indexes.words import ARRAYS
 from ..models.files_rrra import read_meta, write_json
-from .documents import SCHEMA, document_texts
+from .documents import METADATA, SCHEMA, WITH_METADATA, document_texts
+from .metadata import MetadataColumns
 
 VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
@@ -38,11 +40,14 @@ ENTRIES = {
 }
 # By format version: the entry that says whether there are features, and the name of their file.
 OLD_FEATURES = {2: ("evidence", "evidence.safetensors"), 3: ("features", FEATURES_NAME)}
+APPROXIMATE_FILES = ("meta.json", "candidates.faiss", "embeddings.arrow")
 # Patterns of its files. An approximate index is a folder with a subfolder.
 FILE_NAMES = [
     VECTORS_NAME,
     f"{VECTORS_NAME}/current.json",
-    *(f"{VECTORS_NAME}/*/{name}" for name in ("meta.json", "candidates.faiss", "embeddings.arrow")),
+    *(f"{VECTORS_NAME}/*/{name}" for name in APPROXIMATE_FILES),
+    *(f"{VECTORS_NAME}/*/{name}" for name in ("kept.npy", "added.faiss", "base/current.json")),
+    *(f"{VECTORS_NAME}/*/base/*/{name}" for name in APPROXIMATE_FILES),
     DOCUMENTS_NAME,
     INDEX_META_NAME,
     *(name for _, name in OLD_FEATURES.values()),
@@ -71,7 +76,7 @@ class CorpusIndex(IndexedDocuments):
     """The documents of a corpus and the indexes of their embeddings and words.
 
     Args:
-        documents: Columns `id`, `title` and `text`.
+        documents: Columns `id`, `title`, `text` and, if any have them, `metadata`, JSON texts.
         corpus: Fingerprint of the documents' texts.
         encoder: Fingerprint of the model that made the embeddings. In an index of format version 3 or before,
             it is one of the adapter's memory, too.
@@ -96,15 +101,30 @@ class CorpusIndex(IndexedDocuments):
         """Rows of the documents, by id."""
         return {document_id: row for row, document_id in enumerate(self.ids)}
 
-    def document(self, corpus_id: str) -> dict[str, str]:
-        """Return a document's `id`, `title` and `text`.
+    @cached_property
+    def metadata(self) -> MetadataColumns:
+        """Metadata of the documents, to filter by."""
+        has_any = METADATA in self.documents.column_names
+        return MetadataColumns(
+            self.documents[METADATA].to_pylist() if has_any else [""] * self.documents.num_rows
+        )
+
+    def document(self, corpus_id: str) -> dict[str, Any]:
+        """Return a document's `id`, `title`, `text` and, if any documents have them, `metadata`.
 
         Raises:
             KeyError: If there is no document with that id.
         """
         if corpus_id not in self.row_of:
             raise KeyError(f"No document {corpus_id!r} in the index.")
-        return self.documents.slice(self.row_of[corpus_id], 1).to_pylist()[0]
+        return self.document_at(self.row_of[corpus_id])
+
+    def document_at(self, row: int) -> dict[str, Any]:
+        """Return the document in a row, see `document`."""
+        document = self.documents.slice(row, 1).to_pylist()[0]
+        if METADATA in document:
+            document[METADATA] = parse_metadata(document[METADATA])
+        return document
 
     def save(self, directory: Path) -> None:
         """Write the files of the index to a new folder."""
@@ -189,8 +209,9 @@ def no_features(documents: int, words: WordIndex | None = None) -> DocumentFeatu
 
 def _read_documents(path: Path) -> pa.Table:
     try:
-        table = read_columns(path, SCHEMA)
-    except OSError as error:
+        with_metadata = METADATA in pq.read_schema(path).names
+        table = read_columns(path, WITH_METADATA if with_metadata else SCHEMA)
+    except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} is missing or damaged: {error}") from error
     ids = table["id"]
     if any(column.null_count for column in table.columns) or len(ids.unique()) < len(ids):

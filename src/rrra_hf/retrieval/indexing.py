@@ -59,7 +59,7 @@ def index_texts(
         embeddings = encode(encoder, texts, task="document", show_progress_bar=show_progress_bar, **options)
     index = make_index(embeddings.shape[1], len(embeddings), kind)
     # All at once: an approximate index is trained on a sample of what it is given first.
-    index.add(_mapped(embeddings, beside))
+    index.add(mapped(embeddings, beside))
     return IndexedDocuments(index, document_features(encoder, adapter, index, words, texts), words)
 
 
@@ -124,14 +124,14 @@ def reads_word_pieces(adapter: RetrieverAdapter | None) -> bool:
     return adapter is not None and adapter.reader.reads_word_pieces
 
 
-def _mapped(embeddings: np.ndarray, beside: RetrieverAdapter | None) -> np.ndarray:
-    """Return the embeddings to index. Mapped ones are in a temporary file."""
+def mapped(embeddings: np.ndarray, beside: RetrieverAdapter | None) -> np.ndarray:
+    """Return the embeddings to index, from those of the encoder. Mapped ones are in a temporary file."""
     # The embeddings of an RRRAModel are mapped already.
     if beside is None or beside.document_map is None:
         return embeddings
     with tempfile.TemporaryFile() as file:
-        mapped = scratch_matrix(file, *embeddings.shape)
+        result = scratch_matrix(file, *embeddings.shape)
     for start in range(0, len(embeddings), BLOCK_SIZE):
         block = slice(start, start + BLOCK_SIZE)
-        mapped[block] = beside.map_documents(embeddings[block])
-    return mapped
+        result[block] = beside.map_documents(embeddings[block])
+    return result

@@ -44,6 +44,7 @@ def search_and_rerank(
     hybrid: bool = False,
     fused: bool = False,
     probabilities: bool = False,
+    allowed: np.ndarray | None = None,
 ) -> Reranked:
     """Return the best documents for each query.
 
@@ -60,17 +61,20 @@ def search_and_rerank(
         hybrid: Find candidates by words too.
         fused: Merge a ranking that isn't reranked with one by words.
         probabilities: Return the probabilities of all documents, not only of those that are reranked.
+        allowed: Rows of the documents to search among, ascending; all by default.
 
     Raises:
         ValueError: If the adapter gives NaN or infinite scores.
     """
     reads = adapter is not None and (reranks or probabilities)
-    dense = search_dense(documents, queries, max(k, depth) if reads or fused else k)
-    found = fuse(documents, queries, dense) if fused and not (adapter and reranks) else dense
+    dense = search_dense(documents, queries, max(k, depth) if reads or fused else k, allowed)
+    found = fuse(documents, queries, dense, allowed) if fused and not (adapter and reranks) else dense
     ranked = Reranked(*found, *np.empty((2, len(found.rows), 0), dtype=np.float32))
     if adapter is None or not reads:
         return ranked.first(k)
-    candidates = hybrid_candidates(documents, queries, dense, depth) if hybrid else dense.rows[:, :depth]
+    candidates = dense.rows[:, :depth]
+    if hybrid:
+        candidates = hybrid_candidates(documents, queries, dense, depth, allowed)
     reranked = rerank(adapter, documents, queries, candidates, dense)
     ranked = (reranked if reranks else ranked).first(k)
     if probabilities:

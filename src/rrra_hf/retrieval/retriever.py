@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal, overload
 
 import numpy as np
@@ -23,12 +24,14 @@ from ..embeddings.similarity import check_similarity
 from ..hub import push_folder
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
 from ..indexes import WordIndex
+from ..indexes.checks import check_ids
 from ..indexes.choose import check_kind
 from ..models.adapter_rrra import RetrieverAdapter, check_given
 from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
 from .corpus_index import CorpusIndex, IndexedDocuments
 from .documents import Corpus, document_table, document_texts
+from .filters import Condition, parse_filter
 from .fingerprints import embeddings_fingerprint, memory_fingerprint
 from .indexing import check_document_features, document_features, index_texts, reads_word_pieces
 from .opening import (
@@ -40,9 +43,10 @@ from .opening import (
     open_folder,
     open_index,
 )
-from .reranking import Reranked, search_and_rerank
-from .results import Hit, RankedDocument
+from .reranking import search_and_rerank
+from .results import Hit, RankedDocument, hits_of
 from .searching import MODES, EncodedQueries
+from .updating import changed
 
 PRETRAINED: Final = "pretrained"
 # Embeddings handled at a time. They may be memory-mapped, and each query brings a matrix of candidates.
@@ -97,7 +101,9 @@ class Retriever:
         check_similarity(self.encoder)
         self._reranks = adapter is not None
         self._adapter = self._beside(adapter)
+        # An index doesn't change: a search ends with the one that it began with. Changes wait for each other.
         self._corpus: CorpusIndex | None = None
+        self._changing = Lock()
         if self._reranks and self.adapter is None:
             logger.warning("%s Nothing is reranked.", NOT_LEARNT)
 
@@ -124,11 +130,11 @@ class Retriever:
 
     @property
     def documents(self) -> pa.Table:
-        """The indexed documents: columns `id`, `title` and `text`."""
+        """The indexed documents: columns `id`, `title`, `text` and, if any have them, `metadata` (JSON)."""
         return self.corpus_index.documents
 
-    def document(self, corpus_id: str) -> dict[str, str]:
-        """Return a document's `id`, `title` and `text`.
+    def document(self, corpus_id: str) -> dict[str, Any]:
+        """Return a document's `id`, `title`, `text` and, if any documents have them, `metadata`.
 
         Args:
             corpus_id: Id of the document, as in a hit.
@@ -166,9 +172,10 @@ class Retriever:
         """Index the embeddings and the words of documents. They replace those that were indexed before.
 
         Args:
-            corpus: A `Collection`; a `datasets.Dataset` with columns `id`, `text` and, if there are
-                titles, `title`; a dictionary from id to text or to `{"title": ..., "text": ...}`; or a
-                list of texts, whose ids are their positions, `"0"`, `"1"`, ...
+            corpus: A `Collection`; a `datasets.Dataset` with columns `id`, `text` and, if there are any,
+                `title` and `metadata`; a dictionary from id to text or to
+                `{"title": ..., "text": ..., "metadata": {...}}`; or a list of texts, whose ids are their
+                positions, `"0"`, `"1"`, ... Metadata are dictionaries, which `search` filters by.
             cache_dir: Folder of the embedding cache, see `encode`.
             batch_size: Encoder batch size.
             kind: Kind of index of the embeddings, see `make_index`: `"flat"` is exact, `"auto"` is exact up
@@ -205,6 +212,93 @@ class Retriever:
             adapter=self._reranks,
         )
         return self
+
+    def add(
+        self, documents: Corpus, batch_size: int = 64, *, show_progress_bar: bool | None = None
+    ) -> Retriever:
+        """Add documents to the index. A search meanwhile finds all of them or none.
+
+        The words and the features of the others follow: searches find the same as if all documents had been
+        indexed at once. Statistics of all words are computed anew, so add many documents at a time.
+
+        Args:
+            documents: As in `index`. A list has no ids; give a dictionary.
+            batch_size: Encoder batch size.
+            show_progress_bar: Show a progress bar; by default, only on a terminal.
+
+        Returns:
+            The retriever itself.
+
+        Raises:
+            ValueError: If an id is indexed already, the documents are malformed, the model was changed since
+                the corpus was indexed, or there is no index.
+
+        Example:
+            >>> from sentence_transformers.sentence_transformer.modules import BoW
+            >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "sort", "list"])])
+            >>> retriever = Retriever(encoder).index({"cp": "copy a file", "ls": "list a file"})
+            >>> retriever = retriever.add({"sorted": "sort a list"}).update({"ls": "list the files"})
+            >>> retriever.delete(["cp"]), retriever.documents["id"].to_pylist()
+            (1, ['sorted', 'ls'])
+        """
+        table = document_table(documents)
+        with self._changing:
+            there = [name for name in table["id"].to_pylist() if name in self.corpus_index.row_of]
+            if there:
+                raise ValueError(
+                    f"documents must have new ids, {len(there)} are indexed, the first is {there[0]!r}; "
+                    "update() replaces documents."
+                )
+            self._change([], table, batch_size=batch_size, show_progress_bar=show_progress_bar)
+        return self
+
+    def update(
+        self, documents: Corpus, batch_size: int = 64, *, show_progress_bar: bool | None = None
+    ) -> Retriever:
+        """Replace documents in the index, and add those that aren't there. See `add`.
+
+        Args:
+            documents: As in `index`. A list has no ids; give a dictionary.
+            batch_size: Encoder batch size.
+            show_progress_bar: Show a progress bar; by default, only on a terminal.
+
+        Returns:
+            The retriever itself.
+
+        Raises:
+            ValueError: As in `add`, but ids may be indexed already.
+        """
+        table = document_table(documents)
+        with self._changing:
+            replaced = table["id"].to_pylist()
+            self._change(replaced, table, batch_size=batch_size, show_progress_bar=show_progress_bar)
+        return self
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete documents from the index. See `add`.
+
+        Args:
+            ids: Ids of the documents. Unknown ids are ignored.
+
+        Returns:
+            Number of documents deleted.
+
+        Raises:
+            ValueError: If an id isn't a string, no document would be left, the model was changed since the
+                corpus was indexed, or there is no index.
+        """
+        ids = check_ids(ids)
+        with self._changing:
+            before = self.corpus_index.documents.num_rows
+            if any(name in self.corpus_index.row_of for name in ids):
+                self._change(ids, None, show_progress_bar=False)
+            return before - self.corpus_index.documents.num_rows
+
+    def _change(self, gone: Sequence[str], table: pa.Table | None, **options: Any) -> None:
+        """Put an index without some documents and with others in the place of the index."""
+        corpus = self.corpus_index
+        self._check_unchanged(corpus)
+        self._corpus = changed(corpus, self.encoder, self._adapter, self.adapter, gone, table, **options)
 
     def _indexed(self, texts: list[str], kind: str, language: str, **options: Any) -> IndexedDocuments:
         return index_texts(texts, self.encoder, self._adapter, self.adapter, kind, language, **options)
@@ -293,7 +387,9 @@ class Retriever:
         depth: int = ...,
         *,
         mode: str | None = ...,
+        filter: Mapping[str, Any] | Condition | None = ...,
         probabilities: bool = ...,
+        return_documents: bool = ...,
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
     ) -> list[list[Hit]]: ...
@@ -307,7 +403,9 @@ class Retriever:
         depth: int = ...,
         *,
         mode: str | None = ...,
+        filter: Mapping[str, Any] | Condition | None = ...,
         probabilities: bool = ...,
+        return_documents: bool = ...,
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
     ) -> dict[str, list[Hit]]: ...
@@ -320,7 +418,9 @@ class Retriever:
         depth: int = DEPTH,
         *,
         mode: str | None = None,
+        filter: Mapping[str, Any] | Condition | None = None,
         probabilities: bool = False,
+        return_documents: bool = False,
         batch_size: int = 64,
         show_progress_bar: bool | None = None,
     ) -> list[list[Hit]] | dict[str, list[Hit]]:
@@ -339,8 +439,11 @@ class Retriever:
             mode: `"hybrid"` or `"dense"`. By default, hybrid if an adapter that reads words reranks, and the
                 index has words. A hybrid search that isn't reranked merges both rankings by reciprocal rank
                 fusion, and scores are the fused ones.
+            filter: Search only documents with these metadata, `{"lang": "en", "year": {"$gte": 2020}}`, see
+                `parse_filter`.
             probabilities: Add the probability that it is relevant to each hit. It is estimated among the
                 candidates of the query, and is the same with and without `rerank`.
+            return_documents: Add `title`, `text` and, if any documents have them, `metadata` to each hit.
             batch_size: Encoder batch size.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
 
@@ -351,11 +454,12 @@ class Retriever:
 
         Raises:
             ValueError: If there is no index, a query is empty, isn't a string or has a lone surrogate, a
-                number is less than 1, `mode` is unknown or needs words and the index has none,
-                `probabilities` is given without an adapter, or the encoder gives NaN.
+                number is less than 1, `mode` is unknown or needs words and the index has none, the filter
+                isn't legal, `probabilities` is given without an adapter, or the encoder gives NaN.
         """
         self._check_search(top_k, depth, probabilities)
         self.is_hybrid(mode, rerank)  # raises for an illegal mode, before the queries are encoded
+        filter = None if filter is None else parse_filter(filter)
         if isinstance(queries, Mapping):
             names: Iterable[object] = queries.keys()
             texts = list(queries.values())
@@ -373,7 +477,15 @@ class Retriever:
                 show_progress_bar=show_progress_bar,
             )
             hits = self.search_embeddings(
-                embeddings, top_k, rerank, depth, mode=mode, probabilities=probabilities, query_texts=texts
+                embeddings,
+                top_k,
+                rerank,
+                depth,
+                mode=mode,
+                filter=filter,
+                probabilities=probabilities,
+                return_documents=return_documents,
+                query_texts=texts,
             )
         return dict(zip(queries, hits, strict=True)) if isinstance(queries, Mapping) else hits
 
@@ -385,7 +497,9 @@ class Retriever:
         depth: int = DEPTH,
         *,
         mode: str | None = None,
+        filter: Mapping[str, Any] | Condition | None = None,
         probabilities: bool = False,
+        return_documents: bool = False,
         query_texts: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """Find the best documents for each query, given the queries' embeddings.
@@ -397,7 +511,9 @@ class Retriever:
             rerank: Rerank with the adapter, if there is one.
             depth: Number of documents to rerank per query.
             mode: `"hybrid"` or `"dense"`.
+            filter: Search only documents with these metadata.
             probabilities: Add the probability that it is relevant to each hit.
+            return_documents: Add `title`, `text` and `metadata` to each hit.
             query_texts: The queries, `n`. Without them, words are neither searched nor read.
 
         Returns:
@@ -415,6 +531,9 @@ class Retriever:
             raise ValueError(
                 f"query_texts must be of the {len(embeddings)} queries, got {len(query_texts)} texts."
             )
+        allowed = None if filter is None else documents.metadata.rows(parse_filter(filter))
+        if allowed is not None and not len(allowed):
+            return [[] for _ in embeddings]
         hits: list[list[Hit]] = []
         for start in range(0, len(embeddings), BLOCK_SIZE):
             block = slice(start, start + BLOCK_SIZE)
@@ -430,22 +549,9 @@ class Retriever:
                 hybrid=hybrid,
                 fused=fused,
                 probabilities=probabilities,
+                allowed=allowed,
             )
-            hits += self._hits(ranked, probabilities)
-        return hits
-
-    def _hits(self, ranked: Reranked, probabilities: bool) -> list[list[Hit]]:
-        ids = self.corpus_index.ids
-        rows, scores, relevant = (values.tolist() for values in ranked[:3])
-        hits: list[list[Hit]] = [
-            # An approximate index may find fewer documents, and ends with -1.
-            [{"corpus_id": ids[row], "score": score} for row, score in zip(*columns, strict=True) if row >= 0]
-            for columns in zip(rows, scores, strict=True)
-        ]
-        if probabilities:
-            for query_hits, values in zip(hits, relevant, strict=True):
-                for hit, probability in zip(query_hits, values, strict=False):
-                    hit["probability"] = probability
+            hits += hits_of(ranked, documents, probabilities, return_documents)
         return hits
 
     def _check_search(self, top_k: int, depth: int, probabilities: bool) -> None:
@@ -599,12 +705,15 @@ class Retriever:
                 f"with_index can't go with form={form!r}: merged weights make slightly different embeddings. "
                 "Save the merged model without an index, load it, and index the corpus with it."
             )
+        self._check_unchanged(corpus)
+
+    def _check_unchanged(self, corpus: CorpusIndex) -> None:
         then = f"{corpus.encoder} {corpus.memory}".strip()
         now = " ".join(self._fingerprints()).strip()
         if then != now:
             raise ValueError(
                 f"The model was changed after the corpus was indexed (fingerprint {then}, now {now}); "
-                "index the corpus again before saving."
+                "index the corpus again."
             )
 
     @classmethod

@@ -39,14 +39,20 @@ class Found(NamedTuple):
     scores: np.ndarray
 
 
-def search_dense(documents: IndexedDocuments, queries: EncodedQueries, k: int) -> Found:
-    """Find the `k` documents with the highest cosines, all if there are fewer."""
-    cosines, rows = documents.index.search(queries.embeddings, k)
+def search_dense(
+    documents: IndexedDocuments, queries: EncodedQueries, k: int, allowed: np.ndarray | None = None
+) -> Found:
+    """Find the `k` documents with the highest cosines among the allowed, all of them if there are fewer."""
+    cosines, rows = documents.index.search(queries.embeddings, k, allowed)
     return Found(rows, cosines)
 
 
 def hybrid_candidates(
-    documents: IndexedDocuments, queries: EncodedQueries, dense: Found, depth: int
+    documents: IndexedDocuments,
+    queries: EncodedQueries,
+    dense: Found,
+    depth: int,
+    allowed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the rows of the best documents by embeddings and by words, half of each if none is in both.
 
@@ -55,15 +61,19 @@ def hybrid_candidates(
         queries: The queries, with words.
         dense: What `search_dense` found, at least `depth` documents per query if there are as many.
         depth: Number of candidates per query.
+        allowed: Rows of the documents to search among, all if None.
 
     Returns:
         `(n, depth)`, or all documents if there are fewer.
     """
     assert documents.words is not None and queries.words is not None
-    return add_words(dense.rows, documents.words, queries.words, min(depth, len(documents.index)))
+    most = len(documents.index) if allowed is None else len(allowed)
+    return add_words(dense.rows, documents.words, queries.words, min(depth, most), allowed)
 
 
-def fuse(documents: IndexedDocuments, queries: EncodedQueries, dense: Found) -> Found:
+def fuse(
+    documents: IndexedDocuments, queries: EncodedQueries, dense: Found, allowed: np.ndarray | None = None
+) -> Found:
     """Merge a search by embeddings with one by words, by reciprocal rank fusion.
 
     A document scores `1 / (60 + rank)` in each of the two rankings that it is in.
@@ -72,6 +82,7 @@ def fuse(documents: IndexedDocuments, queries: EncodedQueries, dense: Found) -> 
         documents: The documents, with words.
         queries: The queries, with words.
         dense: What `search_dense` found, `(n, k)`. As many are searched by words.
+        allowed: Rows of the documents to search among, all if None.
 
     Returns:
         The best `k` documents, and their fused scores. Of equal scores, the first by embeddings is first.
@@ -82,7 +93,7 @@ def fuse(documents: IndexedDocuments, queries: EncodedQueries, dense: Found) -> 
     """
     assert documents.words is not None and queries.words is not None
     k = dense.rows.shape[1]
-    _, by_words = documents.words.search(queries.words, k)
+    _, by_words = documents.words.search(queries.words, k, allowed)
     both = np.concatenate([dense.rows, by_words], axis=1)
     of_rank = np.tile(1 / (RRF + 1 + np.arange(k)), 2)
     fused = [_sums(rows[rows >= 0], of_rank[rows >= 0], k) for rows in both]

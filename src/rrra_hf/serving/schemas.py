@@ -145,6 +145,7 @@ class SearchRequest(Request):
             "examples": [
                 {"queries": "how do I list files", "top_k": 3},
                 {"queries": ["copy a file", "sort lines"], "top_k": 1, "return_documents": True},
+                {"queries": "copy a file", "filter": {"lang": "en", "year": {"$gte": 2020}}},
             ]
         }
     )
@@ -167,7 +168,14 @@ class SearchRequest(Request):
     )
     rerank: bool = Field(True, description="Rerank with the adapter, if the retriever has one.")
     probabilities: bool = Field(False, description="Add the probability of relevance to each hit.")
-    return_documents: bool = Field(False, description="Add the title and text of the document to each hit.")
+    return_documents: bool = Field(
+        False, description="Add the title, the text and the metadata of the document to each hit."
+    )
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="Metadata of the documents to search among. Operators are $eq, $ne, $gt, $gte, $lt, "
+        "$lte, $in, $nin, $exists, $and, $or and $not.",
+    )
 
     @model_validator(mode="after")
     def _check_queries(self) -> Self:
@@ -257,6 +265,7 @@ class DocumentBody(BaseModel):
 
     title: str
     text: str
+    metadata: dict[str, Any] | None = Field(None, description="Its metadata, if any documents have them.")
 
 
 class FoundDocument(BaseModel):

@@ -15,8 +15,9 @@ from scipy.special import expit
 from sklearn.preprocessing import normalize
 
 from ..embeddings import check_embeddings, encode
-from ..retrieval import RankedDocument, Retriever
+from ..retrieval import Hit, RankedDocument, Retriever
 from ..retrieval.documents import document_table, document_texts
+from ..retrieval.filters import parse_filter
 from ..retrieval.indexing import reads_word_pieces
 from .batching import Batcher
 from .limits import Limits
@@ -37,6 +38,13 @@ class SearchOptions(NamedTuple):
     mode: str | None
     probabilities: bool
     return_documents: bool
+    # As JSON text: of Python's values, 1 and true are equal.
+    filter: bytes | None
+
+    def of_search(self) -> dict[str, Any]:
+        """Return the arguments of `Retriever.search` and `search_embeddings`."""
+        given = self._asdict()
+        return {**given, "filter": None if self.filter is None else orjson.loads(self.filter)}
 
 
 class EncodingOptions(NamedTuple):
@@ -86,6 +94,7 @@ class SearchService:
             "warm up", probabilities=retriever.adapter is not None, show_progress_bar=False
         )
         retriever.document(hits[0][0]["corpus_id"])
+        _ = retriever.corpus_index.metadata
         self._texts = Batcher("texts", 1, limits.batch, limits.waiting, observe)
         self._embeddings = Batcher("embeddings", limits.threads, limits.batch, limits.waiting, observe)
 
@@ -175,37 +184,15 @@ class SearchService:
     # ---------------------------------------------------------------- in the threads
 
     def _search_texts(self, options: SearchOptions, texts: list[str]) -> list[list[dict[str, Any]]]:
-        hits = self.retriever.search(
-            texts,
-            options.top_k,
-            options.rerank,
-            options.depth,
-            mode=options.mode,
-            probabilities=options.probabilities,
-            show_progress_bar=False,
-        )
-        return self._with_documents(hits) if options.return_documents else hits  # type: ignore[return-value]
+        return _as_found(self.retriever.search(texts, **options.of_search(), show_progress_bar=False))
 
     def _search_embeddings(self, options: SearchOptions, queries: list[Query]) -> list[list[dict[str, Any]]]:
         # Queries with and without texts are in different batches.
         texts = [query.text for query in queries if query.text is not None]
-        hits = self.retriever.search_embeddings(
-            np.stack([query.embedding for query in queries]),
-            options.top_k,
-            options.rerank,
-            options.depth,
-            mode=options.mode,
-            probabilities=options.probabilities,
-            query_texts=texts or None,
+        embeddings = np.stack([query.embedding for query in queries])
+        return _as_found(
+            self.retriever.search_embeddings(embeddings, **options.of_search(), query_texts=texts or None)
         )
-        return self._with_documents(hits) if options.return_documents else hits  # type: ignore[return-value]
-
-    def _with_documents(self, results: list[Any]) -> list[list[dict[str, Any]]]:
-        def with_document(hit: dict[str, Any]) -> dict[str, Any]:
-            document = self.retriever.document(hit["corpus_id"])
-            return {**hit, "document": {name: document[name] for name in ("title", "text")}}
-
-        return [[with_document(hit) for hit in hits] for hits in results]
 
     def _encode(self, documents: list[str]) -> list[np.ndarray]:
         return list(encode(self.retriever.encoder, documents, task="document", show_progress_bar=False))
@@ -250,6 +237,10 @@ class SearchService:
             self.retriever.is_hybrid(request.mode, request.rerank, request.queries is not None)
         except ValueError as error:
             raise FieldError("mode", str(error).removeprefix("mode").lstrip()) from error
+        try:
+            parse_filter(request.filter or {})
+        except ValueError as error:
+            raise FieldError("filter", str(error).removeprefix("filter").lstrip()) from error
         top_k = _at_most(request, "top_k", limits.top_k)
         count = len(request.queries or request.query_embeddings or ())
         if request.return_documents and count * top_k > limits.returned_documents:
@@ -264,6 +255,7 @@ class SearchService:
             request.mode,
             request.probabilities,
             request.return_documents,
+            None if request.filter is None else orjson.dumps(request.filter),
         )
 
     def _rows(self, embeddings: list[list[float]]) -> np.ndarray:
@@ -271,6 +263,16 @@ class SearchService:
             return check_embeddings(np.array(embeddings), "query_embeddings", self.dim)
         except ValueError as error:
             raise FieldError("query_embeddings", str(error).removeprefix("query_embeddings ")) from error
+
+
+def _as_found(results: list[list[Hit]]) -> list[list[dict[str, Any]]]:
+    """Return hits as the response has them: the document is an object of its own."""
+
+    def found(hit: dict[str, Any]) -> dict[str, Any]:
+        document = {name: hit.pop(name) for name in ("title", "text", "metadata") if name in hit}
+        return {**hit, "document": document} if document else hit
+
+    return [[found(dict(hit)) for hit in hits] for hits in results]
 
 
 def _count_tokens(features: dict[str, Any]) -> int:
