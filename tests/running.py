@@ -24,7 +24,7 @@ from rrra_hf.serving import run as run_server
 
 WORDS = ["list", "copy", "find", "files", "folder", "sort", "text", "line", "passage", "old", "new"]
 CORPUS = {
-    f"d{number}": {"title": first, "text": f"{second} the {third}"}
+    f"d{number}": {"title": first, "text": f"{second} the {third}", "metadata": {"number": number}}
     for number, (first, second, third) in enumerate(
         (a, b, c) for a in WORDS[:4] for b in WORDS[3:7] for c in WORDS[6:10]
     )
@@ -182,7 +182,7 @@ def assert_same_hits(found: list[list[dict]], expected: list[list[Any]]) -> None
     assert len(found) == len(expected)
     for hits, wanted in zip(found, expected, strict=True):
         assert [list(hit) for hit in hits] == [list(hit) for hit in wanted]
-        for name in set(wanted[0]) - {"corpus_id", "document", "text"}:
+        for name in set(*wanted[:1]) - {"corpus_id", "document", "text"}:
             np.testing.assert_allclose(
                 [hit[name] for hit in hits], [hit[name] for hit in wanted], rtol=1e-4, atol=1e-4
             )

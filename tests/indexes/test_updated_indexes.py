@@ -67,7 +67,7 @@ def test_only_allowed_documents_are_found_and_the_best_of_them(kind: str) -> Non
 def test_many_allowed_documents_of_an_approximate_index_are_searched_by_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rrra_hf.indexes.approximate.FEW", 0)
+    monkeypatch.setattr("rrra_hf.indexes.approximate.EXACT", 0)
     vectors, queries = clustered(2000), clustered(20, seed=2)
     allowed = np.flatnonzero(np.arange(2000) % 3)
     for kind in ("hnsw", "ivf-flat"):

@@ -46,6 +46,13 @@ def test_retriever_returns_the_hits_as_documents(folder: str, ours: Retriever) -
         assert document.meta.get("title", "") == source["title"]
 
 
+def test_only_documents_of_the_filter_are_returned(folder: str) -> None:
+    retriever = RRRARetriever(folder, options=OPTIONS)
+    assert retriever.run(query=QUERY, filter={"year": 2020}) == {"documents": []}
+    found = retriever.run(query=QUERY, filter={"year": {"$exists": False}})
+    assert len(found["documents"]) == len(CORPUS)
+
+
 def test_ranker_ranks_as_the_retriever_does(folder: str, ours: Retriever) -> None:
     texts = ["sort text", "copy files", None, "find a folder"]
     documents = [Document(content=text, meta={"page": i}) for i, text in enumerate(texts)]

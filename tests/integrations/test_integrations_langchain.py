@@ -36,6 +36,20 @@ def test_retriever_returns_the_hits_as_documents(ours: Retriever) -> None:
         assert document.metadata == expected | ({"title": source["title"]} if source["title"] else {})
 
 
+def test_the_filter_is_an_argument_of_retriever_and_search(tiny_bert: Path) -> None:
+    corpus = {
+        name: {"text": text, "metadata": {"year": 2019 + number}}
+        for number, (name, text) in enumerate({"cp": "copy files", "ls": "list files", "mv": "move"}.items())
+    }
+    ours = make_retriever(tiny_bert).index(corpus)
+    retriever = RRRARetriever(retriever=ours, filter={"year": {"$gt": 2019}})
+    found = retriever.invoke("files")
+    assert {document.id: document.metadata["year"] for document in found} == {"ls": 2020, "mv": 2021}
+    assert [document.id for document in retriever.invoke("files", filter={"year": 2019})] == ["cp"]
+    later = asyncio.run(retriever.ainvoke("files", filter={"year": {"$in": [2020, 2030]}}))
+    assert [document.id for document in later] == ["ls"]
+
+
 def test_retriever_runs_in_batches_in_chains_and_asynchronously(ours: Retriever) -> None:
     retriever = RRRARetriever(retriever=ours, top_k=2)
     expected = retriever.invoke(QUERY)

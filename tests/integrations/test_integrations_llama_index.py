@@ -43,6 +43,11 @@ def test_retriever_returns_the_hits_as_nodes(ours: Retriever) -> None:
     assert asyncio.run(RRRARetriever(ours, top_k=3).aretrieve(QUERY)) == found
 
 
+def test_only_documents_of_the_filter_are_returned(ours: Retriever) -> None:
+    assert RRRARetriever(ours, filter={"year": 2020}).retrieve(QUERY) == []
+    assert len(RRRARetriever(ours, filter={"year": {"$ne": 2020}}).retrieve(QUERY)) == len(CORPUS)
+
+
 def test_searches_do_not_block_the_event_loop(ours: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = threads_of("search", monkeypatch)
     asyncio.run(RRRARetriever(ours).aretrieve(QUERY))

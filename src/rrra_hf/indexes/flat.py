@@ -118,8 +118,8 @@ class FlatIndex:
             ValueError: If a row is out of range, the shape is wrong or a value isn't finite.
         """
         new = FlatIndex(self.dim)
-        for start in range(0, len(kept), BLOCK_SIZE):
-            new._index.add(self.reconstruct(kept[start : start + BLOCK_SIZE]))
+        # At once: FAISS moves what it holds whenever it grows.
+        new._index.add(self.reconstruct(kept))
         if embeddings is not None:
             new.add(embeddings)
         return new

@@ -199,11 +199,11 @@ def unweigh(weights: csr_array, idf: np.ndarray, lengths: np.ndarray) -> csr_arr
         >>> unweigh(weigh(counts, idf, lengths), idf, lengths).toarray().tolist()
         [[3.0, 0.0], [1.0, 7.0]]
     """
-    norms = np.repeat(_norms(lengths, None).astype(np.float64), np.diff(weights.indptr))
-    saturated = weights.data / idf.astype(np.float64)[weights.indices]
+    norms = np.repeat(_norms(lengths, None), np.diff(weights.indptr))
+    saturated = weights.data / idf[weights.indices]
     # A count without end has a weight of K1 + 1.
-    left = np.maximum(K1 + 1 - saturated, np.finfo(np.float32).eps)
-    counts = np.rint(saturated * norms / left).astype(np.float32)
+    left = np.maximum(np.float32(K1 + 1) - saturated, np.finfo(np.float32).eps)
+    counts = np.rint(saturated * norms / left)
     found = csr_array((counts, weights.indices, weights.indptr), shape=weights.shape)
     found.has_canonical_format = True
     return found

@@ -77,7 +77,6 @@ class CorpusIndex(IndexedDocuments):
 
     Args:
         documents: Columns `id`, `title`, `text` and, if any have them, `metadata`, JSON texts.
-        corpus: Fingerprint of the documents' texts.
         encoder: Fingerprint of the model that made the embeddings. In an index of format version 3 or before,
             it is one of the adapter's memory, too.
         memory: Fingerprint of the memory that made the features, empty if there was none; None in an index of
@@ -86,7 +85,6 @@ class CorpusIndex(IndexedDocuments):
     """
 
     documents: pa.Table
-    corpus: str
     encoder: str
     memory: str | None
     adapter: bool | None
@@ -95,6 +93,11 @@ class CorpusIndex(IndexedDocuments):
     def ids(self) -> list[str]:
         """Ids of the documents, by row."""
         return self.documents["id"].to_pylist()
+
+    @cached_property
+    def corpus(self) -> str:
+        """Fingerprint of the documents' texts."""
+        return texts_fingerprint(document_texts(self.documents))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -170,18 +173,19 @@ class CorpusIndex(IndexedDocuments):
                 f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
         documents = _read_documents(directory / DOCUMENTS_NAME)
-        corpus = texts_fingerprint(document_texts(documents))
-        if (documents.num_rows, corpus) != (meta["documents"], meta["corpus"]):
-            raise ValueError(
-                f"{directory / DOCUMENTS_NAME} holds other documents than were indexed (fingerprint {corpus} "
-                f"of {documents.num_rows}, not {meta['corpus']} of {meta['documents']}); index them again."
-            )
         words = _read_words(directory / WORDS_FOLDER, len(index)) if meta["words"] else None
         features = no_features(len(index))
         if meta["features"]:
             features = _read_features(directory / features_name, len(index))
         kept = {name: meta[name] for name in ("encoder", "memory", "adapter")}
-        return cls(index, features, words, documents, corpus, **kept)
+        found = cls(index, features, words, documents, **kept)
+        if (documents.num_rows, found.corpus) != (meta["documents"], meta["corpus"]):
+            raise ValueError(
+                f"{directory / DOCUMENTS_NAME} holds other documents than were indexed (fingerprint "
+                f"{found.corpus} of {documents.num_rows}, not {meta['corpus']} of {meta['documents']}); "
+                "index them again."
+            )
+        return found
 
 
 def _read_meta(path: Path) -> tuple[dict[str, Any], str]:

@@ -19,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 
 from ..candidates import DEPTH, count_pieces
 from ..data.surrogates import check_unicode
-from ..embeddings import check_embeddings, encode, texts_fingerprint
+from ..embeddings import check_embeddings, encode
 from ..embeddings.similarity import check_similarity
 from ..hub import push_folder
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
@@ -207,7 +207,6 @@ class Retriever:
             indexed.features,
             indexed.words,
             documents,
-            texts_fingerprint(texts),
             *self._fingerprints(),
             adapter=self._reranks,
         )

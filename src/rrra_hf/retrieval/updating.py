@@ -11,7 +11,7 @@ import pyarrow as pa
 from sentence_transformers import SentenceTransformer
 
 from ..candidates import DocumentFeatures
-from ..embeddings import encode, texts_fingerprint
+from ..embeddings import encode
 from ..indexes import Index, WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from .corpus_index import CorpusIndex
@@ -64,15 +64,8 @@ def changed(
     if corpus.words is not None:
         words = corpus.words.updated(rows, texts, show_progress_bar=show_progress_bar)
     index = corpus.index.updated(rows, embeddings)
-    all_texts = document_texts(documents)
-    return replace(
-        corpus,
-        index=index,
-        words=words,
-        features=_features(corpus, encoder, adapter, rows, index, words, all_texts),
-        documents=documents,
-        corpus=texts_fingerprint(all_texts),
-    )
+    features = _features(corpus, encoder, adapter, rows, index, words, documents)
+    return replace(corpus, index=index, words=words, features=features, documents=documents)
 
 
 def _features(
@@ -82,11 +75,13 @@ def _features(
     rows: np.ndarray,
     index: Index,
     words: WordIndex | None,
-    texts: Sequence[str],
+    documents: pa.Table,
 ) -> DocumentFeatures:
     """Return the features of documents, of which the first are computed already."""
-    if adapter is None or not adapter.reader.remembers or reads_word_pieces(adapter):
-        return document_features(encoder, adapter, index, words, texts)
+    if reads_word_pieces(adapter):
+        return document_features(encoder, adapter, index, words, document_texts(documents))
+    if adapter is None or not adapter.reader.remembers:
+        return document_features(encoder, adapter, index, words, [])
     embeddings = index.reconstruct(np.arange(len(rows), len(index)))
     added = DocumentFeatures.of(adapter.reader, [embeddings], words)
     return DocumentFeatures(np.concatenate([corpus.features.statics[rows], added.statics]), added.words)
