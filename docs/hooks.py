@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
 from mkdocs.structure.pages import Page
 
-from rrra_hf.cli.app import app
+from rrra_hf.cli.commands import NAMES, read_command
 
 COMMANDS = "<!-- commands -->"
 
@@ -19,9 +18,9 @@ def on_page_markdown(markdown: str, *, page: Page, **kwargs: Any) -> str:
 
 def commands() -> str:
     """Return a section of Markdown for each command."""
-    group: Any = typer.main.get_command(app)
     sections = []
-    for name, command in group.commands.items():
+    for name in NAMES:
+        command = read_command(name)
         context = command.make_context(name, [], resilient_parsing=True)
         records = (parameter.get_help_record(context) for parameter in command.get_params(context))
         rows = [f"| `{_cell(option)}` | {_cell(text)} |" for option, text in filter(None, records)]

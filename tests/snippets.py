@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from transformers.utils import logging as transformers_logging
 
 from command_line import rrra
-from rrra_hf.cli.app import app
+from rrra_hf.cli.commands import NAMES, read_command
 
 ROOT = Path(__file__).parent.parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SERVICE = "http://localhost:8000"
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = {name: read_command(name) for name in NAMES}
 
 
 def blocks(path: Path) -> list[tuple[str, str]]:

@@ -2,12 +2,11 @@
 
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# This registers the models with transformers, which loads torch. A command does so when it opens a model: its
-# help and its errors in options would have to wait.
-if Path(sys.argv[0]).name not in ("rrra", "rrra.exe"):
+# This registers the models with transformers, which loads torch. The command does so when it opens a model:
+# its help and its errors in options would have to wait.
+if "rrra_command" not in sys.modules:
     from . import models as models
 
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@ import re
 import shlex
 
 import pytest
-import typer
 
 from bad_input import succeed
 from rrra_hf.candidates import DEPTH
-from rrra_hf.cli.app import app
+from rrra_hf.cli.commands import NAMES, PANELS, read_command
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {name: read_command(name) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -41,6 +40,11 @@ def test_help_lists_every_command() -> None:
         *["mine", "push", "rerank", "search", "serve", "train"],
     ]
     assert all(re.search(rf"│ {name} ", out) for name in COMMANDS)
+
+
+def test_the_list_has_the_first_line_of_each_help() -> None:
+    listed = {name: summary for summaries in PANELS.values() for name, summary in summaries.items()}
+    assert listed == {name: found.help.partition("\n")[0] for name, found in COMMANDS.items()}
 
 
 def test_commands_that_open_a_model_have_its_device() -> None:

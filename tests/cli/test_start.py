@@ -16,11 +16,11 @@ from retriever_models import CORPUS, make_adapter
 from rrra_hf import Retriever
 from rrra_hf.cli.opening import Opening, load_model
 
-# As the script that an installation makes, which is called `rrra`.
+# As the script that an installation makes.
 START = """
 import json, sys
-sys.argv = ["/somewhere/bin/rrra", *json.loads(sys.argv[1])]
-from rrra_hf.cli import main
+sys.argv = ["rrra", *json.loads(sys.argv[1])]
+from rrra_command import main
 try:
     main()
 finally:
@@ -39,8 +39,12 @@ def test_help_and_usage_errors_load_no_heavy_package(arguments: list[str], statu
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-def test_other_programs_register_the_models_at_once() -> None:
-    code = "import rrra_hf, transformers; print(transformers.AutoConfig.for_model('rrra').model_type)"
+@pytest.mark.parametrize("imports", ["rrra_hf, transformers", "transformers, rrra_hf"])
+def test_other_programs_register_the_models_at_once(imports: str) -> None:
+    # Also one that is called like the command.
+    code = f"""
+import sys; sys.argv[0] = "rrra"
+import {imports}; print(transformers.AutoConfig.for_model("rrra").model_type)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "rrra\n", done.stderr
 

@@ -6,29 +6,11 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import (
-    audit,
-    card,
-    compare,
-    demo,
-    evaluate,
-    fit,
-    gradio_app,
-    index,
-    mine,
-    push,
-    rerank,
-    search,
-    serve,
-    train,
-    update,
-)
+from .commands import MARKUP, PANELS, Commands
 from .common import errors
 from .output import faults_named
 
@@ -36,42 +18,19 @@ from .output import faults_named
 ERRORS = (ValueError, OSError, ImportError, KeyError, RuntimeError, FloatingPointError, MemoryError)
 LONGEST_LINE = 1500
 
-COMMANDS = {
-    "Train": (demo.demo, mine.mine, fit.fit, train.train),
-    "Labels": (audit.audit,),
-    "Search": (index.index, update.update, search.search, rerank.rerank, serve.serve, gradio_app.app),
-    "Evaluate and share": (evaluate.evaluate, compare.compare, card.card, push.push),
-}
-
 app = typer.Typer(
     name="rrra",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
 )
 
-
-def with_quiet_transformers(command: Callable[..., None]) -> Callable[..., None]:
-    """Make transformers quiet once a command works: importing it takes longer than a command's help."""
-
-    @wraps(command)
-    def run(**options: Any) -> None:
-        from transformers.utils import logging as transformers_logging
-
-        if not logging.getLogger().isEnabledFor(logging.INFO):
-            # For weights that don't match, transformers prints a table; the error message says the same.
-            transformers_logging.set_verbosity_error()
-        # Progress bars for loading and saving weights are noise for small models.
-        transformers_logging.disable_progress_bar()
-        command(**options)
-
-    return run
-
-
-for panel, commands in COMMANDS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(with_quiet_transformers(command))
+for panel, summaries in PANELS.items():
+    for name, summary in summaries.items():
+        # Stands for the command in the list; `Commands` reads the one that is used.
+        app.command(name, help=summary, rich_help_panel=panel)(lambda: None)
 
 
 @app.callback()

@@ -59,7 +59,7 @@ def demo(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Run all steps on the Python documentation of this machine, offline, in a few minutes.
+    """Search, fit and find missing labels on the Python documentation of this machine, offline.
 
     Example: `rrra demo`, and then `rrra search demo/retriever "compress a folder into a zip archive"`
     """

@@ -34,7 +34,7 @@ def update(
     batch_size: BatchSize = 64,
     json: Json = False,
 ) -> None:
-    """Add, replace and delete documents of a retriever. Its folder is changed as a whole or not at all.
+    """Add, replace and delete documents of a retriever, all or none of them.
 
     Example: `rrra update retrievers/mine new.jsonl --delete d17`
     """

@@ -2,7 +2,7 @@
 
 Needs the extra `demo`, for the encoder that is searched with.
 
-Run: python benchmarks/import_time.py --out results/import_time.json
+Run: python benchmarks/startup.py --out results/startup.json
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sentence_transformers import SentenceTransformer
 from common import report
 from rrra_hf import Retriever
 
-# As the script that an installation makes, which is called `rrra`.
-RRRA = "import sys; sys.argv[0] = 'rrra'; from rrra_hf.cli import main; main()"
+# As the script that an installation makes.
+RRRA = "from rrra_command import main; main()"
 DOCUMENTS = 1000
 
 
