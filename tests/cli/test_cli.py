@@ -19,7 +19,6 @@ from command_line import Outcome, rrra
 from rrra_hf import CandidatePool, Retriever, RRRAModel
 from rrra_hf.cli import main
 from rrra_hf.data import Collection
-from rrra_hf.data.python_docs.packages import Package
 from rrra_hf.evaluation import DEFAULT_MEASURES
 
 TEXT = "how do i list copy find files folder sort text line query passage old new"
@@ -443,50 +442,3 @@ def test_process_fails_with_status_1_and_no_traceback(tmp_path: Path) -> None:
     assert (done.statuses, done.out) == ([1], "")
     place = tmp_path / "nosuch"
     assert done.err == f"error: There is no folder {place}, and no model on the Hub has such a name.\n"
-
-
-# -------------------------------------------------------------------- the demo
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("quick")
-def test_demo_does_the_whole_job(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Instead of all that is installed, which takes longer to read than the demo itself.
-    packages = [Package(name, weight=5) for name in ("click", "requests", "tqdm")]
-    monkeypatch.setattr("rrra_hf.data.python_docs.packages.PACKAGES", packages)
-    options = ["--documents", "150", "--steps", "1", "--json"]
-    done = rrra("demo", "--out", tmp_path / "demo", "--model", tiny_bert, *options)
-    assert done.status == 0, done.err
-    assert "%|" not in done.err and "Traceback" not in done.err
-    result = done.json
-    assert list(result) == [
-        "documents",
-        "queries",
-        "encoding_seconds",
-        "systems",
-        "training",
-        "searches",
-        "false_negatives",
-        "loaders",
-    ]
-    assert 100 <= result["documents"] <= 150
-    systems = ["encoder alone", "+ trained adapter", "+ fitted adapter", "LoRA in three stages"]
-    assert list(result["systems"]) == systems
-    for row in result["systems"].values():
-        assert list(row) == ["nDCG@10", "R@1", "R@100", "seconds", "ms"]
-    assert all(list(found) == ["encoder", "reranked"] for found in result["searches"].values())
-    assert len(result["false_negatives"]) == 5
-    assert max(result["loaders"].values()) < 1e-5
-    hits = succeed("search", tmp_path / "demo/retriever", "join two paths", "--json").json[0]["hits"]
-    assert len(hits) == 10
-    # Again without --json, with the collection and run from before.
-    report = rrra("demo", "--out", tmp_path / "demo", "--model", tiny_bert, *options[:-1])
-    assert report.status == 0, report.err
-    for shown in (
-        "Held-out queries",
-        "Best on the held-out queries",
-        "(reranked)",
-        "probably relevant",
-        "three loaders",
-    ):
-        assert shown in report.out

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from typing import Any
 
+from ..evaluation.svg import inline_svg
 from .texts import glossary, grid_of, machine_of, note_of, title_of
 
 STYLE = """
@@ -71,7 +71,7 @@ def _section(table: dict[str, Any], plots: dict[str, str], key: str) -> str:
     header, rows = grid_of(table)
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "\n".join(_row(row, "reference" if row[0] == table["reference"] else "other") for row in rows)
-    drawn = "\n".join(_inline(svg, f"{name}-{key}-") for name, svg in plots.items())
+    drawn = "\n".join(inline_svg(svg, f"{name}-{key}-") for name, svg in plots.items())
     return f"""<h2>{html.escape(title_of(table))}</h2>
 <p class="note">{html.escape(note_of(table))}</p>
 <div class="wide"><table>
@@ -85,11 +85,3 @@ def _section(table: dict[str, Any], plots: dict[str, str], key: str) -> str:
 
 def _row(cells: list[str], kind: str) -> str:
     return f'<tr class="{kind}">' + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-
-
-def _inline(svg: str, prefix: str) -> str:
-    """Return an SVG document as an element of a page, with ids that are unique on the page."""
-    element = svg[svg.index("<svg") :]
-    element = re.sub(r'\bid="', f'id="{prefix}', element)
-    element = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", element)
-    return f"<figure>{element}</figure>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -37,3 +38,20 @@ def svg_of(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata=NO_METADATA)
     return buffer.getvalue()
+
+
+def inline_svg(svg: str, prefix: str) -> str:
+    """Return an SVG document as a figure of an HTML page.
+
+    Args:
+        svg: The document.
+        prefix: Makes the ids of its parts unique on the page.
+
+    Example:
+        >>> inline_svg('<?xml version="1.0"?><svg><g id="a"/><use href="#a"/></svg>', "first-")
+        '<figure><svg><g id="first-a"/><use href="#first-a"/></svg></figure>'
+    """
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r'\bid="', f'id="{prefix}', element)
+    element = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", element)
+    return f"<figure>{element}</figure>"

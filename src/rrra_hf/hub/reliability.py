@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.reliability_plot import draw_reliability
 from .saved import SavedFolder, read_evaluations
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,7 @@ def _draw(probability: np.ndarray, share: np.ndarray, pairs: np.ndarray) -> byte
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    spread = 1.96 * np.sqrt(share * (1 - share) / pairs)
-    axes.errorbar(probability, share, yerr=spread, marker="o", markersize=4, capsize=2, linewidth=1)
-    axes.set_xlabel("the adapter's probability")
-    axes.set_ylabel("share labelled relevant")
+    draw_reliability(figure.add_subplot(), probability, share, pairs)
     file = io.BytesIO()
     # Without the name and version of the software, equal plots are equal files.
     FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
