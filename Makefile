@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TEST_WITH := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 PYTEST := -m pytest -n 2 --dist worksteal
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# uv installs in seconds what takes pip minutes. Like pip, it takes the best version that any index has.
+UV := set -a; . $(VENV)/.uv; $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match
+INSTALL := $(UV) --python $(BIN)/python --constraint constraints.txt
+# uv leaves it to the first import to write bytecode. Without it, each process compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Collections of the benchmark (BEIR folders in DATA) and the methods compared on them.
 DATA ?= data
@@ -61,7 +65,7 @@ benchmark: $(VENV)/.dev
 
 # The adapter that comes with the package, and docs/zero-shot.md: how it does on collections that didn't teach it.
 pretrained: $(VENV)/.dev
-	$(PIP) --no-deps wordllama
+	$(INSTALL) --no-deps wordllama
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pretrain.py --data $(DATA) \
 	--save src/rrra_hf/models/pretrained --out results/zero-shot --markdown docs/zero-shot.md
 
@@ -88,18 +92,20 @@ card-%: $(VENV)/.dev
 	mkdir -p model_cards/$(REFERENCE)-$*
 	cp $(FITTED)-$*/README.md $(FITTED)-$*/reliability.png model_cards/$(REFERENCE)-$*/
 
-# torch is installed first and alone, so that all packages that need it get the build of constraints.txt.
-$(VENV)/.torch: constraints.txt
+# The environment with uv, and where pip is configured to find packages, for uv.
+$(VENV)/.uv:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(BIN)/python -m pip config list | sed -n -e 's/^.*\.cert=/SSL_CERT_FILE=/p' \
+	-e 's/^.*\.index-url=/UV_DEFAULT_INDEX=/p' -e 's/^.*\.extra-index-url=/UV_EXTRA_INDEX_URL=/p' \
+	-e '/\.find-links=/ { s/^.*=/UV_FIND_LINKS=/; y/ /,/; p }' > $@
+
+$(VENV)/.demo: $(VENV)/.uv pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[demo]"
 	touch $@
 
-$(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(PIP) --editable ".[demo]"
-	touch $@
-
-$(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) --editable ".[dev]"
+$(VENV)/.dev: $(VENV)/.uv pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[dev]"
 	touch $@
 
 # After the other environment, because both installations write into src/.
@@ -107,9 +113,8 @@ $(LOWEST)/.made: pyproject.toml constraints.txt | $(VENV)/.dev
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	sed -n 's/^    "\([a-z0-9-]*\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml | grep -v '^torch=' > $(LOWEST)/constraints.txt
 	grep '^torch==' constraints.txt >> $(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check -c $(LOWEST)/constraints.txt torch
-	$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check -c $(LOWEST)/constraints.txt --editable \
-	".[compare,demo,serve]" hypothesis psutil pytest pytest-xdist
+	$(UV) --python $(LOWEST)/bin/python --constraint $(LOWEST)/constraints.txt --editable ".[compare,demo,serve]" \
+	hypothesis psutil pytest pytest-xdist
 	touch $@
 
 # A test opens the page of `rrra app` in Chromium. It is skipped if Chromium can't be installed.

@@ -30,7 +30,7 @@ PAGE_NAME = "index.html"
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.")] = Path("demo"),
     model: EncoderName = DEFAULT_MODEL,
-    documents: Annotated[int, typer.Option(min=100, help="Approximate number of documents.")] = 3000,
+    documents: Annotated[int, typer.Option(min=100, help="Approximate number of documents.")] = 2000,
     train: Annotated[
         bool, typer.Option("--train", help="Train the encoder too, which takes minutes.")
     ] = False,
