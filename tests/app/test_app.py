@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import pyarrow as pa
 import pytest
 import yaml
 from packaging.version import Version
@@ -30,8 +31,12 @@ from command_line import rrra
 from forked import WAIT
 from retriever_models import CORPUS, QUERY, make_adapter, make_retriever
 from rrra_hf.app import Comparison, PlacedHit, compare, create_demo
+from rrra_hf.app.blocks import WITH_ADAPTER
+from rrra_hf.app.examples import MAX_LENGTH, phrases, questions
 from rrra_hf.app.page import EXCERPT_LENGTH, NO_ADAPTER, comparison_html
+from rrra_hf.data import load_collection
 from rrra_hf.retrieval import Retriever
+from tiny import word_collection
 
 SPACE = Path(__file__).parents[2] / "examples" / "space"
 # Code that would run if it were treated as HTML, or as JavaScript or Handlebars in Gradio's templates.
@@ -150,6 +155,33 @@ def test_what_to_install_is_told_where_gradio_is_missing(monkeypatch: pytest.Mon
         import_module("rrra_hf.app.blocks")
 
 
+# -------------------------------------------------------------------- examples
+
+
+def test_examples_are_short_queries_of_the_collection_spread_evenly() -> None:
+    queries = [f"what is number {i}" for i in range(7)]
+    assert questions(queries) == [queries[i] for i in (0, 2, 4, 6)]
+    assert questions(["too long " * MAX_LENGTH, "short"]) == ["short"]
+    assert questions([]) == []
+
+
+def test_without_queries_examples_are_sentences_and_not_names() -> None:
+    sentence = "Return the {} of a table as a list"
+    documents = pa.table(
+        {
+            "title": [f"table.get_{name}" for name in ("rows", "columns", "names")],
+            "text": [
+                f"get_{name}(x=None) {sentence.format('copy')}.\n\n{sentence.format(name)}. See get_{name}()."
+                for name in ("rows", "columns", "names")
+            ],
+        }
+    )
+    assert phrases(documents) == [sentence.format(name) for name in ("rows", "columns", "names")]
+    assert phrases(documents.slice(0, 0)) == []
+    names = pa.table({"title": ["", "b"], "text": ["a_1 = 2", "x"]})
+    assert phrases(names) == ["a_1 = 2", "b"]
+
+
 # -------------------------------------------------------------------- in a browser
 
 
@@ -194,6 +226,8 @@ def test_a_query_shows_both_rankings_with_probabilities_and_moves(
     assert left.rect["y"] == right.rect["y"] and left.rect["x"] + left.rect["width"] < right.rect["x"]
     # Neither the process nor the page contacted another host.
     assert contacted == []
+    # How a less probable document can rank higher is told before the results.
+    assert WITH_ADAPTER in browser.find_element(By.TAG_NAME, "body").text
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
     )
@@ -231,16 +265,22 @@ def test_an_example_is_searched_when_it_is_clicked(browser: Chrome, url: str, re
 
 
 @pytest.mark.slow
-def test_a_phone_shows_the_columns_below_each_other(browser: Chrome, url: str) -> None:
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+@pytest.mark.parametrize("width", [420, 360])
+def test_a_phone_shows_the_search_box_and_the_columns_below_each_other(
+    browser: Chrome, url: str, width: int
+) -> None:
+    metrics = {"width": width, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
         browser.get(url)
+        box = wait_for(browser, "textarea").rect
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= 844
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         search(browser, QUERY)
         wait_for(browser, ".rankings")
         first, second = browser.find_elements(By.CSS_SELECTOR, "section.ranking")
         assert second.rect["y"] > first.rect["y"] + first.rect["height"]
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -296,11 +336,14 @@ def test_the_command_serves_until_it_is_interrupted(folder: Path) -> None:
 
     thread = threading.Thread(target=interrupt_when_it_answers)
     thread.start()
-    outcome = rrra("app", folder, "--port", port, "--title", "My documents", "--json")
+    collection = folder.parent / "collection"
+    word_collection(10, train=5).save(collection)
+    outcome = rrra("app", folder, collection, "--port", port, "--title", "My documents", "--json")
     thread.join()
     assert outcome.status == 0, outcome.message
     assert outcome.json == {"url": f"http://127.0.0.1:{port}/", "public_url": None, "documents": 7}
     assert "My documents" in pages[0]
+    assert load_collection(collection).query_texts[0] in pages[0]
 
 
 def test_the_command_asks_for_an_index(tiny_bert: Path) -> None:

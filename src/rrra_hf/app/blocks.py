@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..retrieval import Retriever
 from .comparison import MAX_QUERY_LENGTH, compare
+from .examples import phrases
 from .page import CSS, comparison_html, problem_html
 
 try:
@@ -23,8 +22,10 @@ except ImportError as error:
 FONT = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
 THEME = gr.themes.Default(primary_hue="indigo", font=[FONT, "system-ui", "sans-serif"])
 MAX_TOP_K = 50
-NUM_EXAMPLES = 4
-EXAMPLE_WORDS = 8
+WITH_ADAPTER = (
+    "The percentage is the probability that a document is relevant. The order comes from a score that was "
+    "learnt for the order alone, so a less probable document can rank higher."
+)
 # Searches that wait, one runs. Gradio tells others that the queue is full.
 MAX_WAITING = 32
 
@@ -51,7 +52,7 @@ def create_demo(
     Args:
         retriever: A retriever with an index.
         title: Heading of the page.
-        examples: Example queries. By default, the titles or first words of some documents.
+        examples: Example queries. By default, sentences from some documents.
 
     Raises:
         ValueError: If the retriever has no index.
@@ -65,8 +66,8 @@ def create_demo(
     """
     about = f"{retriever.documents.num_rows:,} documents."
     if retriever.adapter is not None:
-        about += " Each result shows the probability that it is relevant."
-    examples = list(examples) or _first_words(retriever)
+        about += f" {WITH_ADAPTER}"
+    examples = list(examples) or phrases(retriever.documents)
 
     def search(query: str | None, top_k: int) -> str:
         try:
@@ -79,6 +80,7 @@ def create_demo(
         with gr.Row():
             query = gr.Textbox(
                 label="Query",
+                placeholder="Ask in your own words",
                 max_length=MAX_QUERY_LENGTH,
                 autofocus=True,
                 submit_btn="Search",
@@ -96,13 +98,3 @@ def create_demo(
         gr.on([query.submit, top_k.release], search, **io, **one_by_one, api_name="search")
         samples.load_input_event.success(search, **io, **one_by_one, api_visibility="private")
     return demo.queue(max_size=MAX_WAITING, api_open=False)
-
-
-def _first_words(retriever: Retriever) -> list[str]:
-    """Return the titles or first words of documents spread evenly over the corpus."""
-    documents = retriever.documents
-    rows = np.linspace(0, documents.num_rows - 1, min(NUM_EXAMPLES, documents.num_rows), dtype=int)
-    return [
-        " ".join((document["title"] or document["text"]).split()[:EXAMPLE_WORDS])
-        for document in documents.take(rows).to_pylist()
-    ]

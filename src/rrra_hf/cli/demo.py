@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from .common import Json, Seed, console, errors, print_json, print_quality
-from .demo_run import MAX_LENGTH, Demo, run_demo, train_encoder
+from .demo_run import CACHE, MAX_LENGTH, Demo, run_demo, train_encoder
 from .opening import DEFAULT_MODEL, EncoderName, packaged
 from .output import writes
 
@@ -49,10 +49,13 @@ def demo(
 
     from ..app.comparison import compare
     from ..data.python_docs import python_docs
+    from ..models.files_rrra import write_aside
     from .demo_page import write_demo_page
 
     _say("Collecting the documentation of the Python packages on this machine")
-    collection = python_docs(limit=documents, cache_dir=out / "collection")
+    collection = python_docs(limit=documents, cache_dir=out / CACHE)
+    with write_aside(out / "collection", owned=["*.json*", "qrels/*.tsv"]) as new:
+        collection.save(new)
     encoder = SentenceTransformer(packaged(model))
     encoder.max_seq_length = MAX_LENGTH
     found = run_demo(collection, encoder, out, seed, _say)
@@ -104,7 +107,8 @@ def _report(found: Demo, out: Path) -> None:
     console.print(
         f"\nA page with all this: {out / PAGE_NAME}\n"
         f'Search:  rrra search {out}/retriever "compress a folder into a zip archive"\n'
-        f"Browse:  rrra app {out}/retriever",
+        f"Browse:  rrra app {out}/retriever {out}/collection\n"
+        f"Decide:  rrra audit {out}/collection --out audits/demo --max-length {MAX_LENGTH} --review",
         soft_wrap=True,
     )
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..retrieval import Hit, Retriever
 
 MAX_LENGTH = 64
+# Folder of the collection as it was read, and of embeddings.
+CACHE = "cache"
 MEASURES = ("nDCG@10", "R@1", "R@100")
 ENCODER, BM25, RRF = "encoder", "BM25", "both, rank fusion"
 AS_IT_COMES, FITTED, TRAINED = "adapter, without a label", "adapter, fitted to labels", "encoder trained"
@@ -67,7 +69,7 @@ def run_demo(
     from ..labels import Audit
     from ..retrieval import Retriever
 
-    cache = out / "embeddings"
+    cache = out / CACHE
     say("Encoding the documents and searching with the adapter that comes trained")
     unfitted = Retriever(encoder).index(collection, cache_dir=cache)
     pool = mine(collection, encoder, cache_dir=cache)

@@ -14,6 +14,10 @@ from .opening import Opening, RetrieverName, load_indexed, opens_models
 @opens_models
 def app(
     retriever: RetrieverName,
+    collection: Annotated[
+        str | None,
+        typer.Argument(metavar="COLLECTION", help="Collection whose queries are examples on the page."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port, by default the first free one from 7860.")
@@ -23,7 +27,8 @@ def app(
     ] = False,
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     example: Annotated[
-        list[str] | None, typer.Option(metavar="QUERY", help="Example query. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="QUERY", help="Example query; by default, sentences of documents. Repeatable."),
     ] = None,
     adapter: UseAdapter = True,
     opening: Opening = Opening(),
@@ -34,10 +39,13 @@ def app(
     Example: `rrra app demo/retriever --port 7860`
     """
     from ..app import THEME, create_demo
+    from ..app.examples import questions
+    from ..data import load_collection
 
     loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None)
     documents = loaded.documents.num_rows
-    demo = create_demo(loaded, title=title or retriever, examples=example or ())
+    examples = example or ([] if collection is None else questions(load_collection(collection).query_texts))
+    demo = create_demo(loaded, title=title or f"Search in {retriever}", examples=examples)
     _, url, public_url = demo.launch(
         server_name=host,
         server_port=port,
