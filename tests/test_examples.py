@@ -206,14 +206,32 @@ def test_launch_lines_without_hardware_have_options_that_accelerate_knows(how: s
     assert parsed["multi_gpu"] == (how != "fsdp")
 
 
-def test_the_notebook_of_missing_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cells run, and it holds their output."""
-    cells = json.loads((EXAMPLES / "missing_labels.ipynb").read_text(encoding="utf-8"))["cells"]
+def run_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Run the cells of a notebook, and return what they print here and what the notebook shows."""
+    cells = json.loads((EXAMPLES / name).read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     shown = ["".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", ())]
     monkeypatch.setenv("MPLBACKEND", "agg")
     done = forked.run(exec, "\n\n".join(code), {"__name__": "__main__"})
     assert done.statuses == [0], done.err
+    return done.out, "".join(shown)
+
+
+def test_the_notebook_of_missing_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells run, and it holds their output."""
     missing = r"Labels that are probably missing: (\d+)"
-    (here,), (there,) = re.findall(missing, done.out), re.findall(missing, "".join(shown))
+    (here,), (there,) = (
+        re.findall(missing, text) for text in run_notebook("missing_labels.ipynb", monkeypatch)
+    )
     assert int(here) == pytest.approx(int(there), rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_notebook_of_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells run, both trainings improve the encoder, and it holds their output."""
+    here, there = (
+        [float(value) for value in re.findall(r"nDCG@10 (0\.\d+)", text)]
+        for text in run_notebook("fine_tune_without_false_negatives.ipynb", monkeypatch)
+    )
+    assert len(here) == 3 and min(here[1:]) > here[0] + 0.1
+    assert here == pytest.approx(there, abs=0.05)
