@@ -37,7 +37,7 @@ def test_help_lists_every_command() -> None:
     out = succeed("--help").out
     assert sorted(COMMANDS) == [
         *["app", "audit", "card", "compare", "demo", "evaluate", "fit", "index"],
-        *["mine", "push", "rerank", "search", "serve", "train"],
+        *["mine", "push", "rerank", "search", "serve", "train", "update"],
     ]
     assert all(re.search(rf"│ {name} ", out) for name in COMMANDS)
 
