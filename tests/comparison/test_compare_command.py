@@ -9,6 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from command_line import rrra
+from rrra_hf import RetrieverAdapter
 from rrra_hf.comparison import prepare
 
 
@@ -49,11 +50,14 @@ def test_a_run_killed_while_encoding_continues(folder, tiny_bert, tmp_path, monk
 
 def test_the_command_detects_and_trains_strategies(folder, tiny_bert, tmp_path):
     options = ["--seeds", 1, "--fit-steps", 5, "--train-steps", 2, "--train-batch-size", 8, "--json"]
+    judge = tmp_path / "judge"
+    RetrieverAdapter.pretrained(32).save_pretrained(judge)
     outcome = rrra(
         "compare",
         folder,
         *("--model", tiny_bert),
-        *("--methods", "in-batch,top-k,oracle,encoder"),
+        *("--methods", "in-batch,top-k,drop,oracle,encoder"),
+        *("--judge", judge),
         "--detect",
         *options,
         *("--out", tmp_path / "out"),
@@ -75,6 +79,7 @@ def test_the_command_detects_and_trains_strategies(folder, tiny_bert, tmp_path):
         (["--train-steps", "0"], "--train-steps must be at least 1"),
         (["--train-batch-size", "1"], "--train-batch-size must be at least 2"),
         (["--fit-steps", "0"], "--fit-steps must be at least 1"),
+        (["--judge", "nowhere"], "--judge must be the folder of a saved adapter, got 'nowhere'"),
         (["--reference", "oracle"], "--reference must be one of the methods, encoder"),
     ],
 )

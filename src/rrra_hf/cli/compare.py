@@ -84,12 +84,20 @@ def compare(
         str | None,
         typer.Option(help="Folder or Hub name of a second encoder, for detecting false negatives."),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of the adapter that judges candidates; by default the one that comes trained. Take "
+            "one that the collection didn't teach."
+        ),
+    ] = None,
     fit_steps: Annotated[
         int | None, typer.Option(help="Maximum number of steps when fitting a residual adapter.")
     ] = None,
     train_steps: Annotated[int, typer.Option(help="Number of training steps per strategy.")] = 250,
     train_batch_size: Annotated[int, typer.Option(help="Number of pairs per training step.")] = 64,
     num_negatives: Annotated[int, typer.Option(help="Number of mined negatives per pair.")] = 4,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Train the encoder in bfloat16.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the tables to this file.")] = None,
     max_length: MaxLength = None,
     batch_size: BatchSize = 64,
@@ -119,6 +127,8 @@ def compare(
             num_negatives=num_negatives,
             cross_encoder=cross_encoder,
             guide=guide,
+            judge=judge,
+            bf16=bf16,
             fit_steps=fit_steps,
         )
         tables = {"ablations": ablate, "detection": detect}

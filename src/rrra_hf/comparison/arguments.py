@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..fitting import FitArguments, ResidualFitArguments
+from ..models.adapter_weights_rrra import WEIGHTS_NAME
 
 TRAINING_MODES = ("none", "lora", "full")
 LEARNING_RATES = {"none": 2e-4, "lora": 2e-4, "full": 2e-5}
@@ -87,6 +88,8 @@ class CompareArguments:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
         if not self.gamma >= 0:
             raise ValueError(f"gamma must not be negative, got {self.gamma}.")
+        if self.judge is not None and not _weights(self.judge).is_file():
+            raise ValueError(f"judge must be the folder of a saved adapter, got {self.judge!r}.")
         if not 0 <= self.injected_rate <= 1:
             raise ValueError(f"injected_rate must be in [0, 1], got {self.injected_rate}.")
 
@@ -128,8 +131,12 @@ class CompareArguments:
         return values
 
 
+def _weights(folder: str) -> Path:
+    return Path(folder) / WEIGHTS_NAME
+
+
 def _weights_digest(folder: str) -> str:
-    return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(_weights(folder).read_bytes()).hexdigest()[:16]
 
 
 def _without_seed(value: Any) -> Any:
