@@ -241,11 +241,21 @@ def test_pictures_are_what_the_command_draws(docs_module: Callable[[str], Any]) 
 # -------------------------------------------------------------------- the site
 
 
+PACKAGE = griffe.load("rrra_hf", search_paths=[ROOT / "src"])
+
+
 def public_names() -> set[str]:
     """Return the full name of everything that the package and its parts export, without importing them."""
-    package = griffe.load("rrra_hf", search_paths=[ROOT / "src"])
-    parts = [package, *(part for part in package.modules.values() if part.is_init_module)]
+    parts = [PACKAGE, *(part for part in PACKAGE.modules.values() if part.is_init_module)]
     return {f"{part.path}.{name}" for part in parts for name in part.exports or ()}
+
+
+@pytest.mark.parametrize("name", sorted(map(str, PACKAGE.exports or ())))
+def test_what_the_package_exports_has_an_example(name: str) -> None:
+    member = PACKAGE[name].final_target
+    # A module may have the name of its function.
+    described = member[name] if member.is_module else member
+    assert "Example:" in described.docstring.value
 
 
 @pytest.mark.slow
@@ -257,6 +267,9 @@ def test_the_site_is_built_strictly_with_every_public_name_and_needs_no_network(
     inventory = (tmp_path / "site/objects.inv").read_bytes().split(b"\n", 4)[-1]
     documented = {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}
     assert public_names() - documented == {"rrra_hf.cli.main"}
+    listed = (tmp_path / "site/reference/index.html").read_text(encoding="utf-8")
+    of_rooms = {name for name in public_names() & documented if name.count(".") == 2}
+    assert {name for name in of_rooms if f'#{name}"' not in listed} == set()
     for page in (tmp_path / "site").rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(

@@ -70,6 +70,15 @@ def mine(
     Raises:
         ValueError: If the split doesn't exist, a query has no positive, `adapter` is something else or was
             never fitted, or the encoder returns NaN.
+
+    Example:
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> from rrra_hf import load_collection
+        >>> pairs = [{"query": "copy", "answer": "copy a file"}, {"query": "list", "answer": "list files"}]
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "list"])])
+        >>> pool = mine(load_collection(pairs), encoder, depth=1, show_progress_bar=False)
+        >>> pool.candidates.tolist(), pool.probability.shape
+        ([[1], [0]], (2, 1))
     """
     part = collection.split(split)
     # Check before the slow part.

@@ -49,6 +49,15 @@ def embed_collection(
 
     Raises:
         ValueError: If there are no queries or no documents, or the encoder returns NaN.
+
+    Example:
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> from rrra_hf import load_collection
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "list"])])
+        >>> collection = load_collection([{"query": "copy", "answer": "copy a file"}])
+        >>> embeddings = embed_collection(collection, encoder)
+        >>> embeddings.queries.shape, embeddings.documents.shape
+        ((1, 3), (1, 3))
     """
     queries, documents = list(collection.query_texts), list(collection.document_texts)
     for name, texts in (("queries", queries), ("documents", documents)):

@@ -62,6 +62,12 @@ def encode(
         ValueError: If `texts` is empty or has an entry that isn't a string or has a lone surrogate, `task`
             or a size isn't legal, the model isn't one for cosines, see `check_similarity`, or it returns NaN
             or infinite values.
+
+    Example:
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "list"])])
+        >>> encode(encoder, ["copy", "the list"], task="query").tolist()
+        [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     texts = _check_texts(texts)
     if task not in ("query", "document"):

@@ -63,6 +63,15 @@ def cross_fit(
 
     Source:
         Cross-fitting: Chernozhukov et al. 2018, "Double/debiased machine learning", definition 3.1.
+
+    Example:
+        >>> from rrra_hf import mine_embeddings
+        >>> rng = np.random.default_rng(0)
+        >>> documents = rng.normal(size=(50, 16)).astype(np.float32)
+        >>> queries = documents[:20] + rng.normal(size=(20, 16)).astype(np.float32)
+        >>> pool = mine_embeddings(queries, documents, [[row] for row in range(20)], depth=10)
+        >>> cross_fit(pool, queries, documents, folds=2).probability.shape
+        (20, 10)
     """
     arguments = arguments or FitArguments()
     if not 2 <= folds <= len(pool):

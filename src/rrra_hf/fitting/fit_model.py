@@ -48,6 +48,14 @@ def fit_model(
     Raises:
         ValueError: If there is no split `train`, or the pool was made by another model or from other
             texts.
+
+    Example:
+        ::
+
+            collection = load_collection("my-collection")
+            model = RRRAModel.from_encoder("sentence-transformers/all-MiniLM-L6-v2")
+            fit_model(model, collection, cache_dir="cache")
+            retriever = Retriever(model).index(collection, cache_dir="cache")
     """
     arguments = arguments or FitArguments()
     training = collection.split("train")

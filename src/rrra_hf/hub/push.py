@@ -55,6 +55,11 @@ def push_folder(
         PermissionError: If the token doesn't allow it.
         ConnectionError: If the upload broke off.
         OSError: If the folder holds no model, or no index with `with_index`, or the Hub refuses the upload.
+
+    Example:
+        ::
+
+            push_folder("models/mine", "me/my-model", private=True)
     """
     check_target(revision, create_pr)
     return push_files(

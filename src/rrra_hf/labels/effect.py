@@ -50,6 +50,14 @@ def effect_on_evaluation(audit: Audit, runs: Mapping[str, Run], *, seed: int = 0
 
     Raises:
         ValueError: If there is no system.
+
+    Example:
+        ::
+
+            found = audit(load_collection("my-collection"), encoder, split="test")
+            runs = {"bm25": read_run("bm25.trec"), "mine": read_run("mine.trec")}
+            effect = effect_on_evaluation(found, runs)
+            print(effect.rows["mine"]["expected"], effect.order_changes)
     """
     if not runs:
         raise ValueError("runs must have at least one system, got none.")

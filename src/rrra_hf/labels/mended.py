@@ -99,6 +99,14 @@ def mend(audit: Audit, accept_from: float | None = None) -> Mended:
 
     Raises:
         ValueError: If `accept_from` isn't in (0, 1].
+
+    Example:
+        ::
+
+            found = audit(load_collection("my-collection"), encoder)
+            mended = mend(found, accept_from=0.9)
+            print(mended.diff())
+            mended.save("my-collection-mended")
     """
     if accept_from is not None and not 0 < accept_from <= 1:
         raise ValueError(f"accept_from must be in (0, 1], got {accept_from}.")

@@ -68,6 +68,17 @@ def evaluate(
     Raises:
         ValueError: If the retriever's index is of another corpus, no query has a relevant document, or a
             measure is unknown.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.sentence_transformer.modules import BoW
+        >>> from rrra_hf import load_collection
+        >>> pairs = [{"query": "copy", "answer": "copy a file"}, {"query": "list", "answer": "list files"}]
+        >>> collection = load_collection(pairs)
+        >>> encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "file", "list"])])
+        >>> retriever = Retriever(encoder).index(collection)
+        >>> evaluate(retriever, collection, ["nDCG@10"]).quality["adapter"].mean
+        {'nDCG@10': 1.0}
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}.")

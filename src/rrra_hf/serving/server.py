@@ -81,6 +81,11 @@ def run(app: FastAPI, listener: socket.socket, limits: Limits | None = None) -> 
         app: Application, see `create_app`.
         listener: Listening socket, see `listen`. It is closed at the end.
         limits: Limits of the application. Here they bound connections, and the time for shutdown.
+
+    Example:
+        ::
+
+            run(create_app(Retriever.from_pretrained("retrievers/mine")), listen("127.0.0.1", 8000))
     """
     limits = limits or Limits()
     server = Server(

@@ -87,6 +87,13 @@ def train(
 
     Source:
         RRRA, arXiv 2508.11670.
+
+    Example:
+        ::
+
+            collection = load_collection("my-collection")
+            arguments = TrainArguments(stage1_max_steps=500, stage3_max_steps=500, batch_size=32)
+            model = train(collection, "sentence-transformers/all-MiniLM-L6-v2", "runs/first", arguments)
     """
     check_launch()
     arguments = arguments or TrainArguments()
