@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from urllib.request import urlopen
@@ -14,10 +13,12 @@ import pytest
 from bad_input import fail, succeed, write_beir
 from chat_server import ChatServer, answer
 from command_line import rrra
-from forked import WAIT
+from forked import WAIT, Process
 from rrra_hf import Collection, load_collection
+from rrra_hf.cli import main
 from rrra_hf.data import write_run
 from rrra_hf.labels import Decision, Decisions
+from running import wait_for
 from tiny import word_collection
 
 DEPTH = 8
@@ -107,20 +108,22 @@ def test_systems_are_measured_with_missing_labels(beir: Path, options: list[obje
     assert "Chance that another system is the best" in printed
 
 
+def main_with(arguments: list[str]) -> None:
+    sys.argv = ["rrra", *arguments]
+    main()
+
+
 def test_the_review_is_served(beir: Path, options: list[object], tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     command = ["audit", beir, "--out", tmp_path / "audit", *options, "--review", "--port", "17861"]
-    code = "from rrra_hf.cli import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, command)], stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stderr is not None
-            line = next(line for line in process.stderr if line.startswith("Review at "))
-            with urlopen(line.split()[2].rstrip(";"), timeout=WAIT) as page:
-                assert b"Missing labels in words" in page.read()
-        finally:
-            process.kill()
+    process = Process(main_with, list(map(str, command)))
+    try:
+        wait_for(lambda: "Review at " in process.err or not process.process.is_alive())
+        (url,) = re.findall(r"Review at (\S+);", process.err)
+        with urlopen(url, timeout=WAIT) as page:
+            assert b"Missing labels in words" in page.read()
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize(
