@@ -96,9 +96,10 @@ card-%: $(VENV)/.dev
 $(VENV)/.uv:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/python -m pip config list | sed -n -e 's/^.*\.cert=/SSL_CERT_FILE=/p' \
-	-e 's/^.*\.index-url=/UV_DEFAULT_INDEX=/p' -e 's/^.*\.extra-index-url=/UV_EXTRA_INDEX_URL=/p' \
-	-e '/\.find-links=/ { s/^.*=/UV_FIND_LINKS=/; y/ /,/; p }' > $@
+	$(BIN)/python -m pip config list | LC_ALL=C sort -r | sed -n -e "s/='\\\\n/='/" -e 's/\\n/ /g' \
+	-e 's/^.*\.cert=/SSL_CERT_FILE=/p' -e 's/^.*\.index-url=/UV_DEFAULT_INDEX=/p' \
+	-e 's/^.*\.extra-index-url=/UV_EXTRA_INDEX_URL=/p' \
+	-e '/\.find-links=/ { s/^[^=]*=/UV_FIND_LINKS=/; y/ /,/; p }' > $@
 
 $(VENV)/.demo: $(VENV)/.uv pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[demo]"

@@ -27,7 +27,9 @@ def questions(queries: Sequence[str]) -> list[str]:
         >>> questions(["what swims", "what flies " * 50])
         ['what swims']
     """
-    return _spread([query for query in queries if len(query) <= MAX_LENGTH])
+    short = [query for query in queries if len(query) <= MAX_LENGTH]
+    rows = np.linspace(0, len(short) - 1, min(NUM_EXAMPLES, len(short)), dtype=int)
+    return [short[row] for row in rows]
 
 
 def phrases(documents: pa.Table) -> list[str]:
@@ -41,11 +43,11 @@ def phrases(documents: pa.Table) -> list[str]:
         >>> phrases(pa.table({"title": ["list.sort"], "text": [text]}))
         ['It returns the sorted list of words']
     """
-    rows = np.linspace(0, documents.num_rows, NUM_EXAMPLES, endpoint=False, dtype=int)
-    parts = (documents.slice(row, TRIED).to_pylist() for row in np.unique(rows))
-    found = [next(_sentences(part), None) for part in parts]
-    titles = (document["title"] or document["text"][:MAX_LENGTH] for document in documents.to_pylist())
-    return list(dict.fromkeys(filter(None, found))) or _spread(list(titles))
+    rows = np.unique(np.linspace(0, documents.num_rows, NUM_EXAMPLES, endpoint=False, dtype=int))
+    parts = [documents.slice(row, TRIED).to_pylist() for row in rows]
+    found = filter(None, (next(_sentences(part), None) for part in parts))
+    titles = (part[0]["title"] or part[0]["text"][:MAX_LENGTH] for part in parts if part)
+    return list(dict.fromkeys(found)) or list(titles)
 
 
 def _sentences(documents: list[dict[str, str]]) -> Iterator[str]:
@@ -59,8 +61,3 @@ def _sentences(documents: list[dict[str, str]]) -> Iterator[str]:
                 and all(map(WORD.fullmatch, words))
             ):
                 yield " ".join(words)
-
-
-def _spread(texts: list[str]) -> list[str]:
-    rows = np.linspace(0, len(texts) - 1, min(NUM_EXAMPLES, len(texts)), dtype=int)
-    return [texts[row] for row in rows]

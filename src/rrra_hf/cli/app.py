@@ -39,8 +39,8 @@ def settings(
 ) -> None:
     """Find false negatives among hard negatives, train retrievers without them, and rerank search results.
 
-    Example: `rrra demo` runs all steps on a small collection in a few minutes. `rrra fit --help` shows the
-    options of a command.
+    Example: `rrra demo` shows what this does on a small collection, in a few minutes. `rrra fit --help` shows
+    the options of a command.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
