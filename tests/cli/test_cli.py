@@ -347,6 +347,7 @@ def test_corpus_files_with_pairs_and_named_columns(
         ("mine data -o out --depth 0", "--depth"),
         ("mine data -o out --column query", "--column must be NAME=COLUMN, got 'query'"),
         ("index model data -o out --kind x", "--kind must be one of auto, flat, hnsw, "),
+        ("index model data -o out --storage x", "--storage must be one of float32, int8, binary, got 'x'"),
         ("fit data -o out --maps x", "--maps must be one of none, query, both, got 'x'"),
         (
             "fit data -o out --preset residual --objective x",

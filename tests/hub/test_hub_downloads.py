@@ -174,3 +174,9 @@ def test_an_approximate_index_is_opened_from_a_folder_of_ones_own_only(
         Retriever.from_pretrained(MODEL)
     retriever.save_pretrained(tmp_path / "mine")
     assert_alike(Retriever.from_pretrained(tmp_path / "mine").search(QUERY), retriever.search(QUERY))
+
+
+def test_a_quantised_index_is_opened_from_the_hub(hub: HubServer, tiny_bert: Path) -> None:
+    retriever = make_retriever(tiny_bert).index(CORPUS, storage="binary")
+    retriever.push_to_hub(MODEL, with_index=True)
+    assert_alike(Retriever.from_pretrained(MODEL).search(QUERY), retriever.search(QUERY))

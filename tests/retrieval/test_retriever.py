@@ -14,7 +14,7 @@ from retriever_models import CORPUS, RESIDUAL, make_adapter
 from retrievers import QUERIES, TEXTS, ids, make_model, opposing_adapter, scores, vocabulary_encoder
 from rrra_hf import RRRAModel
 from rrra_hf.embeddings import encode
-from rrra_hf.indexes import ApproximateIndex, FlatIndex
+from rrra_hf.indexes import ApproximateIndex, FlatIndex, QuantizedIndex
 from rrra_hf.retrieval import Retriever
 
 # -------------------------------------------------------------------- searching
@@ -96,6 +96,27 @@ def test_approximate_index_finds_scores_and_loads_as_the_exact_one(
             assert_allclose([scores(h) for h in found], [scores(h) for h in expected], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("storage", ["int8", "binary"])
+def test_quantised_embeddings_are_searched_reranked_and_saved(
+    encoder: SentenceTransformer, tmp_path: Path, storage: str
+) -> None:
+    adapter = make_adapter(lambda_=0.5, document_map=True)
+    exact = Retriever(encoder, adapter).index(CORPUS)
+    built = Retriever(encoder, adapter).index(CORPUS, storage=storage)
+    built.save_pretrained(tmp_path / "model")
+    loaded = Retriever.from_pretrained(tmp_path / "model", device="cpu")
+    index = loaded.corpus_index.index
+    assert isinstance(index, QuantizedIndex) and index.storage == storage
+    assert isinstance(built.index(CORPUS).corpus_index.index, FlatIndex)
+    for options in ({}, {"rerank": False}, {"top_k": 3, "probabilities": True}):
+        expected, found = (retriever.search(QUERIES, **options) for retriever in (exact, loaded))
+        assert [ids(hits) for hits in found] == [ids(hits) for hits in expected]
+        assert_allclose([scores(h) for h in found], [scores(h) for h in expected], atol=0.02)
+    loaded.save_pretrained(tmp_path / "model")  # over the files that it has mapped
+    again = Retriever.from_pretrained(tmp_path / "model", device="cpu")
+    assert again.search(QUERIES) == loaded.search(QUERIES)
+
+
 def test_kind_of_index_depends_on_the_number_of_documents(
     encoder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +125,8 @@ def test_kind_of_index_depends_on_the_number_of_documents(
     assert isinstance(Retriever(encoder).index(CORPUS).corpus_index.index, ApproximateIndex)
     with pytest.raises(ValueError, match=r"kind must be one of auto, flat, hnsw, .*, got 'tree'"):
         Retriever(encoder).index(CORPUS, kind="tree")
+    with pytest.raises(ValueError, match=r"storage must be float32 with kind='hnsw'"):
+        Retriever(encoder).index(CORPUS, kind="hnsw", storage="int8")
 
 
 @pytest.mark.parametrize("name", ["candidates.faiss", "embeddings.arrow", "current.json"])

@@ -90,10 +90,10 @@ def test_features_follow_the_documents(
     assert opened.search(queries, 20, probabilities=True) == expected
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf-flat"])
-def test_a_changed_index_is_saved_and_changed_again(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{"kind": "flat"}, {"kind": "ivf-flat"}, {"storage": "binary"}])
+def test_a_changed_index_is_saved_and_changed_again(options: dict[str, str], tmp_path: Path) -> None:
     texts = {f"d{number}": f"{word} {other}" for number, (word, other) in enumerate(_pairs())}
-    retriever = Retriever(vocabulary_encoder()).index(texts, kind=kind)
+    retriever = Retriever(vocabulary_encoder()).index(texts, **options)
     retriever.update({"d1": "sort", "new": {"text": "list", "metadata": {"x": 1}}})
     retriever.save_pretrained(tmp_path)
     opened = Retriever.from_pretrained(tmp_path)

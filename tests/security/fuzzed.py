@@ -20,7 +20,7 @@ from rrra_hf.candidates import mine_embeddings
 from rrra_hf.candidates.unfinished import UnfinishedPool
 from rrra_hf.data import Collection, load_collection
 from rrra_hf.embeddings import encode, read_npy, read_parquet
-from rrra_hf.indexes import ApproximateIndex, FlatIndex, WordIndex, load_index
+from rrra_hf.indexes import ApproximateIndex, BinaryIndex, FlatIndex, WordIndex, load_index
 from rrra_hf.models.files_rrra import write_json
 from rrra_hf.training.run_folder import RunFolder
 from tiny import word_collection
@@ -206,6 +206,12 @@ def make_patched(folder: Path, model: Path) -> None:
     index.updated(np.arange(2, 50), vectors(3)).save(folder)
 
 
+def make_quantized(folder: Path, model: Path) -> None:
+    index = BinaryIndex(8)
+    index.add(vectors(50))
+    index.save(folder)
+
+
 def make_words(folder: Path, model: Path) -> None:
     WordIndex.of(word_collection(12, train=6).document_texts).save(folder / "words")
 
@@ -345,6 +351,7 @@ FORMATS = {
     "flat index": Format(make_flat, read_flat, 120, exact=False),
     "approximate index": Format(make_approximate, lambda folder: search(ApproximateIndex.load(folder)), 150),
     "patched index": Format(make_patched, lambda folder: search(load_index(folder)), 120),
+    "quantised index": Format(make_quantized, lambda folder: search(load_index(folder)), 120),
     "words": Format(make_words, read_words, 120),
     "adapter": Format(make_adapter, read_adapter, 150, exact=False),
     "model": Format(make_model, read_model, 100, exact=False),

@@ -35,6 +35,9 @@ def index(
     kind: Annotated[
         str, typer.Option(help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq; auto chooses by size.")
     ] = "auto",
+    storage: Annotated[
+        str, typer.Option(help="How embeddings are kept: float32; int8 or binary, which take less memory.")
+    ] = "float32",
     language: Annotated[
         str,
         typer.Option(help="Language of the words, such as `english`; auto looks at them, none does without."),
@@ -54,11 +57,13 @@ def index(
     from ..indexes.stop_lists import check_language
 
     with bad_arguments():
-        check_kind(kind)
+        check_kind(kind, storage)
         check_language(language)
     corpus = reading.load(collection)
     retriever = load_retriever(model, adapter, max_length, opening)
-    retriever.index(corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind, language=language)
+    retriever.index(
+        corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind, storage=storage, language=language
+    )
     retriever.save_pretrained(out)
     summary = {"retriever": str(out), "documents": len(corpus.document_ids)}
     if json:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..embeddings import check_embeddings
 from .base import Index
-from .best import best
+from .best import rescored
 from .checks import check_allowed, check_rows, check_search, normalized, selector
 from .faiss_files import FaissHeader, read_header
 from .flat import FlatIndex
@@ -168,8 +168,9 @@ class ApproximateIndex:
         rows = np.empty((len(queries), k), dtype=np.int64)
         for start in range(0, len(queries), step):
             block = slice(start, start + step)
-            found = self._search_block(normalized(queries[block]), k, wanted, allowed)
-            cosines[block], rows[block] = found
+            unit = normalized(queries[block])
+            candidates = self._candidates(unit, k, wanted, allowed)
+            cosines[block], rows[block] = rescored(unit, candidates, self._vectors.take, k)
         return cosines, rows
 
     def search_exactly(
@@ -264,16 +265,6 @@ class ApproximateIndex:
         size = training_size(self.kind, self.count)
         rng = np.random.default_rng(self.seed)
         return self._vectors.take(np.sort(rng.choice(len(self), size=size, replace=False)))
-
-    def _search_block(
-        self, queries: np.ndarray, k: int, wanted: int, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._candidates(queries, k, wanted, allowed)
-        # FAISS pads results with -1, which must rank last.
-        documents = self._vectors.take(np.maximum(rows, 0))
-        cosines = np.matmul(documents, queries[:, :, None])[:, :, 0]
-        cosines[rows < 0] = -np.inf
-        return best(cosines, rows, k)
 
     def _candidates(self, queries: np.ndarray, k: int, wanted: int, allowed: np.ndarray | None) -> np.ndarray:
         """Return the rows of candidates, `(n, wanted)`, at least `k` per query, padded with -1."""

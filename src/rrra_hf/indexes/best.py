@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 # The lower half of a key holds the row: from -1, which stands for no document, to 4 billion.
@@ -61,3 +63,19 @@ def best(cosines: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.
         [[9, 3]]
     """
     return unpacked(largest(sort_keys(cosines, rows), k))
+
+
+def rescored(
+    queries: np.ndarray, rows: np.ndarray, take: Callable[[np.ndarray], np.ndarray], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `k` candidates per query with the highest cosines, and their rows. Ties are sorted by row.
+
+    Args:
+        queries: Normalised embeddings, `(n, dim)`.
+        rows: Rows of the candidates, `(n, m)`. FAISS pads them with -1, which ranks last.
+        take: Returns the normalised embeddings of documents, rows `(n, m)` to `(n, m, dim)`.
+        k: At most `m`.
+    """
+    cosines = np.matmul(take(np.maximum(rows, 0)), queries[:, :, None])[:, :, 0]
+    cosines[rows < 0] = -np.inf
+    return best(cosines, rows, k)

@@ -77,6 +77,22 @@ def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tupl
         FileNotFoundError: If the folder doesn't exist.
         ValueError: If a file in it is damaged, or a metadata entry is missing.
     """
+    folder = current_subfolder(path)
+    meta = read_meta(folder / META_NAME, {FORMAT_VERSION}, names)
+    check_files(folder / META_NAME)
+    return folder, meta
+
+
+def current_subfolder(path: str | os.PathLike[str]) -> Path:
+    """Return the current subfolder, whose files are not read.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        FileNotFoundError: If the folder doesn't exist.
+        ValueError: If the file that names the subfolder is damaged.
+    """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"No index at {path}.")
@@ -85,10 +101,7 @@ def current_folder(path: str | os.PathLike[str], names: tuple[str, ...]) -> tupl
         raise ValueError(
             f"{path / CURRENT_NAME} must name a subfolder of 32 hexadecimal digits, got {name!r:.80}."
         )
-    folder = path / name
-    meta = read_meta(folder / META_NAME, {FORMAT_VERSION}, names)
-    check_files(folder / META_NAME)
-    return folder, meta
+    return path / name
 
 
 def _entries(path: Path) -> list[Path]:

@@ -18,11 +18,12 @@ BLOCK_SIZE = 16_384
 class VectorStore:
     """Normalised embeddings of documents, stored on disk.
 
-    Appended embeddings are written to a temporary file in `tempfile.gettempdir()`, 4 bytes per value, which
-    is deleted with the store. `save` writes an Arrow file.
+    Appended embeddings are written to a temporary file in `tempfile.gettempdir()`, which is deleted with the
+    store. `save` writes an Arrow file.
 
     Args:
-        saved: Embeddings that are already on disk, `(n, dim)` float32, normalised.
+        saved: Embeddings that are already on disk, `(n, dim)`: float32 and normalised, or quantised. Those
+            that are appended have the same type.
 
     Example:
         >>> store = VectorStore(np.empty((0, 2), dtype=np.float32))
@@ -34,7 +35,7 @@ class VectorStore:
     def __init__(self, saved: np.ndarray):
         self._saved = saved
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the store
-        self._appended = np.empty((0, saved.shape[1]), dtype=np.float32)
+        self._appended = np.empty((0, saved.shape[1]), dtype=saved.dtype)
         self._count = len(saved)
 
     @property
@@ -46,9 +47,9 @@ class VectorStore:
         return self._count
 
     def append(self, embeddings: np.ndarray) -> None:
-        """Append normalised embeddings, `(n, dim)` float32."""
+        """Append embeddings, `(n, dim)`."""
         self._file.seek(0, os.SEEK_END)
-        self._file.write(np.ascontiguousarray(embeddings, dtype=np.float32).data)
+        self._file.write(np.ascontiguousarray(embeddings, dtype=self._saved.dtype).data)
         self._count += len(embeddings)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -58,7 +59,7 @@ class VectorStore:
             return self._saved[rows]
         if not len(self._saved):
             return appended[rows]
-        found = np.empty((*rows.shape, self.shape[1]), dtype=np.float32)
+        found = np.empty((*rows.shape, self.shape[1]), dtype=self._saved.dtype)
         is_saved = rows < len(self._saved)
         found[is_saved] = self._saved[rows[is_saved]]
         found[~is_saved] = appended[rows[~is_saved] - len(self._saved)]
@@ -72,11 +73,15 @@ class VectorStore:
         for first in range(start, len(self), BLOCK_SIZE):
             yield self.take(np.arange(first, min(first + BLOCK_SIZE, len(self))))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all embeddings to an Arrow file."""
+    def matrix(self) -> np.ndarray:
+        """Return all embeddings, mapped from disk, `(n, dim)`."""
         if len(self._saved) and self._count > len(self._saved):
             self._gather()
-        save_embeddings(path, self._map_appended() if self._count > len(self._saved) else self._saved)
+        return self._map_appended() if self._count > len(self._saved) else self._saved
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all embeddings to an Arrow file."""
+        save_embeddings(path, self.matrix())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VectorStore:
@@ -96,12 +101,13 @@ class VectorStore:
         count = self._count - len(self._saved)
         if len(self._appended) < count:
             self._file.flush()
-            self._appended = np.memmap(self._file, dtype=np.float32, mode="r", shape=(count, self.shape[1]))
+            shape = (count, self.shape[1])
+            self._appended = np.memmap(self._file, dtype=self._saved.dtype, mode="r", shape=shape)
         return self._appended
 
     def _gather(self) -> None:
-        """Move all embeddings to one temporary file, because the Arrow file is written from one matrix."""
-        whole = VectorStore(np.empty((0, self.shape[1]), dtype=np.float32))
+        """Move all embeddings to one temporary file, because an Arrow file is written from one matrix."""
+        whole = VectorStore(np.empty((0, self.shape[1]), dtype=self._saved.dtype))
         for block in self.blocks():
             whole.append(block)
         self.__dict__.update(whole.__dict__)

@@ -41,11 +41,11 @@ ENTRIES = {
 # By format version: the entry that says whether there are features, and the name of their file.
 OLD_FEATURES = {2: ("evidence", "evidence.safetensors"), 3: ("features", FEATURES_NAME)}
 APPROXIMATE_FILES = ("meta.json", "candidates.faiss", "embeddings.arrow")
-# Patterns of its files. An approximate index is a folder with a subfolder.
+# Patterns of its files. An index of another kind than a flat one of float32 is a folder with a subfolder.
 FILE_NAMES = [
     VECTORS_NAME,
     f"{VECTORS_NAME}/current.json",
-    *(f"{VECTORS_NAME}/*/{name}" for name in APPROXIMATE_FILES),
+    *(f"{VECTORS_NAME}/*/{name}" for name in (*APPROXIMATE_FILES, "codes.arrow", "ranges.arrow")),
     *(f"{VECTORS_NAME}/*/{name}" for name in ("kept.npy", "added.faiss", "base/current.json")),
     *(f"{VECTORS_NAME}/*/base/*/{name}" for name in APPROXIMATE_FILES),
     DOCUMENTS_NAME,

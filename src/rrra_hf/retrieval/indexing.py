@@ -31,6 +31,7 @@ def index_texts(
     kind: str,
     language: str,
     *,
+    storage: str = "float32",
     show_progress_bar: bool | None,
     embeddings: np.ndarray | None = None,
     **options: Any,
@@ -44,6 +45,7 @@ def index_texts(
         adapter: The adapter, also if it is the encoder's own.
         kind: Kind of index of the embeddings, see `make_index`.
         language: Language of the words, see `WordIndex.of`.
+        storage: Storage of the embeddings, see `make_index`.
         show_progress_bar: Show a progress bar; by default, only on a terminal.
         embeddings: Embeddings of the texts from the encoder; by default, they are encoded here.
         options: Arguments of `encode`.
@@ -57,7 +59,7 @@ def index_texts(
         words = WordIndex.of(texts, language, show_progress_bar=show_progress_bar)
     if embeddings is None:
         embeddings = encode(encoder, texts, task="document", show_progress_bar=show_progress_bar, **options)
-    index = make_index(embeddings.shape[1], len(embeddings), kind)
+    index = make_index(embeddings.shape[1], len(embeddings), kind, storage=storage)
     # All at once: an approximate index is trained on a sample of what it is given first.
     index.add(mapped(embeddings, beside))
     return IndexedDocuments(index, document_features(encoder, adapter, index, words, texts), words)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
+from ..indexes.approximate import CANDIDATES_NAME
 from ..models.adapter_rrra import CONFIG_NAME, RetrieverAdapter
 from ..models.download_rrra import check_downloads, named_connection_errors
 from ..models.hub_files_rrra import named_errors
@@ -136,7 +137,7 @@ def _download(repo_id: str, options: dict[str, Any]) -> Path:
     with named_connection_errors(repo_id):
         folder = Path(snapshot_download(repo_id, **hub))
     check_downloads(folder / file.filename for file in files if file.will_download)
-    if (folder / INDEX_FOLDER / VECTORS_NAME).is_dir():
+    if any((folder / INDEX_FOLDER / VECTORS_NAME).rglob(CANDIDATES_NAME)):
         raise ValueError(
             f"{repo_id} has an approximate index, which FAISS reads, and FAISS trusts what it reads. If you "
             f"trust its author, open a folder of yours: hf download {repo_id} --local-dir FOLDER"

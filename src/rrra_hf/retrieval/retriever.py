@@ -166,6 +166,7 @@ class Retriever:
         batch_size: int = 64,
         *,
         kind: str = "auto",
+        storage: str = "float32",
         language: str = "auto",
         show_progress_bar: bool | None = None,
     ) -> Retriever:
@@ -180,6 +181,9 @@ class Retriever:
             batch_size: Encoder batch size.
             kind: Kind of index of the embeddings, see `make_index`: `"flat"` is exact, `"auto"` is exact up
                 to 50,000 documents and approximate beyond.
+            storage: How embeddings are kept: `"float32"`, or `"int8"` or `"binary"` in a quarter or less of
+                the memory, see `QuantizedIndex`. These search all documents, with `kind` `"auto"` or
+                `"flat"`.
             language: Language of the documents, for stop words and stems, such as `"english"`. `"auto"` looks
                 for stop words in them, `"none"` does without.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
@@ -188,16 +192,17 @@ class Retriever:
             The retriever itself.
 
         Raises:
-            ValueError: If the corpus is empty or malformed, there is no such kind or language, or the encoder
-                gives NaN.
+            ValueError: If the corpus is empty or malformed, there is no such kind, storage or language, kind
+                and storage don't go together, or the encoder gives NaN.
         """
-        check_kind(kind)
+        check_kind(kind, storage)
         documents = document_table(corpus)
         texts = document_texts(documents)
         indexed = self._indexed(
             texts,
             kind,
             language,
+            storage=storage,
             cache_dir=cache_dir,
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
