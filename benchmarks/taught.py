@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 from scipy.sparse import csr_array, vstack
+from tokenizers import Tokenizer
 
 from rrra_hf import load_collection
 from rrra_hf.candidates import LabelledQueries
@@ -126,11 +128,8 @@ def short_minilm(folder: Path, collection: Collection) -> tuple[np.ndarray, np.n
     return minilm(folder, collection, 128)
 
 
-def wordllama(folder: Path, collection: Collection) -> tuple[np.ndarray, np.ndarray]:
-    """Embed with the static model of 256 dimensions that the package wordllama holds."""
-    from safetensors.numpy import load_file
-    from tokenizers import Tokenizer
-
+def wordllama_files() -> tuple[np.ndarray, Tokenizer]:
+    """Return the static model of 256 dimensions in the package wordllama: token embeddings, tokenizer."""
     found = importlib.util.find_spec("wordllama")
     if found is None or found.origin is None:
         raise SystemExit("Install wordllama to measure with its encoder: pip install --no-deps wordllama")
@@ -139,6 +138,12 @@ def wordllama(folder: Path, collection: Collection) -> tuple[np.ndarray, np.ndar
     tokenizer = Tokenizer.from_file(str(package / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(512)
+    return table, tokenizer
+
+
+def wordllama(folder: Path, collection: Collection) -> tuple[np.ndarray, np.ndarray]:
+    """Embed with the static model of wordllama."""
+    table, tokenizer = wordllama_files()
 
     def embed(texts: Sequence[str]) -> np.ndarray:
         ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
