@@ -38,6 +38,12 @@ def index(
     storage: Annotated[
         str, typer.Option(help="How embeddings are kept: float32; int8 or binary, which take less memory.")
     ] = "float32",
+    split: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Split documents into passages of at most so many tokens, which are found as hits."
+        ),
+    ] = None,
     language: Annotated[
         str,
         typer.Option(help="Language of the words, such as `english`; auto looks at them, none does without."),
@@ -62,11 +68,20 @@ def index(
     corpus = reading.load(collection)
     retriever = load_retriever(model, adapter, max_length, opening)
     retriever.index(
-        corpus, cache_dir=cache_dir, batch_size=batch_size, kind=kind, storage=storage, language=language
+        corpus,
+        cache_dir=cache_dir,
+        batch_size=batch_size,
+        kind=kind,
+        storage=storage,
+        split=split,
+        language=language,
     )
     retriever.save_pretrained(out)
     summary = {"retriever": str(out), "documents": len(corpus.document_ids)}
+    if split is not None:
+        summary["passages"] = len(retriever.documents)
     if json:
         print_json(summary)
         return
-    typer.echo(f"{summary['documents']} documents in {out}")
+    passages = "" if split is None else f" as {summary['passages']} passages"
+    typer.echo(f"{summary['documents']} documents{passages} in {out}")

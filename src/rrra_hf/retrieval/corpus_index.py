@@ -19,9 +19,10 @@ from ..hub.layout import INDEX_META_NAME, WORDS_FOLDER
 from ..indexes import Index, WordIndex, load_index
 from ..indexes.checksums import ENTRY, check_files, checksums
 from ..indexes.words import ARRAYS
-from ..models.files_rrra import read_meta, write_json
-from .documents import METADATA, SCHEMA, WITH_METADATA, document_texts
+from ..models.files_rrra import read_json, read_meta, write_json
+from .documents import METADATA, METADATA_FIELD, SCHEMA, document_texts
 from .metadata import MetadataColumns
+from .passages import DOCUMENT_ID, PASSAGE_SCHEMA, START
 
 VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
@@ -76,22 +77,25 @@ class CorpusIndex(IndexedDocuments):
     """The documents of a corpus and the indexes of their embeddings and words.
 
     Args:
-        documents: Columns `id`, `title`, `text` and, if any have them, `metadata`, JSON texts.
+        documents: Columns `id`, `title`, `text` and, if any have them, `metadata`, JSON texts. If documents
+            were split, these are passages, with the columns `document_id` and `start`, see `split_documents`.
         encoder: Fingerprint of the model that made the embeddings. In an index of format version 3 or before,
             it is one of the adapter's memory, too.
         memory: Fingerprint of the memory that made the features, empty if there was none; None in an index of
             format version 3 or before.
         adapter: Whether the retriever had an adapter; None in an index of format version 3 or before.
+        split: Maximum number of tokens of a passage; None if documents were not split.
     """
 
     documents: pa.Table
     encoder: str
     memory: str | None
     adapter: bool | None
+    split: int | None = None
 
     @cached_property
     def ids(self) -> list[str]:
-        """Ids of the documents, by row."""
+        """Ids of the documents or passages, by row."""
         return self.documents["id"].to_pylist()
 
     @cached_property
@@ -100,8 +104,13 @@ class CorpusIndex(IndexedDocuments):
         return texts_fingerprint(document_texts(self.documents))
 
     @cached_property
+    def document_ids(self) -> list[str]:
+        """Ids of the documents, by row, also if the rows are passages."""
+        return self.ids if self.split is None else self.documents[DOCUMENT_ID].to_pylist()
+
+    @cached_property
     def row_of(self) -> dict[str, int]:
-        """Rows of the documents, by id."""
+        """Rows of the documents or passages, by id."""
         return {document_id: row for row, document_id in enumerate(self.ids)}
 
     @cached_property
@@ -115,8 +124,10 @@ class CorpusIndex(IndexedDocuments):
     def document(self, corpus_id: str) -> dict[str, Any]:
         """Return a document's `id`, `title`, `text` and, if any documents have them, `metadata`.
 
+        If documents were split, these are of a passage, with its `document_id` and `start`.
+
         Raises:
-            KeyError: If there is no document with that id.
+            KeyError: If there is no document or passage with that id.
         """
         if corpus_id not in self.row_of:
             raise KeyError(f"No document {corpus_id!r} in the index.")
@@ -149,6 +160,7 @@ class CorpusIndex(IndexedDocuments):
             "memory": self.memory,
             "features": has_features,
             "words": self.words is not None,
+            "split": self.split,
             ENTRY: checksums(directory),
         }
         write_json(directory / INDEX_META_NAME, meta)
@@ -172,12 +184,12 @@ class CorpusIndex(IndexedDocuments):
                 f"{directory / VECTORS_NAME} holds {len(index)} embeddings of dimension {index.dim}, "
                 f"not {meta['documents']} of {meta['dim']}; index the corpus again."
             )
-        documents = _read_documents(directory / DOCUMENTS_NAME)
+        documents = _read_documents(directory / DOCUMENTS_NAME, meta["split"])
         words = _read_words(directory / WORDS_FOLDER, len(index)) if meta["words"] else None
         features = no_features(len(index))
         if meta["features"]:
             features = _read_features(directory / features_name, len(index))
-        kept = {name: meta[name] for name in ("encoder", "memory", "adapter")}
+        kept = {name: meta[name] for name in ("encoder", "memory", "adapter", "split")}
         found = cls(index, features, words, documents, **kept)
         if (documents.num_rows, found.corpus) != (meta["documents"], meta["corpus"]):
             raise ValueError(
@@ -203,6 +215,10 @@ def _read_meta(path: Path) -> tuple[dict[str, Any], str]:
             raise ValueError(
                 f"{path} is damaged: {name} must be of type {kind.__name__}, got {meta[name]!r}."
             )
+    # Documents were not split before there was such an entry.
+    meta["split"] = read_json(path, dict).get("split")
+    if meta["split"] is not None and (type(meta["split"]) is not int or meta["split"] < 1):
+        raise ValueError(f"{path} is damaged: split must be null or at least 1, got {meta['split']!r:.80}.")
     return meta, features_name
 
 
@@ -211,15 +227,18 @@ def no_features(documents: int, words: WordIndex | None = None) -> DocumentFeatu
     return DocumentFeatures(np.empty((documents, 0), dtype=np.float32), words)
 
 
-def _read_documents(path: Path) -> pa.Table:
+def _read_documents(path: Path, split: int | None) -> pa.Table:
+    schema = SCHEMA if split is None else PASSAGE_SCHEMA
     try:
         with_metadata = METADATA in pq.read_schema(path).names
-        table = read_columns(path, WITH_METADATA if with_metadata else SCHEMA)
+        table = read_columns(path, schema.append(METADATA_FIELD) if with_metadata else schema)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} is missing or damaged: {error}") from error
     ids = table["id"]
     if any(column.null_count for column in table.columns) or len(ids.unique()) < len(ids):
         raise ValueError(f"{path} is damaged: texts are missing, or ids repeat.")
+    if split is not None and (table[START].to_numpy() < 0).any():
+        raise ValueError(f"{path} is damaged: a passage starts before its document.")
     return table
 
 

@@ -17,7 +17,7 @@ Corpus: TypeAlias = Collection | Dataset | Mapping[str, str | Mapping[str, Any]]
 
 SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
 METADATA: Final = "metadata"
-WITH_METADATA = SCHEMA.append(pa.field(METADATA, pa.large_string()))
+METADATA_FIELD = pa.field(METADATA, pa.large_string())
 
 
 def document_table(corpus: Corpus) -> pa.Table:
@@ -78,7 +78,7 @@ def stack_tables(first: pa.Table, second: pa.Table) -> pa.Table:
 
 
 def _with_metadata(table: pa.Table, metadata: list[str]) -> pa.Table:
-    return table.append_column(WITH_METADATA.field(METADATA), pa.array(metadata, pa.large_string()))
+    return table.append_column(METADATA_FIELD, pa.array(metadata, pa.large_string()))
 
 
 def _metadata(values: Sequence[object], ids: Sequence[object]) -> list[str]:

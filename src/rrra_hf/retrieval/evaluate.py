@@ -24,6 +24,8 @@ from ..evaluation import (
 from ..indexes import FlatIndex, WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from .corpus_index import CorpusIndex, IndexedDocuments, no_features
+from .documents import document_table
+from .passages import are_passages_of, rank_documents
 from .reranking import Reranked, rerank
 from .retriever import Retriever
 from .searching import EncodedQueries, Found, hybrid_candidates, search_dense
@@ -52,6 +54,8 @@ def evaluate(
     show_progress_bar: bool | None = None,
 ) -> RetrieverEvaluation:
     """Measure a retriever on the labelled queries of a collection, before and after reranking.
+
+    If documents were split, a document is ranked by its best passage.
 
     The queries are encoded and searched once. Candidates are those of `Retriever.search`: by embeddings and
     by words, if the retriever has words and the adapter reads them. Linear maps belong to the search: both
@@ -84,6 +88,9 @@ def evaluate(
         raise ValueError(f"depth must be at least 1, got {depth}.")
     corpus = retriever.corpus_index
     _check_same_corpus(corpus, collection)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(corpus.document_ids))}
+    document_of = np.array([numbers[name] for name in corpus.document_ids])
+    most_passages = int(np.bincount(document_of).max())
     queries = _labelled_queries(collection)
     milliseconds: dict[str, float] = {}
 
@@ -104,7 +111,7 @@ def evaluate(
         )
     with timed("search"):
         prepared = retriever.prepare_queries(embeddings, list(queries.values()), corpus)
-        dense = search_dense(corpus, prepared, _deepest(depth, measures))
+        dense = search_dense(corpus, prepared, _deepest(depth, measures, most_passages))
         candidates = dense.rows[:, :depth]
         if retriever.is_hybrid():
             candidates = hybrid_candidates(corpus, prepared, dense, depth)
@@ -113,7 +120,8 @@ def evaluate(
     if adapter is not None:
         with timed("rerank"):
             rankings["adapter"] = rerank(adapter, corpus, prepared, candidates, dense).rows
-    quality = ranking_qualities(rankings, list(queries), corpus.ids, collection.qrels, measures)
+    rankings = {system: rank_documents(rows, document_of) for system, rows in rankings.items()}
+    quality = ranking_qualities(rankings, list(queries), list(numbers), collection.qrels, measures)
     return RetrieverEvaluation(quality, milliseconds)
 
 
@@ -283,7 +291,11 @@ def ranking_qualities(
 
 def _check_same_corpus(corpus: CorpusIndex, collection: Collection) -> None:
     fingerprint = texts_fingerprint(collection.document_texts)
-    if corpus.corpus != fingerprint or corpus.ids != collection.document_ids:
+    if corpus.split is None:
+        same = corpus.corpus == fingerprint and corpus.ids == collection.document_ids
+    else:
+        same = are_passages_of(corpus.documents, document_table(collection))
+    if not same:
         raise ValueError(
             f"The retriever's index is of another corpus (fingerprint {corpus.corpus}, that of "
             f"{collection.name} is {fingerprint}) or has other ids; call retriever.index(collection) first."
@@ -304,7 +316,7 @@ def _labelled_queries(collection: Collection) -> dict[str, str]:
     return queries
 
 
-def _deepest(depth: int, measures: Sequence[str]) -> int:
-    """Return the number of documents to retrieve: `depth`, or the greatest cutoff of a measure."""
+def _deepest(depth: int, measures: Sequence[str], passages: int = 1) -> int:
+    """Return how many to retrieve: `depth`, or the passages of as many documents as a measure looks at."""
     cutoffs = (measure.rpartition("@")[2] for measure in measures)
-    return max(depth, *(int(cutoff) for cutoff in cutoffs if cutoff.isdigit()), 1)
+    return max(depth, *(int(cutoff) * passages for cutoff in cutoffs if cutoff.isdigit()), 1)

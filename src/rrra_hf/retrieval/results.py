@@ -8,6 +8,7 @@ from typing_extensions import NotRequired
 
 from .corpus_index import CorpusIndex
 from .documents import METADATA
+from .passages import START
 from .reranking import Reranked
 
 
@@ -18,6 +19,8 @@ class Hit(TypedDict):
         corpus_id: Id of the document.
         score: Its reranking score. If it was not reranked, its cosine, or the fused score of a hybrid search.
         probability: The probability that it is relevant to the query; only with `probabilities=True`.
+        document_id: Id of its document, if the hit is a passage.
+        start: Position of its first character in the document's text, if the hit is a passage.
         title: Its title; this, the text and the metadata only with `return_documents=True`.
         text: Its text.
         metadata: Its metadata, if any documents have them.
@@ -26,6 +29,8 @@ class Hit(TypedDict):
     corpus_id: str
     score: float
     probability: NotRequired[float]
+    document_id: NotRequired[str]
+    start: NotRequired[int]
     title: NotRequired[str]
     text: NotRequired[str]
     metadata: NotRequired[dict[str, Any]]
@@ -53,6 +58,10 @@ def hits_of(
         for found in zip(rows, scores, strict=True)
     ]
     for query_hits, query_rows, values in zip(hits, rows, relevant, strict=True):
+        if corpus.split is not None:
+            for hit, row in zip(query_hits, query_rows, strict=False):
+                hit["document_id"] = corpus.document_ids[row]
+                hit["start"] = corpus.documents[START][row].as_py()
         if probabilities:
             for hit, probability in zip(query_hits, values, strict=False):
                 hit["probability"] = probability

@@ -43,6 +43,7 @@ from .opening import (
     open_folder,
     open_index,
 )
+from .passages import split_documents
 from .reranking import search_and_rerank
 from .results import Hit, RankedDocument, hits_of
 from .searching import MODES, EncodedQueries
@@ -130,7 +131,10 @@ class Retriever:
 
     @property
     def documents(self) -> pa.Table:
-        """The indexed documents: columns `id`, `title`, `text` and, if any have them, `metadata` (JSON)."""
+        """The indexed documents: columns `id`, `title`, `text` and, if any have them, `metadata` (JSON).
+
+        If documents were split, these are passages, with the columns `document_id` and `start`.
+        """
         return self.corpus_index.documents
 
     def document(self, corpus_id: str) -> dict[str, Any]:
@@ -167,6 +171,7 @@ class Retriever:
         *,
         kind: str = "auto",
         storage: str = "float32",
+        split: int | None = None,
         language: str = "auto",
         show_progress_bar: bool | None = None,
     ) -> Retriever:
@@ -184,6 +189,9 @@ class Retriever:
             storage: How embeddings are kept: `"float32"`, or `"int8"` or `"binary"` in a quarter or less of
                 the memory, see `QuantizedIndex`. These search all documents, with `kind` `"auto"` or
                 `"flat"`.
+            split: Maximum number of tokens of a passage, to split longer documents. Passages are indexed and
+                found, each with the title and the metadata of its document, see `split_documents`. By
+                default, a document is one text, of which the encoder reads the beginning.
             language: Language of the documents, for stop words and stems, such as `"english"`. `"auto"` looks
                 for stop words in them, `"none"` does without.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
@@ -193,10 +201,12 @@ class Retriever:
 
         Raises:
             ValueError: If the corpus is empty or malformed, there is no such kind, storage or language, kind
-                and storage don't go together, or the encoder gives NaN.
+                and storage don't go together, passages would be longer than the encoder reads, or the encoder
+                gives NaN.
+            ImportError: If `split` is given, and semantic-text-splitter is missing.
         """
         check_kind(kind, storage)
-        documents = document_table(corpus)
+        documents = self._split(document_table(corpus), split)
         texts = document_texts(documents)
         indexed = self._indexed(
             texts,
@@ -214,8 +224,12 @@ class Retriever:
             documents,
             *self._fingerprints(),
             adapter=self._reranks,
+            split=split,
         )
         return self
+
+    def _split(self, documents: pa.Table, split: int | None) -> pa.Table:
+        return documents if split is None else split_documents(documents, self.encoder, split)
 
     def add(
         self, documents: Corpus, batch_size: int = 64, *, show_progress_bar: bool | None = None
@@ -247,7 +261,7 @@ class Retriever:
         """
         table = document_table(documents)
         with self._changing:
-            there = [name for name in table["id"].to_pylist() if name in self.corpus_index.row_of]
+            there = sorted(set(table["id"].to_pylist()).intersection(self.corpus_index.document_ids))
             if there:
                 raise ValueError(
                     f"documents must have new ids, {len(there)} are indexed, the first is {there[0]!r}; "
@@ -293,15 +307,16 @@ class Retriever:
         """
         ids = check_ids(ids)
         with self._changing:
-            before = self.corpus_index.documents.num_rows
-            if any(name in self.corpus_index.row_of for name in ids):
-                self._change(ids, None, show_progress_bar=False)
-            return before - self.corpus_index.documents.num_rows
+            gone = set(ids).intersection(self.corpus_index.document_ids)
+            if gone:
+                self._change(sorted(gone), None, show_progress_bar=False)
+            return len(gone)
 
     def _change(self, gone: Sequence[str], table: pa.Table | None, **options: Any) -> None:
         """Put an index without some documents and with others in the place of the index."""
         corpus = self.corpus_index
         self._check_unchanged(corpus)
+        table = None if table is None else self._split(table, corpus.split)
         self._corpus = changed(corpus, self.encoder, self._adapter, self.adapter, gone, table, **options)
 
     def _indexed(self, texts: list[str], kind: str, language: str, **options: Any) -> IndexedDocuments:

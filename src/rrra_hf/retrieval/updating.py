@@ -40,15 +40,15 @@ def changed(
         beside: An adapter that is not the encoder's own, whose map is applied to the embeddings.
         adapter: The adapter, also if it is the encoder's own.
         gone: Ids of the documents that are to go. Unknown ids are ignored.
-        table: The new documents, of `document_table`; None if there are none.
+        table: The new documents, of `document_table`, split if the others are; None if there are none.
         show_progress_bar: Show a progress bar; by default, only on a terminal.
         options: Arguments of `encode`.
 
     Raises:
         ValueError: If no document would be left, or the encoder gives NaN.
     """
-    kept = np.ones(corpus.documents.num_rows, dtype=bool)
-    kept[[corpus.row_of[name] for name in gone if name in corpus.row_of]] = False
+    without = set(gone)
+    kept = np.array([name not in without for name in corpus.document_ids])
     rows = np.flatnonzero(kept)
     documents = corpus.documents.filter(pa.array(kept))
     texts = [] if table is None else document_texts(table)
