@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 
 from bad_input import fail, succeed
 from command_line import rrra
+from rrra_hf import Retriever, load_collection
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.cli.app import app
+from rrra_hf.retrieval import evaluate
 
 COMMANDS = ("card", "compare", "evaluate", "fit", "index", "mine", "train")
 
@@ -27,6 +29,17 @@ def test_a_corpus_alone_is_indexed_and_says_what_it_lacks(world: Path) -> None:
     corpus = world / "beir/corpus.jsonl"
     assert succeed("index", "model", corpus, "--out", "out", "--json").json["documents"] == 20
     assert "it has no labels" in fail("mine", str(corpus), "--model", "encoder", "--out", "pool")
+
+
+def test_documents_that_were_split_are_measured_by_their_passages(world: Path) -> None:
+    pytest.importorskip("semantic_text_splitter")
+    made = succeed("index", "model", "beir", "--out", "out", "--split", "3", "--json").json
+    assert made["passages"] > made["documents"] == 20
+    assert "tokens" in fail("index", "model", "beir", "--out", "other", "--split", "1000")
+    measured = succeed("evaluate", "out", "beir", "--json").json
+    expected = evaluate(Retriever.from_pretrained("out"), load_collection("beir", split="test")).quality
+    for system, quality in expected.items():
+        assert measured["quality"]["all"][system] == pytest.approx(quality.mean)
 
 
 def test_an_faq_is_indexed(world: Path) -> None:

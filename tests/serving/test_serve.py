@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import BoW
 
 from rrra_hf.embeddings import encode
 from rrra_hf.retrieval import Retriever
@@ -58,6 +60,17 @@ def test_only_documents_of_the_filter_are_found(server: Server, retriever: Retri
     for filter, answer in zip(filters, answers, strict=True):
         assert_same_hits(answer.json["results"], retriever.search("sort", 5, filter=filter))
     assert [len(answer.json["results"][0]) for answer in answers] == [1, 0, 5, 5, 0, 1]
+
+
+def test_hits_of_documents_that_were_split_name_passage_and_document() -> None:
+    pytest.importorskip("semantic_text_splitter")
+    encoder = SentenceTransformer(modules=[BoW(vocab=["copy", "sort"])], device="cpu")
+    app = create_app(Retriever(encoder).index({"d": "copy a file. sort a list."}, split=3))
+    with TestClient(app, "http://localhost") as client:
+        answer = client.post("/search", json={"queries": "sort", "return_documents": True, "top_k": 1})
+    (hit,) = answer.json()["results"][0]
+    assert (hit["corpus_id"], hit["document_id"], hit["start"]) == ("d#1", "d", 13)
+    assert hit["document"] == {"title": "", "text": "sort a list."}
 
 
 def test_rank_answers_as_the_retriever_does(server: Server, retriever: Retriever) -> None:

@@ -50,6 +50,8 @@ def evaluate(
 ) -> None:
     """Measure a model on a split, without and with its adapter.
 
+    The index of a retriever is used if it is of this corpus. Otherwise the corpus is indexed.
+
     A query is seen if one of its relevant documents was labelled in training. Seen and unseen queries are
     reported separately, because gains on seen queries may not carry over to new documents.
 
@@ -57,7 +59,7 @@ def evaluate(
     """
     from ..evaluation import DEFAULT_MEASURES, parse_measure
     from ..retrieval import evaluate as evaluate_retriever
-    from ..retrieval.evaluate import group_quality
+    from ..retrieval.evaluate import group_quality, is_index_of
 
     with bad_arguments():
         for name in measure or ():
@@ -65,7 +67,10 @@ def evaluate(
     loaded = reading.load(collection)
     part = loaded.split(split)
     retriever = load_retriever(model, adapter, max_length, opening)
-    retriever.index(loaded, cache_dir=cache_dir, batch_size=batch_size)
+    saved = retriever.corpus_index if retriever.has_index else None
+    if saved is None or not is_index_of(saved, loaded):
+        saved_split = None if saved is None else saved.split
+        retriever.index(loaded, cache_dir=cache_dir, batch_size=batch_size, split=saved_split)
     result = evaluate_retriever(
         retriever, part, measure or DEFAULT_MEASURES, depth=depth, batch_size=batch_size
     )

@@ -82,7 +82,8 @@ def read_filter(text: str) -> Condition:
 def hits_table(title: str, hits: list[Hit], retriever: Retriever) -> Table:
     """Return a table of hits: the id, the title if there are any, and the beginning of each document."""
     documents = [retriever.document(hit["corpus_id"]) for hit in hits]
-    titled = any(document["title"] not in ("", document["id"]) for document in documents)
+    names = [document.get("document_id", document["id"]) for document in documents]
+    titled = any(document["title"] not in ("", name) for document, name in zip(documents, names, strict=True))
     table = Table(title=title, title_justify="left", expand=True)
     table.add_column("score", justify="right")
     table.add_column("p", justify="right")

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from ..retrieval import Retriever
 
+# What a hit has and its document's metadata don't.
+ADDED = ("document_id", "start", "probability")
+
 
 class Found(NamedTuple):
     """A hit with its document's text.
@@ -15,7 +18,8 @@ class Found(NamedTuple):
         id: Id of the document.
         text: Text of the document, without the title.
         score: Reranking score, or the cosine if there is no adapter.
-        metadata: Those of the document; `title`, if it has one; and `probability`, if there is an adapter.
+        metadata: Those of the document; `title`, if it has one; `document_id` and `start`, if the hit is a
+            passage; and `probability`, if there is an adapter.
     """
 
     id: str
@@ -56,8 +60,7 @@ def find(
         metadata = dict(hit.get("metadata", {}))
         if hit["title"]:
             metadata["title"] = hit["title"]
-        if "probability" in hit:
-            metadata["probability"] = hit["probability"]
+        metadata.update((name, value) for name, value in hit.items() if name in ADDED)
         found.append(Found(hit["corpus_id"], hit["text"], hit["score"], metadata))
     return found
 

@@ -87,7 +87,11 @@ def evaluate(
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}.")
     corpus = retriever.corpus_index
-    _check_same_corpus(corpus, collection)
+    if not is_index_of(corpus, collection):
+        raise ValueError(
+            f"The retriever's index is of another corpus than {collection.name}, or has other ids; call "
+            "retriever.index(collection) first."
+        )
     numbers = {name: number for number, name in enumerate(dict.fromkeys(corpus.document_ids))}
     document_of = np.array([numbers[name] for name in corpus.document_ids])
     most_passages = int(np.bincount(document_of).max())
@@ -289,17 +293,12 @@ def ranking_qualities(
     }
 
 
-def _check_same_corpus(corpus: CorpusIndex, collection: Collection) -> None:
-    fingerprint = texts_fingerprint(collection.document_texts)
-    if corpus.split is None:
-        same = corpus.corpus == fingerprint and corpus.ids == collection.document_ids
-    else:
-        same = are_passages_of(corpus.documents, document_table(collection))
-    if not same:
-        raise ValueError(
-            f"The retriever's index is of another corpus (fingerprint {corpus.corpus}, that of "
-            f"{collection.name} is {fingerprint}) or has other ids; call retriever.index(collection) first."
-        )
+def is_index_of(corpus: CorpusIndex, collection: Collection) -> bool:
+    """Return whether an index is of the corpus of a collection, in the same order if it wasn't split."""
+    if corpus.split is not None:
+        return are_passages_of(corpus.documents, document_table(collection))
+    same_texts = corpus.corpus == texts_fingerprint(collection.document_texts)
+    return same_texts and corpus.ids == collection.document_ids
 
 
 def _labelled_queries(collection: Collection) -> dict[str, str]:

@@ -271,7 +271,7 @@ class DocumentBody(BaseModel):
 class FoundDocument(BaseModel):
     """A hit."""
 
-    corpus_id: str = Field(description="Id of the document.")
+    corpus_id: str = Field(description="Id of the document or passage.")
     score: float = Field(
         description="Reranking score; if the document was not reranked, its cosine, or the fused score of a "
         "hybrid search."
@@ -279,7 +279,9 @@ class FoundDocument(BaseModel):
     probability: float | None = Field(
         None, description="Probability that the document is relevant, if requested."
     )
-    document: DocumentBody | None = Field(None, description="The document, if requested.")
+    document_id: str | None = Field(None, description="Id of the document, if the hit is a passage.")
+    start: int | None = Field(None, description="Position of a passage in the text of its document.")
+    document: DocumentBody | None = Field(None, description="The document or passage, if requested.")
 
 
 class SearchResponse(BaseModel):
