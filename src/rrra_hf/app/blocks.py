@@ -64,7 +64,8 @@ def create_demo(
         >>> retriever = Retriever(encoder).index({"cp": "copy a file", "sorted": "sort a list"})
         >>> demo = create_demo(retriever)  # demo.launch(theme=THEME)
     """
-    about = f"{retriever.documents.num_rows:,} documents."
+    what = "documents" if retriever.corpus_index.split is None else "passages of documents"
+    about = f"{retriever.documents.num_rows:,} {what}."
     if retriever.adapter is not None:
         about += f" {WITH_ADAPTER}"
     examples = list(examples) or phrases(retriever.documents)

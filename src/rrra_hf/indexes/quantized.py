@@ -163,7 +163,7 @@ class QuantizedIndex(ABC):
         return cosines, rows
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
-        """Return the normalised embeddings of documents, from 8 bits per value.
+        """Return the embeddings of documents, from 8 bits per value. They are of length 1, or little less.
 
         Args:
             rows: Rows of documents, of any shape `(...)`.
@@ -176,7 +176,9 @@ class QuantizedIndex(ABC):
         """
         rows = check_rows(rows, len(self))
         embeddings = self._quantizer.sa_decode(self._codes[rows.reshape(-1)])
-        return normalized(embeddings).reshape(*rows.shape, self.dim)
+        # None is made longer: zeros, which no step of 8 bits stands for, would become a direction.
+        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1)
+        return embeddings.reshape(*rows.shape, self.dim)
 
     def updated(self, kept: np.ndarray, embeddings: np.ndarray | None = None) -> Self:
         """Return an index of some of the documents and, after them, of others. This one stays as it is.

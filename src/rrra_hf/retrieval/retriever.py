@@ -190,8 +190,9 @@ class Retriever:
                 the memory, see `QuantizedIndex`. These search all documents, with `kind` `"auto"` or
                 `"flat"`.
             split: Maximum number of tokens of a passage, to split longer documents. Passages are indexed and
-                found, each with the title and the metadata of its document, see `split_documents`. By
-                default, a document is one text, of which the encoder reads the beginning.
+                found, each with the title and the metadata of its document. Their ids are that of the
+                document, `#`, and a number. By default, a document is one text, of which the encoder reads
+                the beginning.
             language: Language of the documents, for stop words and stems, such as `"english"`. `"auto"` looks
                 for stop words in them, `"none"` does without.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
