@@ -75,7 +75,7 @@ def reader(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         "rrra_hf.data.python_docs.python_docs", lambda limit: load_collection("my-collection")
     )
-    model = RRRAModel.from_encoder(tiny_bert)
+    model = RRRAModel.from_encoder(tiny_bert, max_seq_length=64)
     model.save_pretrained("models/mine")
     Retriever(model).index(collection).save_pretrained("retrievers/mine")
 
