@@ -121,6 +121,7 @@ class QuantizedIndex(ABC):
         half_step = (high - low) / 510
         outside = np.stack([found[0] < low - half_step, found[1] > high + half_step])
         if outside.any():
+            # The codes may be in the memory of this quantiser, which lives as long as its method.
             decode, codes = self._quantizer.sa_decode, self._codes
             self._start(_widened(self._ranges, found, outside))
             for block in _blocks(codes):
