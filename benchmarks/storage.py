@@ -2,9 +2,9 @@
 
 The first table compares this package's indexes with FAISS's `IndexFlatIP` and with `semantic_search_faiss` of
 sentence-transformers, in one run. All compare a query with all documents. Ours and FAISS's are saved and
-opened again. Queries are searched one at a time. The documents are synthetic, see `search_latency.py`. Memory
-is what opening or building an index adds to the process, without files that are mapped. Recall is the share
-of the documents that float32 finds. Times are those of the fastest query.
+opened again. Queries are searched one at a time, each by all indexes in turns. The documents are synthetic,
+see `search_latency.py`. Memory is what opening or building an index adds to a process, without files that are
+mapped. Recall is the share of the documents that float32 finds.
 
 The second table is of real collections in BEIR layout: nDCG@10 of the encoder alone and reranked.
 
@@ -19,6 +19,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -88,22 +89,28 @@ def _theirs(precision: str, documents: np.ndarray) -> Search:
     return search
 
 
-def searched(
-    system: tuple[str, str], embeddings: Path, path: Path, queries: np.ndarray, k: int
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Open and search an index, and return its row of the table and what it found."""
+def sizes(system: tuple[str, str], embeddings: Path, path: Path, queries: np.ndarray) -> dict[str, Any]:
+    """Open and search an index in a process of its own, and return what that takes."""
     before, start = megabytes(), time.perf_counter()
     search = opened(*system, embeddings, path)
     seconds = time.perf_counter() - start
-    search(queries[:1], k)
-    row = {"open s": seconds, "disk MB": size_of(path), "memory MB": megabytes() - before}
-    found, times = [], []
-    for query in np.split(queries, len(queries)):
+    search(queries, DEPTH)
+    return {"open s": seconds, "disk MB": size_of(path), "memory MB": megabytes() - before}
+
+
+def searched(searches: list[Search], queries: np.ndarray, k: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Search one query after another, each by all indexes in turns: what else runs disturbs all alike.
+
+    Returns:
+        Median milliseconds by index, and the documents that it found, `(queries, k)`.
+    """
+    seconds = np.empty((len(searches), len(queries)))
+    found = [np.empty((len(queries), k), dtype=np.int64) for _ in searches]
+    for number, search in product(range(len(queries)), range(len(searches))):
         start = time.perf_counter()
-        found.append(search(query, k)[0])
-        times.append(time.perf_counter() - start)
-    # All queries cost the same, so that the fastest is the one that nothing else disturbed.
-    return {**row, "ms": 1000 * min(times)}, np.array(found)
+        found[search][number] = searches[search](queries[number : number + 1], k)[0]
+        seconds[search, number] = time.perf_counter() - start
+    return 1000 * np.median(seconds, axis=1), found
 
 
 def megabytes() -> float:
@@ -121,9 +128,7 @@ def size_of(path: Path) -> float:
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return one row for each way to store the synthetic documents."""
-    queries = unit_vectors(arguments.queries, arguments.dim, seed=1)
-    rows: list[dict[str, Any]] = []
-    expected = None
+    queries, k = unit_vectors(arguments.queries, arguments.dim, seed=1), arguments.k
     with (
         tempfile.TemporaryDirectory() as folder,
         # Each step has a process of its own, whose memory is measured.
@@ -131,15 +136,19 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     ):
         embeddings = Path(folder) / "embeddings.arrow"
         save_embeddings(embeddings, unit_vectors(arguments.documents, arguments.dim, seed=2))
-        for system in SYSTEMS:
-            path = Path(folder) / " ".join(system)
+        paths = [Path(folder) / " ".join(system) for system in SYSTEMS]
+        rows: list[dict[str, Any]] = []
+        for system, path in zip(SYSTEMS, paths, strict=True):
             seconds = process.apply(build, (*system, embeddings, path))
-            row, found = process.apply(searched, (system, embeddings, path, queries, arguments.k))
-            expected = found if expected is None else expected
-            shared = [len(np.intersect1d(*pair)) for pair in zip(expected, found, strict=True)]
-            rows.append({"index": path.name, "build s": seconds, **row})
-            rows[-1]["ms / float32"] = row["ms"] / rows[0]["ms"]
-            rows[-1][f"recall@{arguments.k}"] = float(np.mean(shared)) / arguments.k
+            taken = process.apply(sizes, (system, embeddings, path, queries[:1]))
+            rows.append({"index": path.name, "build s": seconds, **taken})
+        searches = [opened(*system, embeddings, path) for system, path in zip(SYSTEMS, paths, strict=True)]
+        milliseconds, found = searched(searches, queries, k)
+    for row, median, documents in zip(rows, milliseconds, found, strict=True):
+        shared = [len(np.intersect1d(*pair)) for pair in zip(found[0], documents, strict=True)]
+        row["ms"] = float(median)
+        row["ms / float32"] = float(median / milliseconds[0])
+        row[f"recall@{k}"] = float(np.mean(shared)) / k
     return rows
 
 
@@ -180,7 +189,7 @@ def main() -> None:
     )
     parser.add_argument("--documents", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=384)
-    parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--queries", type=int, default=30)
     parser.add_argument("--k", type=int, default=DEPTH)
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders of collections")
     parser.add_argument("--cache-dir", type=Path, help="folder of the embedding cache")

@@ -52,10 +52,7 @@ def split_documents(documents: pa.Table, encoder: SentenceTransformer, split: in
     _check_split(split, encoder.max_seq_length)
     splitter = _splitter(encoder, split)
     # A document without text is one passage, for its title.
-    texts = documents["text"].to_pylist()
-    passages = [
-        found or [(0, text)] for text, found in zip(texts, splitter.chunk_all_indices(texts), strict=True)
-    ]
+    passages = [splitter.chunk_indices(text) or [(0, text)] for text in documents["text"].to_pylist()]
     counts = [len(found) for found in passages]
     of_document = documents.take(np.repeat(np.arange(len(counts)), counts))
     names = of_document["id"].to_pylist()
