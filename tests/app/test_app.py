@@ -179,7 +179,7 @@ def test_without_queries_examples_are_sentences_and_not_names() -> None:
     assert phrases(documents) == [sentence.format(name) for name in ("rows", "columns", "names")]
     assert phrases(documents.slice(0, 0)) == []
     names = pa.table({"title": ["", "b"], "text": ["a_1 = 2", "x"]})
-    assert phrases(names) == ["a_1 = 2", "b"]
+    assert phrases(names) == ["a_1 = 2", "x"]
 
 
 # -------------------------------------------------------------------- in a browser
@@ -293,8 +293,8 @@ def test_a_page_without_an_adapter_says_so(
     search(browser, QUERY)
     assert wait_for(browser, ".message").text == NO_ADAPTER
     assert len(column(browser, "Without adapter")) == len(CORPUS)
-    # No examples were given, so they are the first words of documents.
-    assert browser.find_elements(By.XPATH, "//button[contains(., 'find a line of text in files')]")
+    # No examples were given, so they are from documents.
+    assert browser.find_elements(By.XPATH, "//button[contains(., 'old files in the new folder')]")
 
 
 # -------------------------------------------------------------------- command and Space

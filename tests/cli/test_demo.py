@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -89,6 +90,16 @@ def test_the_demo_measures_finds_missing_labels_and_leaves_a_page(demo: Run, tmp
         assert f"<td>{name}</td><td>{row['nDCG@10']:.3f}</td>".encode() in content
     assert f"About {result['missing']['expected']:.0f} labels are missing" in printed
     assert str(path) in printed.replace("\n", "")
+
+
+def test_without_matplotlib_the_demo_says_what_to_install_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "rrra_hf.cli.demo_page", raising=False)
+    failed = rrra("demo", "--out", tmp_path / "demo")
+    assert failed.status == 1
+    assert "pip install 'rrra-hf[demo]'" in failed.message and "Collecting" not in failed.err
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def questions(queries: Sequence[str]) -> list[str]:
 
 
 def phrases(documents: pa.Table) -> list[str]:
-    """Return sentences of some documents that consist of words, spread evenly; titles where there are none.
+    """Return sentences that consist of words from some documents; if none has any, how some begin.
 
     Args:
         documents: The documents, with the columns `title` and `text`.
@@ -46,8 +46,8 @@ def phrases(documents: pa.Table) -> list[str]:
     rows = np.unique(np.linspace(0, documents.num_rows, NUM_EXAMPLES, endpoint=False, dtype=int))
     parts = [documents.slice(row, TRIED).to_pylist() for row in rows]
     found = filter(None, (next(_sentences(part), None) for part in parts))
-    titles = (part[0]["title"] or part[0]["text"][:MAX_LENGTH] for part in parts if part)
-    return list(dict.fromkeys(found)) or list(titles)
+    beginnings = [(part[0]["text"] or part[0]["title"])[:MAX_LENGTH] for part in parts if part]
+    return list(dict.fromkeys(found)) or beginnings
 
 
 def _sentences(documents: list[dict[str, str]]) -> Iterator[str]:

@@ -105,10 +105,11 @@ def _report(found: Demo, out: Path) -> None:
         console.print(found.training)
     console.print(_suspects_table(found))
     console.print(
-        f"\nA page with all this: {out / PAGE_NAME}\n"
-        f'Search:  rrra search {out}/retriever "compress a folder into a zip archive"\n'
-        f"Browse:  rrra app {out}/retriever {out}/collection\n"
-        f"Decide:  rrra audit {out}/collection --out audits/demo --max-length {MAX_LENGTH} --review",
+        f"\nA page with all this: {out / PAGE_NAME}\n\n"
+        f'Search: rrra search {out}/retriever "compress a folder into a zip archive"\n'
+        "In a browser, after pip install 'rrra-hf[app]':\n"
+        f"  rrra app {out}/retriever {out}/collection\n"
+        f"  rrra audit {out}/collection --out audits/demo --max-length {MAX_LENGTH} --review",
         soft_wrap=True,
     )
 

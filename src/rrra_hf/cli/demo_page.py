@@ -18,6 +18,12 @@ from ..labels.review.suspect_html import suspect_html
 from ..models.files_rrra import write_aside
 from .demo_run import FITTED, TRAINED, Demo
 
+try:
+    # Missing at once, and not after all that is to be drawn was found.
+    import matplotlib as matplotlib
+except ImportError as error:
+    raise ImportError("The page of the demo needs matplotlib: pip install 'rrra-hf[demo]'.") from error
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -52,7 +58,6 @@ def write_demo_page(path: Path, demo: Demo, searches: Mapping[str, Comparison], 
         suspects: Number of missing labels to show.
 
     Raises:
-        ImportError: If matplotlib isn't installed.
         OSError: If the file can't be written.
     """
     title = "rrra demo: the documentation of your Python packages"
