@@ -51,12 +51,12 @@ def test_documents_come_along_if_asked_for(server: Server) -> None:
     assert hit["document"] == CORPUS[hit["corpus_id"]]
 
 
-def test_only_documents_of_the_filter_are_found(server: Server, retriever: Retriever) -> None:
+def test_only_documents_of_the_filter_are_found(servers: Servers, retriever: Retriever) -> None:
     filters = [{"number": 1}, {"number": True}, {"number": {"$gte": 40}}, {}, {"x": 1}, {"number": 1.0}]
     # At once, so that they are in one batch if they are taken for the same.
     with ThreadPoolExecutor(len(filters)) as threads:
         bodies = [{"queries": "sort", "filter": filter, "top_k": 5} for filter in filters]
-        answers = list(threads.map(partial(server.post, "/search"), bodies))
+        answers = list(threads.map(partial(servers.usual.post, "/search"), bodies))
     for filter, answer in zip(filters, answers, strict=True):
         assert_same_hits(answer.json["results"], retriever.search("sort", 5, filter=filter))
     assert [len(answer.json["results"][0]) for answer in answers] == [1, 0, 5, 5, 0, 1]
