@@ -7,6 +7,9 @@ from its own address of this machine: garbage, silence, slow heads, slow bodies,
 bodies that are too large, and floods of empty queries. Each begins anew a tenth of a second after it was
 refused. Silent and slow ones together open more connections than the service allows.
 
+With --apart, the service has half of the cores for itself in both runs, and all clients the others, as if
+they were on another machine.
+
 Run: OMP_NUM_THREADS=1 python benchmarks/hostile_clients.py --out results/hostile_clients.json
 """
 
@@ -202,6 +205,14 @@ def attacked(port: int) -> Iterator[None]:
 # -------------------------------------------------------------------- measurement
 
 
+def keep_apart(service: psutil.Process) -> None:
+    """Give the service half of the cores, and the others to this process and those that it starts."""
+    cores = sorted(os.sched_getaffinity(0))
+    for thread in service.threads():
+        os.sched_setaffinity(thread.id, cores[: len(cores) // 2])
+    os.sched_setaffinity(0, cores[len(cores) // 2 :])
+
+
 class Run:
     """The answers of a run, which may have several parts, and the most memory that the service had.
 
@@ -243,6 +254,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of each run")
     parser.add_argument("--parts", type=int, default=3, help="parts of each run, which take turns")
+    parser.add_argument("--apart", action="store_true", help="the service shares no core with clients")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     logging.disable_progress_bar()
@@ -250,6 +262,8 @@ def main() -> None:
         save_retriever(Path(folder) / "retriever", arguments.documents)
         with serving(Path(folder) / "retriever") as port:
             (service,) = psutil.Process().children()
+            if arguments.apart:
+                keep_apart(service)
             asyncio.run(clients(port, WARM_UP_SECONDS))
             calm, hostile = Run(port, service), Run(port, service)
             for _ in range(arguments.parts):
