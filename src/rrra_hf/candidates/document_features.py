@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -91,16 +90,9 @@ class DocumentFeatures:
         return known._replace(
             words=torch.from_numpy(scores),
             coverage=torch.from_numpy(coverage),
-            length=torch.from_numpy(self._lengths[rows]),
+            length=torch.from_numpy(self.words.relative_lengths[rows]),
             query_words=torch.from_numpy(np.diff(queries.indptr).astype(np.float32)),
         )
-
-    @cached_property
-    def _lengths(self) -> np.ndarray:
-        """Logarithms of the documents' numbers of words, less their mean, `(m,)`."""
-        assert self.words is not None
-        logarithms = np.log1p(self.words.lengths)
-        return logarithms - logarithms.mean()
 
     def _with_pieces(
         self, reader: Version2Reader, known: CandidateFeatures, queries: csr_array | None, rows: np.ndarray

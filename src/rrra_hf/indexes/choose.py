@@ -31,9 +31,15 @@ KINDS = ("auto", "flat", *FACTORY)
 FLOAT32 = "float32"
 
 
-def check_kind(kind: str, storage: str = FLOAT32) -> None:
-    """Raise a ValueError if the kind of index or the storage is unknown, or they don't go together."""
-    for name, value, legal in (("kind", kind, KINDS), ("storage", storage, (FLOAT32, *STORAGES))):
+def check_kind(kind: str, storage: str = FLOAT32, *others: str) -> None:
+    """Raise a ValueError if the kind of index or the storage is unknown, or they don't go together.
+
+    Args:
+        kind: The kind, one of `KINDS` or of the others.
+        storage: The storage.
+        others: Further kinds that are known.
+    """
+    for name, value, legal in (("kind", kind, (*KINDS, *others)), ("storage", storage, (FLOAT32, *STORAGES))):
         if value not in legal:
             raise ValueError(f"{name} must be one of {', '.join(legal)}, got {value!r}.")
     if storage != FLOAT32 and kind not in ("auto", "flat"):

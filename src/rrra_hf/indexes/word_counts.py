@@ -142,10 +142,23 @@ def stack_counts(parts: Sequence[tuple[csr_array, np.ndarray]], vocabulary: np.n
 
 
 def inverse_frequencies(counts: csr_array) -> np.ndarray:
-    """Return the inverse document frequencies of a corpus, `log(1 + (m - df + .5) / (df + .5))`.
+    """Return the inverse document frequencies of a corpus.
 
     Args:
         counts: `(m, v)`.
+
+    Returns:
+        `(v,)` float32.
+    """
+    return inverse_frequency(np.bincount(counts.indices, minlength=counts.shape[1]), counts.shape[0])
+
+
+def inverse_frequency(frequencies: np.ndarray, documents: int) -> np.ndarray:
+    """Return inverse document frequencies, `log(1 + (m - df + .5) / (df + .5))`.
+
+    Args:
+        frequencies: Number of documents that have each word, `(v,)` integers.
+        documents: Number of documents.
 
     Returns:
         `(v,)` float32.
@@ -154,8 +167,7 @@ def inverse_frequencies(counts: csr_array) -> np.ndarray:
         Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", with the 1 that
         Lucene adds, so that no word counts against a document.
     """
-    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
-    return np.log1p((counts.shape[0] - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+    return np.log1p((documents - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
 
 
 def weigh(
@@ -182,13 +194,17 @@ def weigh(
     return weights
 
 
-def unweigh(weights: csr_array, idf: np.ndarray, lengths: np.ndarray) -> csr_array:
+def unweigh(
+    weights: csr_array, idf: np.ndarray, lengths: np.ndarray, mean_length: float | None = None
+) -> csr_array:
     """Return the counts that `weigh` made weights of.
 
     Args:
-        weights: `(m, v)` float32, of these documents' mean length.
+        weights: `(m, v)` float32.
         idf: Inverse document frequencies, `(v,)` float32.
         lengths: Number of words per document, `(m,)` float32.
+        mean_length: The mean number of words per document that they were computed with; of these documents if
+            not given.
 
     Returns:
         `(m, v)` float32. Counts so large that one more makes no other weight may be off by that.
@@ -199,7 +215,7 @@ def unweigh(weights: csr_array, idf: np.ndarray, lengths: np.ndarray) -> csr_arr
         >>> unweigh(weigh(counts, idf, lengths), idf, lengths).toarray().tolist()
         [[3.0, 0.0], [1.0, 7.0]]
     """
-    norms = np.repeat(_norms(lengths, None), np.diff(weights.indptr))
+    norms = np.repeat(_norms(lengths, mean_length), np.diff(weights.indptr))
     saturated = weights.data / idf[weights.indices]
     # A count without end has a weight of K1 + 1.
     left = np.maximum(np.float32(K1 + 1) - saturated, np.finfo(np.float32).eps)

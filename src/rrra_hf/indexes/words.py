@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,6 +48,8 @@ class WordIndex:
         lengths: Number of words per document, `(m,)` float32.
         documents: BM25 weights of the words in each document, `(m, v)` float32.
         postings: The same weights by word.
+        mean_logarithm: Mean logarithm of 1 + the number of words in the corpus that these documents are from;
+            by default, in these documents.
 
     Example:
         >>> index = WordIndex.of(["A dog barks.", "Dogs and cats", "The house"], language="english")
@@ -63,6 +66,7 @@ class WordIndex:
         lengths: np.ndarray,
         documents: csr_array,
         postings: Postings,
+        mean_logarithm: float | None = None,
     ):
         self.language = language
         self.vocabulary = vocabulary
@@ -70,6 +74,7 @@ class WordIndex:
         self.lengths = lengths
         self.documents = documents
         self._postings = postings
+        self._mean_logarithm = mean_logarithm
         self._columns = Columns(self._column_of, language)
 
     @classmethod
@@ -128,6 +133,13 @@ class WordIndex:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @cached_property
+    def relative_lengths(self) -> np.ndarray:
+        """Logarithms of the documents' numbers of words, less their mean in the corpus, `(m,)` float32."""
+        logarithms = np.log1p(self.lengths)
+        mean = logarithms.mean() if self._mean_logarithm is None else np.float32(self._mean_logarithm)
+        return logarithms - mean
 
     def count(self, texts: Sequence[str]) -> csr_array:
         """Count the words of texts. Words that the corpus doesn't have are left out.
