@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
@@ -69,6 +72,18 @@ def save_encoder(folder: Path, model_type: str, **config: object) -> Path:
     encoder.save_pretrained(folder)
     make_tokenizer("left" if model_type == "qwen3" else "right").save_pretrained(folder)
     return folder
+
+
+def static_encoder(words: Iterable[str], dim: int = 32) -> SentenceTransformer:
+    """Return a fast encoder, whose embeddings are means of random vectors of words."""
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(["[UNK]", *words]))}
+    tokenizer = Tokenizer(WordLevel(numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = Whitespace()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        modules = [StaticEmbedding(tokenizer, embedding_dim=dim), Normalize()]
+    return SentenceTransformer(modules=modules, device="cpu")
 
 
 def save_own_code(folder: Path, name: str) -> Path:

@@ -103,7 +103,7 @@ def test_queries_in_blocks_and_alone_find_the_same(
     retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = retriever.search(QUERIES, probabilities=True)
-    monkeypatch.setattr("rrra_hf.retrieval.retriever.BLOCK_SIZE", 2)
+    monkeypatch.setattr("rrra_hf.retrieval.corpus_index.BLOCK_SIZE", 2)
     monkeypatch.setattr("rrra_hf.candidates.reading.PAIRS_PER_BLOCK", 7)
     in_blocks = retriever.search(QUERIES, probabilities=True)
     for one, other in zip(as_tuples(together), as_tuples(in_blocks), strict=True):

@@ -142,7 +142,7 @@ def test_damaged_approximate_index_is_refused(
 
 def test_search_works_across_blocks(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = retriever.search(QUERIES, probabilities=True)
-    monkeypatch.setattr("rrra_hf.retrieval.retriever.BLOCK_SIZE", 2)
+    monkeypatch.setattr("rrra_hf.retrieval.corpus_index.BLOCK_SIZE", 2)
     for pairs in (1, 4, 7):
         monkeypatch.setattr("rrra_hf.candidates.reading.PAIRS_PER_BLOCK", pairs)
         found = Retriever(retriever.encoder).index(CORPUS).search(QUERIES, probabilities=True)

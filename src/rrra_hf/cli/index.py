@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,8 @@ from .common import (
 from .opening import MaxLength, Opening, load_retriever, opens_models
 from .output import ENCODED, writes
 
+MILVUS = "milvus"
+
 
 @writes(marker="modules.json", what="a model's", resumes=ENCODED)
 @opens_models
@@ -33,7 +35,10 @@ def index(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the retriever.")],
     reading: Reading = Reading(),
     kind: Annotated[
-        str, typer.Option(help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq; auto chooses by size.")
+        str,
+        typer.Option(
+            help="flat (exact), hnsw, ivf-flat, ivf-sq8, ivf-pq, or in milvus; auto chooses by size."
+        ),
     ] = "auto",
     storage: Annotated[
         str, typer.Option(help="How embeddings are kept: float32; int8 or binary, which take less memory.")
@@ -43,6 +48,13 @@ def index(
         typer.Option(
             min=1, help="Split documents into passages of at most so many tokens, which are found as hits."
         ),
+    ] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(help="With --kind milvus: a file ending in .db, or the address of a server or cluster."),
+    ] = None,
+    collection_name: Annotated[
+        str | None, typer.Option(help="With --kind milvus: collection there; what it holds is replaced.")
     ] = None,
     language: Annotated[
         str,
@@ -57,14 +69,21 @@ def index(
 ) -> None:
     """Index a corpus by embeddings and by words, and save model and index in one folder.
 
+    With `--kind milvus`, the folder holds the model and the address, and the rest is in Milvus. A token is
+    read from MILVUS_TOKEN.
+
     Example: `rrra index models/scifact data/scifact --out retrievers/scifact`
     """
     from ..indexes.choose import check_kind
     from ..indexes.stop_lists import check_language
 
     with bad_arguments():
-        check_kind(kind, storage)
+        check_kind(kind, storage, MILVUS)
         check_language(language)
+    given = {"uri": uri, "collection_name": collection_name}
+    place: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if place and kind != MILVUS:
+        raise typer.BadParameter("--uri and --collection-name need --kind milvus.")
     corpus = reading.load(collection)
     retriever = load_retriever(model, adapter, max_length, opening)
     retriever.index(
@@ -75,6 +94,7 @@ def index(
         storage=storage,
         split=split,
         language=language,
+        **place,
     )
     retriever.save_pretrained(out)
     summary = {"retriever": str(out), "documents": len(corpus.document_ids)}

@@ -48,7 +48,7 @@ def update(
         loaded.update(documents, batch_size=batch_size)
         summary["updated"] = len(documents.document_ids)
     loaded.save_pretrained(retriever)
-    summary["documents"] = len(set(loaded.corpus_index.document_ids))
+    summary["documents"] = loaded.corpus.num_documents
     if json:
         print_json(summary)
         return

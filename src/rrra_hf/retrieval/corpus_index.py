@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..embeddings import texts_fingerprint
 from ..hub.layout import INDEX_META_NAME, WORDS_FOLDER
 from ..indexes import Index, WordIndex, load_index
 from ..indexes.checksums import ENTRY, check_files, checksums
+from ..indexes.stop_lists import AUTO
 from ..indexes.words import ARRAYS
 from ..models.files_rrra import read_json, read_meta, write_json
 from .documents import METADATA, METADATA_FIELD, SCHEMA, document_texts
@@ -28,6 +30,7 @@ VECTORS_NAME = "vectors.faiss"
 DOCUMENTS_NAME = "documents.parquet"
 FEATURES_NAME = "features.safetensors"
 FORMAT_VERSION = 4
+BLOCK_SIZE = 4096
 # Entries of the metadata since version 4, and their types.
 ENTRIES = {
     "documents": int,
@@ -71,6 +74,11 @@ class IndexedDocuments:
     features: DocumentFeatures
     words: WordIndex | None
 
+    @property
+    def has_words(self) -> bool:
+        """Whether documents can be searched by words."""
+        return self.words is not None
+
 
 @dataclass(eq=False)
 class CorpusIndex(IndexedDocuments):
@@ -93,6 +101,24 @@ class CorpusIndex(IndexedDocuments):
     adapter: bool | None
     split: int | None = None
 
+    @property
+    def block_size(self) -> int:
+        """Number of queries to search for at a time. Each brings a matrix of candidates."""
+        return BLOCK_SIZE
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the embeddings."""
+        return self.index.dim
+
+    @property
+    def language(self) -> str:
+        """Language of the words, "auto" if there are none."""
+        return AUTO if self.words is None else self.words.language
+
+    def __len__(self) -> int:
+        return len(self.index)
+
     @cached_property
     def ids(self) -> list[str]:
         """Ids of the documents or passages, by row."""
@@ -108,10 +134,20 @@ class CorpusIndex(IndexedDocuments):
         """Ids of the documents, by row, also if the rows are passages."""
         return self.ids if self.split is None else self.documents[DOCUMENT_ID].to_pylist()
 
+    @property
+    def num_documents(self) -> int:
+        """Number of documents, also if the rows are passages."""
+        return len(set(self.document_ids))
+
     @cached_property
     def row_of(self) -> dict[str, int]:
         """Rows of the documents or passages, by id."""
         return {document_id: row for row, document_id in enumerate(self.ids)}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Titles and texts of the documents, by row."""
+        return document_texts(self.documents)
 
     @cached_property
     def metadata(self) -> MetadataColumns:
@@ -139,6 +175,28 @@ class CorpusIndex(IndexedDocuments):
         if METADATA in document:
             document[METADATA] = parse_metadata(document[METADATA])
         return document
+
+    def documents_of(self, ids: Sequence[str]) -> pa.Table:
+        """Return documents in the order of their ids, see `documents`.
+
+        Raises:
+            KeyError: If there is no document with such an id.
+        """
+        return self.documents.take([self.row_of[name] for name in ids])
+
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Return those of some ids that documents have, each once."""
+        known = set(self.document_ids)
+        return [name for name in dict.fromkeys(ids) if name in known]
+
+    def part(self, *queries: Any, **options: Any) -> CorpusIndex:
+        """Return an index with the documents that a search for some queries can find: all of them.
+
+        Args:
+            queries: As for `MilvusCorpus.part`.
+            options: Likewise.
+        """
+        return self
 
     def save(self, directory: Path) -> None:
         """Write the files of the index to a new folder."""

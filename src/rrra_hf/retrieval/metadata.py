@@ -82,7 +82,7 @@ class MetadataColumns:
         self._size = len(texts)
         self._found: dict[str, dict[str, Values]] = {}
         for row, text in enumerate(texts):
-            for field, value in _entries(parse_metadata(text)):
+            for field, value in entries_of(parse_metadata(text)):
                 kinds = self._found.setdefault(field, {})
                 kind = KINDS[type(value)]
                 if kind not in kinds:
@@ -119,11 +119,11 @@ class MetadataColumns:
         return reduce(np.logical_or, holding, np.zeros(self._size, dtype=bool))
 
 
-def _entries(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+def entries_of(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
     """Yield each value with its key. A list has several values, a dictionary has keys with dots."""
     for key, value in metadata.items():
         if isinstance(value, Mapping):
-            yield from _entries(value, f"{prefix}{key}.")
+            yield from entries_of(value, f"{prefix}{key}.")
         else:
             listed = value if isinstance(value, list) else [value]
             yield from ((prefix + key, entry) for entry in listed if type(entry) in KINDS)

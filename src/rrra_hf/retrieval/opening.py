@@ -19,12 +19,15 @@ from ..models.modeling_rrra import OWNED as OWNED_BY_MODELS
 from ..models.modeling_rrra import RRRAModel
 from .corpus_index import FILE_NAMES, VECTORS_NAME, CorpusIndex
 from .fingerprints import embeddings_fingerprint, memory_fingerprint, version_3_fingerprint
+from .milvus_corpus import FILE_NAMES as MILVUS_FILE_NAMES
+from .milvus_corpus import META_NAME as MILVUS_NAME
+from .milvus_corpus import MilvusCorpus
 from .modules import check_modules
 
 # Files of an earlier model and its index in the folder that a retriever is saved to.
 OWNED = [
     *OWNED_BY_MODELS,
-    *(f"{INDEX_FOLDER}/{name}" for name in FILE_NAMES),
+    *(f"{INDEX_FOLDER}/{name}" for name in (*FILE_NAMES, *MILVUS_FILE_NAMES)),
 ]
 
 
@@ -87,8 +90,10 @@ def open_index(
     encoder: SentenceTransformer,
     beside: RetrieverAdapter | None,
     adapter: RetrieverAdapter | None,
-) -> CorpusIndex:
-    """Open an index. One of format version 3 or before gets the fingerprints of today.
+) -> CorpusIndex | MilvusCorpus:
+    """Open an index, or connect to one in Milvus.
+
+    An index of format version 3 or before gets the fingerprints of today.
 
     Args:
         directory: The folder.
@@ -100,6 +105,8 @@ def open_index(
         ValueError: If a file is missing, damaged or doesn't belong to the others, or another model made an
             index of format version 3 or before.
     """
+    if (directory / MILVUS_NAME).exists():
+        return MilvusCorpus.load(directory)
     corpus = CorpusIndex.load(directory)
     if corpus.memory is None:
         check_made_by(directory, corpus.encoder, version_3_fingerprint(encoder, beside, adapter))
@@ -140,6 +147,11 @@ def _download(repo_id: str, options: dict[str, Any]) -> Path:
     if any((folder / INDEX_FOLDER / VECTORS_NAME).rglob(CANDIDATES_NAME)):
         raise ValueError(
             f"{repo_id} has an approximate index, which FAISS reads, and FAISS trusts what it reads. If you "
+            f"trust its author, open a folder of yours: hf download {repo_id} --local-dir FOLDER"
+        )
+    if (folder / INDEX_FOLDER / MILVUS_NAME).exists():
+        raise ValueError(
+            f"{repo_id} has its documents in Milvus, to which queries and MILVUS_TOKEN would be sent. If you "
             f"trust its author, open a folder of yours: hf download {repo_id} --local-dir FOLDER"
         )
     return folder

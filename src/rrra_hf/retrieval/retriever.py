@@ -26,6 +26,7 @@ from ..hub.layout import ADAPTER_FOLDER, INDEX_FOLDER
 from ..indexes import WordIndex
 from ..indexes.checks import check_ids
 from ..indexes.choose import check_kind
+from ..indexes.stop_lists import AUTO
 from ..models.adapter_rrra import RetrieverAdapter, check_given
 from ..models.files_rrra import write_aside
 from ..models.modeling_rrra import RRRAModel
@@ -33,7 +34,10 @@ from .corpus_index import CorpusIndex, IndexedDocuments
 from .documents import Corpus, document_table, document_texts
 from .filters import Condition, parse_filter
 from .fingerprints import embeddings_fingerprint, memory_fingerprint
+from .in_milvus import KIND as MILVUS
+from .in_milvus import changed_in_milvus, check_adapter, index_in_milvus
 from .indexing import check_document_features, document_features, index_texts, reads_word_pieces
+from .milvus_corpus import MilvusCorpus
 from .opening import (
     OWNED,
     check_made_by,
@@ -50,8 +54,6 @@ from .searching import MODES, EncodedQueries
 from .updating import changed
 
 PRETRAINED: Final = "pretrained"
-# Embeddings handled at a time. They may be memory-mapped, and each query brings a matrix of candidates.
-BLOCK_SIZE = 4096
 NOT_LEARNT = (
     "The adapter was never fitted, and knows nothing: fit it (fit_model, `rrra fit`), or take "
     "RetrieverAdapter.pretrained()."
@@ -103,7 +105,7 @@ class Retriever:
         self._reranks = adapter is not None
         self._adapter = self._beside(adapter)
         # An index doesn't change: a search ends with the one that it began with. Changes wait for each other.
-        self._corpus: CorpusIndex | None = None
+        self._corpus: CorpusIndex | MilvusCorpus | None = None
         self._changing = Lock()
         if self._reranks and self.adapter is None:
             logger.warning("%s Nothing is reranked.", NOT_LEARNT)
@@ -147,7 +149,7 @@ class Retriever:
             KeyError: If there is no document with that id.
             ValueError: If there is no index.
         """
-        return self.corpus_index.document(corpus_id)
+        return self.corpus.document(corpus_id)
 
     @property
     def has_index(self) -> bool:
@@ -155,11 +157,23 @@ class Retriever:
         return self._corpus is not None
 
     @property
-    def corpus_index(self) -> CorpusIndex:
-        """The index, with the documents and the fingerprints of model and corpus."""
+    def corpus(self) -> CorpusIndex | MilvusCorpus:
+        """The documents: in an index of this process, or in Milvus."""
         if self._corpus is None:
             raise ValueError("There is no index yet: call index(corpus) first.")
         return self._corpus
+
+    @property
+    def corpus_index(self) -> CorpusIndex:
+        """The index, with the documents and the fingerprints of model and corpus.
+
+        Raises:
+            ValueError: If there is none, or the documents are in Milvus.
+        """
+        corpus = self.corpus
+        if isinstance(corpus, MilvusCorpus):
+            raise ValueError("The documents are in Milvus, and not in this process. Only search them there.")
+        return corpus
 
     # ---------------------------------------------------------------- indexing
 
@@ -174,6 +188,7 @@ class Retriever:
         split: int | None = None,
         language: str = "auto",
         show_progress_bar: bool | None = None,
+        **milvus: Any,
     ) -> Retriever:
         """Index the embeddings and the words of documents. They replace those that were indexed before.
 
@@ -185,7 +200,8 @@ class Retriever:
             cache_dir: Folder of the embedding cache, see `encode`.
             batch_size: Encoder batch size.
             kind: Kind of index of the embeddings, see `make_index`: `"flat"` is exact, `"auto"` is exact up
-                to 50,000 documents and approximate beyond.
+                to 50,000 documents and approximate beyond. `"milvus"` keeps documents, embeddings and words
+                in Milvus, in a file or a cluster.
             storage: How embeddings are kept: `"float32"`, or `"int8"` or `"binary"` in a quarter or less of
                 the memory, see `QuantizedIndex`. These search all documents, with `kind` `"auto"` or
                 `"flat"`.
@@ -196,35 +212,42 @@ class Retriever:
             language: Language of the documents, for stop words and stems, such as `"english"`. `"auto"` looks
                 for stop words in them, `"none"` does without.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
+            milvus: For `kind="milvus"`, arguments of `MilvusIndex`: `uri` (by default the file
+                `documents.db`), `collection_name`, `token` and `index_type`. Documents that are in the same
+                collection of Milvus are replaced.
 
         Returns:
             The retriever itself.
 
         Raises:
             ValueError: If the corpus is empty or malformed, there is no such kind, storage or language, kind
-                and storage don't go together, passages would be longer than the encoder reads, or the encoder
-                gives NaN.
+                and storage don't go together, an argument is for another kind, passages would be longer than
+                the encoder reads, Milvus can't hold a document, or the encoder gives NaN.
             ImportError: If `split` is given, and semantic-text-splitter is missing.
         """
-        check_kind(kind, storage)
+        check_kind(kind, storage, MILVUS)
+        if milvus and kind != MILVUS:
+            raise ValueError(f"{', '.join(milvus)} must be given with kind='milvus' only, got kind={kind!r}.")
+        if split is not None and kind == MILVUS:
+            raise ValueError(f"split must be None with kind='milvus', got {split}.")
         documents = self._split(document_table(corpus), split)
-        texts = document_texts(documents)
-        indexed = self._indexed(
-            texts,
-            kind,
-            language,
-            storage=storage,
-            cache_dir=cache_dir,
-            batch_size=batch_size,
-            show_progress_bar=show_progress_bar,
-        )
+        options: dict[str, Any] = {
+            "cache_dir": cache_dir,
+            "batch_size": batch_size,
+            "show_progress_bar": show_progress_bar,
+        }
+        made_by = (*self._fingerprints(), self._reranks)
+        if kind == MILVUS:
+            model = self.encoder, self._adapter, self.adapter
+            self._corpus = index_in_milvus(documents, *model, language, milvus, made_by, **options)
+            return self
+        indexed = self._indexed(document_texts(documents), kind, language, storage=storage, **options)
         self._corpus = CorpusIndex(
             indexed.index,
             indexed.features,
             indexed.words,
             documents,
-            *self._fingerprints(),
-            adapter=self._reranks,
+            *made_by,
             split=split,
         )
         return self
@@ -233,16 +256,23 @@ class Retriever:
         return documents if split is None else split_documents(documents, self.encoder, split)
 
     def add(
-        self, documents: Corpus, batch_size: int = 64, *, show_progress_bar: bool | None = None
+        self,
+        documents: Corpus,
+        batch_size: int = 64,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        show_progress_bar: bool | None = None,
     ) -> Retriever:
         """Add documents to the index. A search meanwhile finds all of them or none.
 
         The words and the features of the others follow: searches find the same as if all documents had been
-        indexed at once. Statistics of all words are computed anew, so add many documents at a time.
+        indexed at once. Statistics of all words are computed anew, so add many documents at a time. Milvus
+        gets a thousand documents at a time, and a search meanwhile may find some of them.
 
         Args:
             documents: As in `index`. A list has no ids; give a dictionary.
             batch_size: Encoder batch size.
+            cache_dir: Folder of the embedding cache, see `encode`.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
 
         Returns:
@@ -262,23 +292,30 @@ class Retriever:
         """
         table = document_table(documents)
         with self._changing:
-            there = sorted(set(table["id"].to_pylist()).intersection(self.corpus_index.document_ids))
+            there = self.corpus.present(table["id"].to_pylist())
             if there:
                 raise ValueError(
                     f"documents must have new ids, {len(there)} are indexed, the first is {there[0]!r}; "
                     "update() replaces documents."
                 )
-            self._change([], table, batch_size=batch_size, show_progress_bar=show_progress_bar)
+            options = {"batch_size": batch_size, "cache_dir": cache_dir}
+            self._change([], table, show_progress_bar=show_progress_bar, **options)
         return self
 
     def update(
-        self, documents: Corpus, batch_size: int = 64, *, show_progress_bar: bool | None = None
+        self,
+        documents: Corpus,
+        batch_size: int = 64,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        show_progress_bar: bool | None = None,
     ) -> Retriever:
         """Replace documents in the index, and add those that aren't there. See `add`.
 
         Args:
             documents: As in `index`. A list has no ids; give a dictionary.
             batch_size: Encoder batch size.
+            cache_dir: Folder of the embedding cache, see `encode`.
             show_progress_bar: Show a progress bar; by default, only on a terminal.
 
         Returns:
@@ -290,7 +327,8 @@ class Retriever:
         table = document_table(documents)
         with self._changing:
             replaced = table["id"].to_pylist()
-            self._change(replaced, table, batch_size=batch_size, show_progress_bar=show_progress_bar)
+            options = {"batch_size": batch_size, "cache_dir": cache_dir}
+            self._change(replaced, table, show_progress_bar=show_progress_bar, **options)
         return self
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -306,19 +344,22 @@ class Retriever:
             ValueError: If an id isn't a string, no document would be left, the model was changed since the
                 corpus was indexed, or there is no index.
         """
-        ids = check_ids(ids)
         with self._changing:
-            gone = set(ids).intersection(self.corpus_index.document_ids)
+            gone = self.corpus.present(check_ids(ids))
             if gone:
-                self._change(sorted(gone), None, show_progress_bar=False)
+                self._change(gone, None, show_progress_bar=False)
             return len(gone)
 
     def _change(self, gone: Sequence[str], table: pa.Table | None, **options: Any) -> None:
         """Put an index without some documents and with others in the place of the index."""
-        corpus = self.corpus_index
+        corpus = self.corpus
         self._check_unchanged(corpus)
-        table = None if table is None else self._split(table, corpus.split)
-        self._corpus = changed(corpus, self.encoder, self._adapter, self.adapter, gone, table, **options)
+        model = self.encoder, self._adapter, self.adapter
+        if isinstance(corpus, MilvusCorpus):
+            changed_in_milvus(corpus, *model, gone, table, **options)
+        else:
+            table = None if table is None else self._split(table, corpus.split)
+            self._corpus = changed(corpus, *model, gone, table, **options)
 
     def _indexed(self, texts: list[str], kind: str, language: str, **options: Any) -> IndexedDocuments:
         return index_texts(texts, self.encoder, self._adapter, self.adapter, kind, language, **options)
@@ -383,9 +424,9 @@ class Retriever:
         """
         if mode not in (None, *MODES):
             raise ValueError(f"mode must be one of {', '.join(MODES)} or None, got {mode!r}.")
-        documents = self.corpus_index
+        corpus = self.corpus
         if mode == "hybrid":
-            if documents.words is None or reads_word_pieces(self.adapter):
+            if not corpus.has_words or reads_word_pieces(self.adapter):
                 raise ValueError(
                     "mode must be 'dense' or None, got 'hybrid': index or adapter are of an earlier version, "
                     "which has no words to search by. Index the corpus again, with another adapter."
@@ -393,10 +434,10 @@ class Retriever:
             if not with_texts:
                 raise ValueError("mode must be 'dense' or None without query_texts, got 'hybrid'.")
             return True
-        return mode is None and rerank and with_texts and self._reads_words_of(documents)
+        return mode is None and rerank and with_texts and self._reads_words_of(corpus)
 
-    def _reads_words_of(self, documents: IndexedDocuments) -> bool:
-        return documents.words is not None and self.adapter is not None and self.adapter.reads_words
+    def _reads_words_of(self, documents: IndexedDocuments | MilvusCorpus) -> bool:
+        return documents.has_words and self.adapter is not None and self.adapter.reads_words
 
     @overload
     def search(
@@ -545,19 +586,29 @@ class Retriever:
         """
         self._check_search(top_k, depth, probabilities)
         fused, hybrid = (self.is_hybrid(mode, reranks, query_texts is not None) for reranks in (rerank, True))
-        documents = self.corpus_index
-        embeddings = check_embeddings(query_embeddings, "query_embeddings", documents.index.dim)
+        corpus = self.corpus
+        embeddings = check_embeddings(query_embeddings, "query_embeddings", corpus.dim)
         if query_texts is not None and len(query_texts) != len(embeddings):
             raise ValueError(
                 f"query_texts must be of the {len(embeddings)} queries, got {len(query_texts)} texts."
             )
-        allowed = None if filter is None else documents.metadata.rows(parse_filter(filter))
-        if allowed is not None and not len(allowed):
-            return [[] for _ in embeddings]
+        condition = None if filter is None else parse_filter(filter)
         hits: list[list[Hit]] = []
-        for start in range(0, len(embeddings), BLOCK_SIZE):
-            block = slice(start, start + BLOCK_SIZE)
+        for start in range(0, len(embeddings), corpus.block_size):
+            block = slice(start, start + corpus.block_size)
             texts = None if query_texts is None else query_texts[block]
+            documents, allowed = self._part(
+                corpus,
+                embeddings[block],
+                texts,
+                max(top_k, depth),
+                condition,
+                by_words=hybrid or fused,
+                with_texts=return_documents,
+            )
+            if not (len(documents) if allowed is None else len(allowed)):
+                hits += [[] for _ in embeddings[block]]
+                continue
             queries = self.prepare_queries(embeddings[block], texts, documents)
             ranked = search_and_rerank(
                 self.adapter,
@@ -574,12 +625,28 @@ class Retriever:
             hits += hits_of(ranked, documents, probabilities, return_documents)
         return hits
 
+    def _part(
+        self,
+        corpus: CorpusIndex | MilvusCorpus,
+        embeddings: np.ndarray,
+        texts: Sequence[str] | None,
+        k: int,
+        condition: Condition | None,
+        **options: Any,
+    ) -> tuple[CorpusIndex, np.ndarray | None]:
+        """Return an index of what some queries can find, and the rows in it that a filter allows."""
+        if isinstance(corpus, CorpusIndex):
+            return corpus, None if condition is None else corpus.metadata.rows(condition)
+        part = corpus.part(self.map_queries(embeddings), texts, k, condition, **options)
+        part.features = document_features(self.encoder, self.adapter, part.index, part.words, [])
+        return part, None
+
     def _check_search(self, top_k: int, depth: int, probabilities: bool) -> None:
         for name, number in (("top_k", top_k), ("depth", depth)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
         self._check_probabilities(probabilities)
-        _ = self.corpus_index  # raises if there is none
+        _ = self.corpus  # raises if there is none
 
     def _check_probabilities(self, probabilities: bool) -> None:
         if probabilities and self.adapter is None:
@@ -663,8 +730,7 @@ class Retriever:
     @property
     def _language(self) -> str:
         """Language of the index, to read given documents as indexed ones."""
-        words = None if self._corpus is None else self._corpus.words
-        return "auto" if words is None else words.language
+        return AUTO if self._corpus is None else self._corpus.language
 
     # ---------------------------------------------------------------- saving and loading
 
@@ -672,6 +738,8 @@ class Retriever:
         self, directory: str | os.PathLike[str], *, form: str = "full", with_index: bool = True
     ) -> None:
         """Write encoder, adapter and index to a folder, complete or not at all.
+
+        Of documents in Milvus, the folder has the address and the statistics of words, but no token.
 
         The folder is the encoder's, as `SentenceTransformer` writes it; `RRRAModel` and `AutoModel` open it
         too if the encoder is an `RRRAModel`. It has two subfolders: `adapter/` if the adapter is not the
@@ -718,7 +786,7 @@ class Retriever:
         """Return the fingerprints of what makes the embeddings, and of the memory that makes features."""
         return embeddings_fingerprint(self.encoder, self._adapter), memory_fingerprint(self.adapter)
 
-    def _check_index(self, corpus: CorpusIndex, form: str) -> None:
+    def _check_index(self, corpus: CorpusIndex | MilvusCorpus, form: str) -> None:
         model = inner_model(self.encoder)
         if form in ("merged", "plain") and model is not None and model.config.lora:
             raise ValueError(
@@ -727,7 +795,7 @@ class Retriever:
             )
         self._check_unchanged(corpus)
 
-    def _check_unchanged(self, corpus: CorpusIndex) -> None:
+    def _check_unchanged(self, corpus: CorpusIndex | MilvusCorpus) -> None:
         then = f"{corpus.encoder} {corpus.memory}".strip()
         now = " ".join(self._fingerprints()).strip()
         if then != now:
@@ -754,6 +822,8 @@ class Retriever:
             options: Arguments of `SentenceTransformer`: `device`, `revision`, `token`, `cache_folder`,
                 `local_files_only`, `truncate_dim`, ...
 
+        If the documents are in Milvus, its token is read from the environment variable `MILVUS_TOKEN`.
+
         Raises:
             OSError: If there is no such model.
             ValueError: If the index was made by another model, or a file is missing, damaged or doesn't
@@ -779,11 +849,13 @@ class Retriever:
             retriever._adopt(corpus, folder / INDEX_FOLDER)
         return retriever
 
-    def _adopt(self, corpus: CorpusIndex, directory: Path) -> None:
+    def _adopt(self, corpus: CorpusIndex | MilvusCorpus, directory: Path) -> None:
         """Search an index that was read from a folder, if it fits."""
         encoder, memory = self._fingerprints()
         check_made_by(directory, corpus.encoder, encoder)
-        if memory != corpus.memory or not memory:
+        if isinstance(corpus, MilvusCorpus):
+            check_adapter(self.adapter)
+        elif memory != corpus.memory or not memory:
             texts = document_texts(corpus.documents) if reads_word_pieces(self.adapter) else []
             corpus.features = document_features(self.encoder, self.adapter, corpus.index, corpus.words, texts)
         elif self.adapter is not None:
@@ -826,9 +898,11 @@ class Retriever:
             PermissionError: If the token doesn't allow it.
             ConnectionError: If the upload broke off. Nothing was committed then.
             FileNotFoundError: If `with_index` is given and there is no index.
-            ValueError: If the retriever can't be saved, or not in this form, or `private` is given and the
-                repository is public.
+            ValueError: If the retriever can't be saved, or not in this form, the index is in Milvus, or
+                `private` is given and the repository is public.
         """
+        if with_index and isinstance(self._corpus, MilvusCorpus):
+            raise ValueError("with_index must be False for documents in Milvus, which stay where they are.")
         with tempfile.TemporaryDirectory() as temporary:
             self.save_pretrained(temporary, form=form, with_index=with_index)
             return push_folder(

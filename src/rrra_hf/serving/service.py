@@ -87,14 +87,14 @@ class SearchService:
     def __init__(self, retriever: Retriever, limits: Limits, observe: Callable[[int], None]):
         self.retriever = retriever
         self.limits = limits
-        self.dim = retriever.corpus_index.index.dim
+        self.dim = retriever.corpus.dim
         self.needs_texts = reads_word_pieces(retriever.adapter)
         # One search fills lazy caches, and raises now if the retriever can't search.
         hits = retriever.search(
             "warm up", probabilities=retriever.adapter is not None, show_progress_bar=False
         )
         retriever.document(hits[0][0]["corpus_id"])
-        _ = retriever.corpus_index.metadata
+        retriever.search("warm up", filter={}, show_progress_bar=False)
         self._texts = Batcher("texts", 1, limits.batch, limits.waiting, observe)
         self._embeddings = Batcher("embeddings", limits.threads, limits.batch, limits.waiting, observe)
 
@@ -102,7 +102,7 @@ class SearchService:
         """Return the status, information about the index, and the limits."""
         return {
             "status": "ok",
-            "documents": len(self.retriever.corpus_index.index),
+            "documents": len(self.retriever.corpus),
             "dim": self.dim,
             "adapter": self.retriever.adapter is not None,
             "needs_texts": self.needs_texts,
