@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from mined import make_collection
 from rrra_hf.candidates import mine, mine_collection, mine_embeddings
-from rrra_hf.candidates.excluded import _rows_of_same_text
+from rrra_hf.candidates.excluded import rows_of_same_text
 from rrra_hf.data import Collection
 from rrra_hf.embeddings import CollectionEmbeddings
 from rrra_hf.indexes import FlatIndex, Index
@@ -73,6 +73,6 @@ def test_many_positives_of_one_query_make_no_other_search_deep() -> None:
 def test_many_positives_of_the_same_text_take_linear_time() -> None:
     # Every pair of them took six seconds.
     start = process_time()
-    (rows,) = _rows_of_same_text(["x"] * 10_000, [np.arange(10_000)])
+    (rows,) = rows_of_same_text(["x"] * 10_000, [np.arange(10_000)])
     assert len(rows) == 10_000
     assert process_time() - start < 1

@@ -60,7 +60,7 @@ def test_an_audit_is_printed_written_and_used_again(
     }  # fmt: skip
     first = json.loads((out / "audit.json").read_text())
     assert first["candidates"] == DEPTH * first["queries"]
-    monkeypatch.setattr("rrra_hf.cli.audit.load_model", None)  # It's not opened again.
+    monkeypatch.setattr("rrra_hf.cli.audit.encoder_or_index", None)  # It's not opened again.
     again = succeed("audit", beir, "--out", out, *options, "--json").json
     assert again["missing"] == first["missing"]
     assert len(again["suspects"]) == 20

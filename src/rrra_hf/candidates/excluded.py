@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +25,25 @@ def excluded_rows(collection: Collection, exclude_self: bool = True) -> list[np.
             questions and of citations have them.
     """
     positives = collection.positive_rows
-    copies = _rows_of_same_text(collection.document_texts, positives)
-    own: list[list[int]] = _own_rows(collection) if exclude_self else [[]] * len(positives)
+    copies = rows_of_same_text(collection.document_texts, positives)
+    own: list[list[int]] = [[]] * len(positives)
+    if exclude_self:
+        queries = zip(collection.query_ids, collection.query_texts, strict=True)
+        own = own_rows(queries, collection.document_ids, collection.document_texts)
+    count = sum(map(bool, own))
+    if count:
+        logger.info(
+            "%s: %d of %d queries are documents themselves, by id or text. These are left out for them; "
+            "exclude_self=False keeps them.",
+            *(collection.name, count, len(own)),
+        )
+    return without_labelled(copies, own, positives)
+
+
+def without_labelled(
+    copies: list[list[int]], own: list[list[int]], positives: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return the rows that are in one of two lists per query, ascending, and aren't labelled."""
     excluded = (
         {*same, *mine}.difference(labelled.tolist())
         for same, mine, labelled in zip(copies, own, positives, strict=True)
@@ -33,7 +51,7 @@ def excluded_rows(collection: Collection, exclude_self: bool = True) -> list[np.
     return [np.array(sorted(rows), dtype=np.int64) for rows in excluded]
 
 
-def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[list[int]]:
+def rows_of_same_text(texts: Sequence[str], positives: Sequence[np.ndarray]) -> list[list[int]]:
     """Return the rows of all documents with the same text as a positive, per query."""
     rows_of = defaultdict(list)
     for row, text in enumerate(texts):
@@ -42,22 +60,19 @@ def _rows_of_same_text(texts: list[str], positives: list[np.ndarray]) -> list[li
     return [[row for text in found for row in rows_of[text]] for found in distinct]
 
 
-def _own_rows(collection: Collection) -> list[list[int]]:
-    """Return the rows of the documents that are the query itself, per query."""
-    rows_by_id = {name: [row] for row, name in enumerate(collection.document_ids)}
+def own_rows(queries: Iterable[tuple[str, str]], ids: Sequence[str], texts: Sequence[str]) -> list[list[int]]:
+    """Return the rows of the documents that are the query itself, per query.
+
+    Args:
+        queries: Ids and texts of the queries.
+        ids: Ids of the documents.
+        texts: Texts of the documents.
+    """
+    rows_by_id = {name: [row] for row, name in enumerate(ids)}
     rows_of = defaultdict(list)
-    for row, text in enumerate(collection.document_texts):
+    for row, text in enumerate(texts):
         rows_of[_normal(text)].append(row)
-    queries = zip(collection.query_ids, collection.query_texts, strict=True)
-    own = [rows_of.get(_normal(text), []) + rows_by_id.get(name, []) for name, text in queries]
-    count = sum(map(bool, own))
-    if count:
-        logger.info(
-            "%s: %d of %d queries are documents themselves, by id or text. These are left out for them; "
-            "exclude_self=False keeps them.",
-            *(collection.name, count, len(own)),
-        )
-    return own
+    return [rows_of.get(_normal(text), []) + rows_by_id.get(name, []) for name, text in queries]
 
 
 def _normal(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,10 @@ from ..indexes import Index, WordIndex, index_words, search_flat
 from ..models.adapter_rrra import RetrieverAdapter, check_given
 from .excluded import excluded_rows
 from .hybrid import DEPTH, cosines_of, merge_ranks, take_from
+from .indexed import Indexed, mine_index
 from .pool import CandidatePool
 from .reading import with_probability
+from .removed import search_without
 from .unfinished import UnfinishedPool
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ logger = logging.getLogger(__name__)
 
 def mine(
     collection: Collection,
-    encoder: SentenceTransformer,
+    encoder: SentenceTransformer | None = None,
     depth: int = DEPTH,
     *,
+    index: Indexed | None = None,
     split: str = "train",
     adapter: RetrieverAdapter | Literal["pretrained"] | None = "pretrained",
     exclude_self: bool = True,
@@ -54,22 +56,26 @@ def mine(
 
     Args:
         collection: The collection.
-        encoder: The encoder.
+        encoder: The encoder; not given with an index, which has one.
         depth: Number of candidates per query.
+        index: A retriever with an index, to mine in its documents, wherever they are. They are not encoded
+            again. Of the collection's own documents, only the labelled ones are needed.
         split: Split with the queries and positives.
         adapter: Gives the probabilities; None for none. One without linear maps.
         exclude_self: Leave out documents that are the query, see `mine_collection`.
         cache_dir: Cache folder for embeddings and the index of words, see `encode` and `index_words`.
         batch_size: Encoder batch size.
         show_progress_bar: Show a progress bar. None shows one on a terminal only.
-        folder: Folder to save the pool to during mining, see `mine_embeddings`.
+        folder: Folder to save the pool to during mining, see `mine_embeddings`; with an index, after it.
 
     Returns:
         The pool, with the queries in the order of `collection.split(split).query_ids`, and with fingerprints.
+        Its documents are those of the collection. With an index, others that were found stand behind them.
 
     Raises:
         ValueError: If the split doesn't exist, a query has no positive, `adapter` is something else or was
-            never fitted, or the encoder returns NaN.
+            never fitted, both or none of `encoder` and `index` are given, a labelled document isn't in the
+            index, or the encoder returns NaN.
 
     Example:
         >>> from sentence_transformers.sentence_transformer.modules import BoW
@@ -87,6 +93,25 @@ def mine(
     if isinstance(adapter, RetrieverAdapter) and not adapter.has_learnt:
         raise ValueError("adapter must be one that was fitted, 'pretrained' or None; this one knows nothing.")
     _check_every_query_has_positives(part.positive_rows, part.query_ids)
+    if (encoder is None) == (index is None):
+        raise ValueError("encoder must be given, or index, which has one; got both or none.")
+    if adapter == "pretrained":
+        adapter = RetrieverAdapter.pretrained()
+    if index is not None:
+        pool = mine_index(
+            part,
+            index,
+            depth,
+            adapter,
+            exclude_self=exclude_self,
+            show_progress_bar=show_progress_bar,
+            cache_dir=cache_dir,
+            batch_size=batch_size,
+        )
+        if folder is not None:
+            pool.save(folder)
+        return pool
+    assert encoder is not None
     embeddings = embed_collection(
         part, encoder, cache_dir=cache_dir, batch_size=batch_size, show_progress_bar=show_progress_bar
     )
@@ -102,8 +127,6 @@ def mine(
     )
     if adapter is None:
         return pool
-    if adapter == "pretrained":
-        adapter = RetrieverAdapter.pretrained()
     pool = with_probability(pool, adapter, embeddings, words.count(part.query_texts), words)
     if folder is not None:
         pool.save(folder)
@@ -242,7 +265,7 @@ def mine_embeddings(
 
     def search_vectors(block: slice) -> tuple[np.ndarray, np.ndarray]:
         if index is not None:
-            return _search(index, queries[block], removed[block], depth)
+            return search_without(index, queries[block], removed[block], depth)
         scores, rows = search_flat(
             queries[block], documents, depth, excluded=removed[block], max_memory=max_memory, device=device
         )
@@ -252,7 +275,7 @@ def mine_embeddings(
         rows, scores = search_vectors(block)
         if query_words is None or document_words is None:
             return rows, scores
-        found = _search(document_words, query_words[block], removed[block], depth)[0]
+        found = search_without(document_words, query_words[block], removed[block], depth)[0]
         rows = merge_ranks(rows, found, depth)
         scores = cosines_of(queries[block], rows, take_from(documents))
         return reorder(rows, scores), reorder(scores, scores)
@@ -302,31 +325,6 @@ def _with_progress(blocks: list[slice], show_progress_bar: bool | None) -> Itera
         for block in blocks:
             yield block
             bar.update(block.stop - block.start)
-
-
-def _search(
-    index: Index | WordIndex, queries: Any, removed: list[np.ndarray], depth: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and scores of the candidates that an index finds, `(n, depth)`."""
-    candidates = np.full((len(removed), depth), -1, dtype=np.int32)
-    scores = np.full((len(removed), depth), -np.inf, dtype=np.float32)
-    for group in _similar_sizes(removed, depth):
-        # Search deep enough that `depth` candidates remain after removal.
-        found_scores, found = index.search(queries[group], depth + max(len(removed[row]) for row in group))
-        for query, rows, values in zip(group, found, found_scores, strict=True):
-            # Approximate indexes pad their results with -1.
-            kept = np.flatnonzero((rows >= 0) & np.isin(rows, removed[query], invert=True))[:depth]
-            candidates[query, : len(kept)] = rows[kept]
-            scores[query, : len(kept)] = values[kept]
-    return candidates, scores
-
-
-def _similar_sizes(removed: list[np.ndarray], depth: int) -> list[list[int]]:
-    """Group queries, so that one with thousands of positives doesn't make all searches as deep."""
-    groups = defaultdict(list)
-    for query, rows in enumerate(removed):
-        groups[max(len(rows), depth).bit_length()].append(query)
-    return list(groups.values())
 
 
 def _rows_fingerprint(row_lists: list[np.ndarray]) -> str:

@@ -120,6 +120,11 @@ def _blocks(
         yield block, q, _tensor(take(rows[block])).to(device), known
 
 
+ReadRows = Callable[[np.ndarray, np.ndarray, np.ndarray | None], Reading]
+"""From rows of queries `(n,)`, rows of documents `(n, k)`, and the place of a labelled one among them `(n,)`
+or None, to what an adapter reads."""
+
+
 class Judged(NamedTuple):
     """What an adapter says of candidates beside a labelled document of their query.
 
@@ -163,6 +168,33 @@ def judge_candidates(
     mapped = adapter.map_documents(documents)
     features = DocumentFeatures.of(adapter.reader, [mapped], document_words)
     searched = adapter.map_queries(queries)
+
+    def read_rows(asked: np.ndarray, rows: np.ndarray, labelled: np.ndarray | None) -> Reading:
+        counts = None if words is None else words[asked]
+        take = mapped.__getitem__
+        return read_candidates(adapter, searched[asked], rows, take, features, counts, labelled=labelled)
+
+    return judge(adapter, read_rows, candidates, positives, negatives, folds)
+
+
+def judge(
+    adapter: RetrieverAdapter,
+    read_rows: ReadRows,
+    candidates: np.ndarray,
+    positives: Sequence[np.ndarray] | None = None,
+    negatives: Sequence[np.ndarray] | None = None,
+    folds: Sequence[np.ndarray] | None = None,
+) -> Judged:
+    """Return how an adapter judges candidates, wherever the documents are.
+
+    Args:
+        adapter: The adapter.
+        read_rows: Reads documents of queries with the adapter.
+        candidates: As in `judge_candidates`, as the others.
+        positives: Rows of each query's labelled documents.
+        negatives: Rows of documents that were judged and aren't relevant.
+        folds: Rows of the queries of each fold.
+    """
     possible = candidates >= 0
     if negatives is not None and any(map(len, negatives)):
         possible &= ~membership(candidates, negatives)
@@ -179,13 +211,10 @@ def judge_candidates(
         if first is not None:
             rows = np.column_stack([first, rows])
             kept = np.column_stack([np.ones(len(first), dtype=bool), kept])
-        counts = None if words is None else words[asked]
-        known = np.zeros(len(asked), dtype=np.int64) if labelled else None
-        take = mapped.__getitem__
-        reading = read_candidates(adapter, searched[asked], rows, take, features, counts, labelled=known)
+        reading = read_rows(asked, rows, np.zeros(len(asked), dtype=np.int64) if labelled else None)
         return np.where(kept, reading.relevance.numpy(), np.float32(-np.inf)), reading
 
-    every = np.arange(len(queries))
+    every = np.arange(len(candidates))
     if positives is None:
         return Judged(np.where(candidates >= 0, expit(read(every)[0]), np.float32(np.nan)), None)
     given_one, reading = read(every, np.array([rows[0] for rows in positives]), labelled=True)

@@ -24,13 +24,24 @@ from .common import (
 )
 from .grouped import grouped
 from .judged import AskJudge
-from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, opens_models
+from .opening import (
+    DEFAULT_MODEL,
+    IndexName,
+    MaxLength,
+    ModelName,
+    Opening,
+    encoder_or_index,
+    opens_models,
+)
 from .output import ENCODED, writes
 
 if TYPE_CHECKING:
     from ..data import Collection, Run
     from ..labels import Audit, Effect, Judging, Mended
+    from ..retrieval import Retriever
 
+# As in `labels.audit`, whose import would take long.
+AUDIT_NAME = "audit.json"
 # Characters of a text that are printed.
 SHOWN = 300
 
@@ -43,6 +54,7 @@ def audit(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the audit.")],
     model: ModelName = DEFAULT_MODEL,
+    index: IndexName = None,
     split: Annotated[str, typer.Option(help="Split whose labels are audited.")] = "train",
     depth: Annotated[int, typer.Option(min=1, help="Candidates per query.")] = 100,
     show: Annotated[int, typer.Option(min=0, help="Number of pairs to print.")] = 20,
@@ -76,6 +88,7 @@ def audit(
 
     Prints how many labels are missing and the most probable ones, and writes all pairs and a page to look at.
     Decisions are kept in the folder: run the command again to go on, and the candidates are not mined again.
+    With `--index`, the candidates are documents of a retriever's index, which may be in Milvus.
 
     Example: `rrra audit data/scifact --out audits/scifact --review`
     """
@@ -91,14 +104,25 @@ def audit(
     runs = _runs(run or ())
     whole = reading.load(collection)
     settings = {"model": model, "depth": depth, "max_length": max_length, "revision": opening.revision}
+    if index is not None:
+        settings["index"] = index
     if opening.dtype is not None:
         settings["dtype"] = opening.dtype.value
     with Decisions.open(out / "decisions.jsonl") as decisions:
-        saved = _saved(out, whole, split, settings)
+        encoder, retriever = None, None
+        # A saved audit needs no encoder, but texts of documents that aren't the collection's.
+        if index is not None or not (out / AUDIT_NAME).exists():
+            encoder, retriever = encoder_or_index(model, index, max_length, opening)
+        saved = _saved(out, whole, split, settings, retriever)
         if saved is None:
-            encoder = load_model(model, max_length, opening).to_sentence_transformer()
             found = audit_labels(
-                whole, encoder, split=split, depth=depth, cache_dir=cache_dir, batch_size=batch_size
+                whole,
+                encoder,
+                index=retriever,
+                split=split,
+                depth=depth,
+                cache_dir=cache_dir,
+                batch_size=batch_size,
             )
             found.settings, found.decisions = settings, decisions
             found.save(out)
@@ -132,13 +156,15 @@ def _runs(named: Sequence[str]) -> dict[str, Run]:
     return runs
 
 
-def _saved(out: Path, whole: Collection, split: str, settings: dict[str, Any]) -> Audit | None:
+def _saved(
+    out: Path, whole: Collection, split: str, settings: dict[str, Any], retriever: Retriever | None
+) -> Audit | None:
     """Return the audit that the folder holds, if it is the one that is asked for."""
     from ..labels import Audit
 
-    if not (out / "audit.json").exists():
+    if not (out / AUDIT_NAME).exists():
         return None
-    found = Audit.load(out, whole)
+    found = Audit.load(out, whole, retriever)
     if (found.split, found.settings) == (split, settings):
         return found
     raise ValueError(

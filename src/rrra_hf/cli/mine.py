@@ -18,7 +18,15 @@ from .common import (
     print_json,
     reads_collections,
 )
-from .opening import DEFAULT_MODEL, MaxLength, ModelName, Opening, load_model, opens_models
+from .opening import (
+    DEFAULT_MODEL,
+    IndexName,
+    MaxLength,
+    ModelName,
+    Opening,
+    encoder_or_index,
+    opens_models,
+)
 from .output import ENCODED, writes
 
 
@@ -29,6 +37,7 @@ def mine(
     collection: CollectionName,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the candidate pool.")],
     model: ModelName = DEFAULT_MODEL,
+    index: IndexName = None,
     depth: Annotated[int, typer.Option(min=1, help="Candidates per query.")] = DEPTH,
     split: Annotated[str, typer.Option(help="Split of the queries.")] = "train",
     adapter: UseAdapter = True,
@@ -42,18 +51,20 @@ def mine(
     """Mine hard negatives for each query, with the probability that each is a false negative.
 
     Candidates are found by embeddings and by words. The adapter that comes trained gives the probabilities,
-    also for a model with an adapter of its own, which may have been fitted on these labels.
+    also for a model with an adapter of its own, which may have been fitted on these labels. With `--index`,
+    the candidates are documents of a retriever's index, which may be in Milvus. None is encoded again.
 
     Example: `rrra mine data/scifact --out pools/scifact`
     """
     from ..candidates import mine as mine_pool
 
     part = reading.load(collection).split(split)
-    encoder = load_model(model, max_length, opening).to_sentence_transformer()
+    encoder, retriever = encoder_or_index(model, index, max_length, opening)
     pool = mine_pool(
         part,
         encoder,
         depth,
+        index=retriever,
         split=split,
         adapter="pretrained" if adapter else None,
         cache_dir=cache_dir,

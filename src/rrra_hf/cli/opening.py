@@ -12,6 +12,8 @@ import typer
 from .grouped import grouped
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from ..models.modeling_rrra import RRRAModel
     from ..retrieval import Retriever
 
@@ -21,6 +23,14 @@ ModelName = Annotated[str, typer.Option("--model", "-m", help="Encoder or saved 
 EncoderName = Annotated[str, typer.Option("--model", "-m", help="Encoder: folder or Hub name.")]
 RetrieverName = Annotated[
     str, typer.Argument(metavar="RETRIEVER", help="Retriever with an index: folder or Hub name.")
+]
+IndexName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RETRIEVER",
+        help="Retriever whose documents are searched, wherever they are. Instead of --model, which encodes "
+        "those of the collection.",
+    ),
 ]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Maximum number of tokens per text.")]
 Device = Annotated[
@@ -195,6 +205,30 @@ def load_indexed(name: str, opening: Opening, **options: Any) -> Retriever:
     if not retriever.has_index:
         raise FileNotFoundError(no_index)
     return retriever
+
+
+def encoder_or_index(
+    model: str, index: str | None, max_length: int | None, opening: Opening
+) -> tuple[SentenceTransformer | None, Retriever | None]:
+    """Load an encoder, or a retriever with its index if one is named.
+
+    Args:
+        model: As for `load_model`, as the others.
+        index: Folder or Hub repository of the retriever.
+        max_length: Maximum number of tokens.
+        opening: How to open it.
+
+    Raises:
+        BadParameter: If model or length are given with an index, which has its own.
+        OSError: If there is no such model, or the retriever has no index.
+    """
+    if index is None:
+        return load_model(model, max_length, opening).to_sentence_transformer(), None
+    if model != DEFAULT_MODEL or max_length is not None:
+        raise typer.BadParameter(
+            "--model and --max-length can't go with --index, whose retriever has an encoder."
+        )
+    return None, load_indexed(index, opening)
 
 
 def _check_name(name: str) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from sentence_transformers import SentenceTransformer
 
 from ..candidates import CandidatePool, mine
+from ..candidates.indexed import Indexed, with_documents
 from ..data import Collection
 from ..embeddings import texts_fingerprint
 from ..models.files_rrra import read_json, write_aside, write_json
@@ -139,12 +140,13 @@ class Audit:
         }
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], whole: Collection) -> Audit:
+    def load(cls, folder: str | os.PathLike[str], whole: Collection, index: Indexed | None = None) -> Audit:
         """Read a saved audit with its decisions.
 
         Args:
             folder: The folder.
             whole: The collection that was audited.
+            index: The retriever with an index, if it was audited with one.
 
         Raises:
             FileNotFoundError: If there is no audit.
@@ -155,7 +157,10 @@ class Audit:
         split, settings = summary.get("split"), summary.get("settings")
         if not isinstance(split, str) or not isinstance(settings, dict):
             raise ValueError(f"{folder / AUDIT_NAME} is damaged: it has no split or no settings.")
-        pool, part = CandidatePool.load(folder / POOL_NAME), whole.split(split)
+        pool = CandidatePool.load(folder / POOL_NAME)
+        if index is not None:
+            whole = with_documents(whole, index, pool)
+        part = whole.split(split)
         same = {
             "corpus": texts_fingerprint(part.document_texts),
             "queries": texts_fingerprint(part.query_texts),
@@ -201,8 +206,9 @@ PAIRS = pa.schema(
 
 def audit(
     collection: Collection,
-    encoder: SentenceTransformer,
+    encoder: SentenceTransformer | None = None,
     *,
+    index: Indexed | None = None,
     split: str = "train",
     depth: int = DEPTH,
     **options: Any,
@@ -216,7 +222,9 @@ def audit(
 
     Args:
         collection: The collection.
-        encoder: The encoder.
+        encoder: The encoder; not given with an index, which has one.
+        index: A retriever with an index, whose documents are searched, wherever they are. What it finds and
+            the collection doesn't have, the audited collection has behind its own documents.
         split: Split whose labels are audited.
         depth: Number of candidates per query.
         **options: `cache_dir`, `batch_size`, `show_progress_bar`, `exclude_self` and `folder`, as for `mine`.
@@ -225,7 +233,7 @@ def audit(
         The audit.
 
     Raises:
-        ValueError: If the split doesn't exist or a query has no label.
+        ValueError: As for `mine`.
 
     Example:
         >>> from rrra_hf import load_collection
@@ -233,4 +241,8 @@ def audit(
         >>> found = audit(collection, SentenceTransformer("all-MiniLM-L6-v2"))  # doctest: +SKIP
         >>> found.save("audits/my-collection")  # doctest: +SKIP
     """
-    return Audit(collection, split, mine(collection, encoder, depth, split=split, **options))
+    pool = mine(collection, encoder, depth, index=index, split=split, **options)
+    if index is not None:
+        collection = with_documents(collection, index, pool)
+        pool.fingerprint["corpus"] = texts_fingerprint(collection.document_texts)
+    return Audit(collection, split, pool)
