@@ -60,6 +60,16 @@ def plain(tiny_bert: Path) -> Retriever:
 # -------------------------------------------------------------------- rankings
 
 
+def test_documents_in_milvus_are_ranked_alike(tiny_bert: Path, plain: Retriever, tmp_path: Path) -> None:
+    pytest.importorskip("pymilvus")
+    retriever = Retriever.from_pretrained(tiny_bert, adapter=None, device="cpu")
+    retriever.index(CORPUS, kind="milvus", uri=tmp_path / "documents.db", index_type="FLAT")
+    found, expected = (compare(each, QUERY, top_k=3).encoder for each in (retriever, plain))
+    assert [hit.text for hit in found] == [hit.text for hit in expected]
+    assert "6 documents" in str(create_demo(retriever).config)
+    retriever.corpus.stored.close()
+
+
 def test_both_rankings_are_those_of_the_retriever(retriever: Retriever) -> None:
     found = compare(retriever, QUERY, top_k=4)
     assert found.reranked is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rrra_hf import Retriever, RRRAModel
 from rrra_hf.data import Collection
 from rrra_hf.data.python_docs import python_docs
 from rrra_hf.embeddings import encode
-from rrra_hf.retrieval import milvus_corpus
+from rrra_hf.retrieval import evaluate, milvus_corpus
 from tiny import static_encoder
 
 pytest.importorskip("pymilvus")
@@ -110,6 +111,22 @@ def test_hits_are_those_of_a_flat_index(
     assert stored.rank("copy a file", ["copies files", "sorts lists"]) == flat.rank(
         "copy a file", ["copies files", "sorts lists"]
     )
+
+
+def test_the_quality_is_that_of_a_flat_index(
+    encoder: SentenceTransformer, stored: Retriever, documents: Any, collection: Collection
+) -> None:
+    flat = Retriever(encoder).index(documents, kind="flat", language="english")
+    found, expected = (evaluate(each, collection, ["nDCG@10", "R@100"]).quality for each in (stored, flat))
+    assert list(found) == list(expected) == ["encoder", "adapter"]
+    for system, quality in expected.items():
+        assert found[system].mean == pytest.approx(quality.mean, abs=1e-3)
+    fewer = {name: text for name, text in documents.items() if name != next(iter(documents))}
+    with pytest.raises(ValueError, match="of another corpus"):
+        evaluate(Retriever(encoder).index(fewer), collection)
+    others = replace(collection, corpus=collection.corpus.select(range(5)))
+    with pytest.raises(ValueError, match="of another corpus"):
+        evaluate(stored, others)
 
 
 def test_nothing_of_the_documents_is_in_this_process(stored: Retriever) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..retrieval import Retriever
+from ..retrieval.corpus_index import CorpusIndex
 from .comparison import MAX_QUERY_LENGTH, compare
 from .examples import phrases
 from .page import CSS, comparison_html, problem_html
@@ -52,7 +53,7 @@ def create_demo(
     Args:
         retriever: A retriever with an index.
         title: Heading of the page.
-        examples: Example queries. By default, sentences from some documents.
+        examples: Example queries. By default, sentences from some documents; none if these are in Milvus.
 
     Raises:
         ValueError: If the retriever has no index.
@@ -64,11 +65,14 @@ def create_demo(
         >>> retriever = Retriever(encoder).index({"cp": "copy a file", "sorted": "sort a list"})
         >>> demo = create_demo(retriever)  # demo.launch(theme=THEME)
     """
-    what = "documents" if retriever.corpus_index.split is None else "passages of documents"
-    about = f"{retriever.documents.num_rows:,} {what}."
+    corpus = retriever.corpus
+    what = "documents"
+    if isinstance(corpus, CorpusIndex):
+        what = what if corpus.split is None else "passages of documents"
+        examples = examples or phrases(corpus.documents)
+    about = f"{len(corpus):,} {what}."
     if retriever.adapter is not None:
         about += f" {WITH_ADAPTER}"
-    examples = list(examples) or phrases(retriever.documents)
 
     def search(query: str | None, top_k: int) -> str:
         try:
@@ -91,11 +95,12 @@ def create_demo(
             top_k = gr.Slider(
                 1, MAX_TOP_K, value=10, step=1, label="Documents", buttons=[], scale=1, min_width=200
             )
-        samples = gr.Examples([[example] for example in examples], [query])
+        samples = gr.Examples([[example] for example in examples], [query]) if examples else None
         results = gr.HTML(css_template=CSS, js_on_load=None)
         # Tokenizers are not thread-safe, so all searches go through one queue, one at a time.
         one_by_one = {"concurrency_limit": 1, "concurrency_id": "search"}
         io = {"inputs": [query, top_k], "outputs": results}
         gr.on([query.submit, top_k.release], search, **io, **one_by_one, api_name="search")
-        samples.load_input_event.success(search, **io, **one_by_one, api_visibility="private")
+        if samples is not None:
+            samples.load_input_event.success(search, **io, **one_by_one, api_visibility="private")
     return demo.queue(max_size=MAX_WAITING, api_open=False)

@@ -59,6 +59,7 @@ def evaluate(
     """
     from ..evaluation import DEFAULT_MEASURES, parse_measure
     from ..retrieval import evaluate as evaluate_retriever
+    from ..retrieval.corpus_index import CorpusIndex
     from ..retrieval.evaluate import group_quality, is_index_of
 
     with bad_arguments():
@@ -67,9 +68,9 @@ def evaluate(
     loaded = reading.load(collection)
     part = loaded.split(split)
     retriever = load_retriever(model, adapter, max_length, opening)
-    saved = retriever.corpus_index if retriever.has_index else None
+    saved = retriever.corpus if retriever.has_index else None
     if saved is None or not is_index_of(saved, loaded):
-        saved_split = None if saved is None else saved.split
+        saved_split = saved.split if isinstance(saved, CorpusIndex) else None
         retriever.index(loaded, cache_dir=cache_dir, batch_size=batch_size, split=saved_split)
     result = evaluate_retriever(
         retriever, part, measure or DEFAULT_MEASURES, depth=depth, batch_size=batch_size

@@ -43,7 +43,7 @@ def app(
     from ..data import load_collection
 
     loaded = load_indexed(retriever, opening, adapter="pretrained" if adapter else None)
-    documents = loaded.documents.num_rows
+    documents = len(loaded.corpus)
     examples = example or ([] if collection is None else questions(load_collection(collection).query_texts))
     demo = create_demo(loaded, title=title or f"Search in {retriever}", examples=examples)
     _, url, public_url = demo.launch(

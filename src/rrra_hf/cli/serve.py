@@ -69,7 +69,7 @@ def serve(
     with listen(host, port) as listener:
         address, taken = listener.getsockname()[:2]
         url = f"http://[{address}]:{taken}" if ":" in address else f"http://{address}:{taken}"
-        documents = loaded.documents.num_rows
+        documents = len(loaded.corpus)
         if json:
             print_json({"url": url, "documents": documents})
         else:

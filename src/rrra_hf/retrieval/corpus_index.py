@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,6 +139,11 @@ class CorpusIndex(IndexedDocuments):
     def num_documents(self) -> int:
         """Number of documents, also if the rows are passages."""
         return len(set(self.document_ids))
+
+    @property
+    def most_passages(self) -> int:
+        """Greatest number of passages of a document, 1 if documents were not split."""
+        return max(Counter(self.document_ids).values())
 
     @cached_property
     def row_of(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -25,6 +26,7 @@ from ..indexes import FlatIndex, WordIndex
 from ..models.adapter_rrra import RetrieverAdapter
 from .corpus_index import CorpusIndex, IndexedDocuments, no_features
 from .documents import document_table
+from .milvus_corpus import MilvusCorpus
 from .passages import are_passages_of, rank_documents
 from .reranking import Reranked, rerank
 from .retriever import Retriever
@@ -86,23 +88,20 @@ def evaluate(
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}.")
-    corpus = retriever.corpus_index
+    corpus = retriever.corpus
     if not is_index_of(corpus, collection):
         raise ValueError(
             f"The retriever's index is of another corpus than {collection.name}, or has other ids; call "
             "retriever.index(collection) first."
         )
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(corpus.document_ids))}
-    document_of = np.array([numbers[name] for name in corpus.document_ids])
-    most_passages = int(np.bincount(document_of).max())
     queries = _labelled_queries(collection)
-    milliseconds: dict[str, float] = {}
+    milliseconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def timed(name: str) -> Iterator[None]:
         start = perf_counter()
         yield
-        milliseconds[name] = 1000 * (perf_counter() - start) / len(queries)
+        milliseconds[name] += 1000 * (perf_counter() - start) / len(queries)
 
     # Not from a cache, which would take no time.
     with timed("encode"):
@@ -113,20 +112,38 @@ def evaluate(
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
         )
-    with timed("search"):
-        prepared = retriever.prepare_queries(embeddings, list(queries.values()), corpus)
-        dense = search_dense(corpus, prepared, _deepest(depth, measures, most_passages))
-        candidates = dense.rows[:, :depth]
-        if retriever.is_hybrid():
-            candidates = hybrid_candidates(corpus, prepared, dense, depth)
-    adapter = retriever.adapter
-    rankings = {"encoder" if adapter is None or not adapter.has_maps else "maps": dense.rows}
-    if adapter is not None:
-        with timed("rerank"):
-            rankings["adapter"] = rerank(adapter, corpus, prepared, candidates, dense).rows
-    rankings = {system: rank_documents(rows, document_of) for system, rows in rankings.items()}
-    quality = ranking_qualities(rankings, list(queries), list(numbers), collection.qrels, measures)
-    return RetrieverEvaluation(quality, milliseconds)
+    deepest = _deepest(depth, measures, corpus.most_passages)
+    adapter, texts = retriever.adapter, list(queries.values())
+    encoder = "encoder" if adapter is None or not adapter.has_maps else "maps"
+    numbers: dict[str, int] = {}
+    rankings: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(texts), corpus.block_size):
+        block = slice(start, start + corpus.block_size)
+        with timed("search"):
+            documents, _ = retriever.searchable(corpus, embeddings[block], texts[block], deepest)
+            prepared = retriever.prepare_queries(embeddings[block], texts[block], documents)
+            dense = search_dense(documents, prepared, deepest)
+            candidates = dense.rows[:, :depth]
+            if retriever.is_hybrid():
+                candidates = hybrid_candidates(documents, prepared, dense, depth)
+        found = {encoder: dense.rows}
+        if adapter is not None:
+            with timed("rerank"):
+                found["adapter"] = rerank(adapter, documents, prepared, candidates, dense).rows
+        names = documents.document_ids
+        document_of = np.array([numbers.setdefault(name, len(numbers)) for name in names])
+        for system, rows in found.items():
+            rankings.setdefault(system, []).append(rank_documents(rows, document_of))
+    stacked = {system: _stacked(blocks) for system, blocks in rankings.items()}
+    quality = ranking_qualities(stacked, list(queries), list(numbers), collection.qrels, measures)
+    return RetrieverEvaluation(quality, dict(milliseconds))
+
+
+def _stacked(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return rankings of some queries and of others, the shorter ones with -1 at the end."""
+    width = max(block.shape[1] for block in blocks)
+    padded = [np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1) for rows in blocks]
+    return np.concatenate(padded)
 
 
 def evaluate_embeddings(
@@ -293,8 +310,16 @@ def ranking_qualities(
     }
 
 
-def is_index_of(corpus: CorpusIndex, collection: Collection) -> bool:
-    """Return whether an index is of the corpus of a collection, in the same order if it wasn't split."""
+def is_index_of(corpus: CorpusIndex | MilvusCorpus, collection: Collection) -> bool:
+    """Return whether an index is of the corpus of a collection, in the same order if it wasn't split.
+
+    Documents in Milvus are not compared: it is enough if all with labels are there, and as many as in the
+    collection.
+    """
+    if isinstance(corpus, MilvusCorpus):
+        labelled = list({name for grades in collection.qrels.values() for name in grades})
+        same_number = len(corpus) == len(collection.document_ids)
+        return same_number and len(corpus.present(labelled)) == len(labelled)
     if corpus.split is not None:
         return are_passages_of(corpus.documents, document_table(collection))
     same_texts = corpus.corpus == texts_fingerprint(collection.document_texts)

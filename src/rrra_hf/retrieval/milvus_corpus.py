@@ -115,6 +115,11 @@ class MilvusCorpus:
         return True
 
     @property
+    def most_passages(self) -> int:
+        """Greatest number of passages of a document: documents are not split."""
+        return 1
+
+    @property
     def num_documents(self) -> int:
         """Number of documents."""
         return len(self.stored)

@@ -597,7 +597,7 @@ class Retriever:
         for start in range(0, len(embeddings), corpus.block_size):
             block = slice(start, start + corpus.block_size)
             texts = None if query_texts is None else query_texts[block]
-            documents, allowed = self._part(
+            documents, allowed = self.searchable(
                 corpus,
                 embeddings[block],
                 texts,
@@ -625,16 +625,28 @@ class Retriever:
             hits += hits_of(ranked, documents, probabilities, return_documents)
         return hits
 
-    def _part(
+    def searchable(
         self,
         corpus: CorpusIndex | MilvusCorpus,
         embeddings: np.ndarray,
         texts: Sequence[str] | None,
         k: int,
-        condition: Condition | None,
+        condition: Condition | None = None,
         **options: Any,
     ) -> tuple[CorpusIndex, np.ndarray | None]:
-        """Return an index of what some queries can find, and the rows in it that a filter allows."""
+        """Return an index of the documents that some queries can find, for `search_and_rerank`.
+
+        Args:
+            corpus: The corpus of this retriever.
+            embeddings: The queries' embeddings from the encoder, `(n, dim)`; at most `corpus.block_size`.
+            texts: The queries, `n`; None to search without words.
+            k: Number of documents to find per query.
+            condition: Filter of the documents.
+            options: `by_words` and `with_texts` of `MilvusCorpus.part`.
+
+        Returns:
+            The index, and the rows in it that may be found, None if all may.
+        """
         if isinstance(corpus, CorpusIndex):
             return corpus, None if condition is None else corpus.metadata.rows(condition)
         part = corpus.part(self.map_queries(embeddings), texts, k, condition, **options)
