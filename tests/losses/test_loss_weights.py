@@ -420,7 +420,8 @@ def test_cached_equals_plain_in_all_gradients(
         results.append(
             (value.detach(), {name: grad for name, grad in grads.items() if grad.abs().sum() > 1e-6})
         )
-    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+    # Gradients of what all tokens share are sums of large ones that cancel.
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize(
