@@ -91,7 +91,9 @@ def old_or_new(folder: Path) -> None:
 
 
 def index_most(folder: Path) -> None:
-    command("index encoder beir --kind hnsw --out out")(folder)
+    # Not from inside of the folder, in which this process would stay.
+    done = rrra("index", folder / "encoder", folder / "beir", "--kind", "hnsw", "--out", folder / "out")
+    assert done.status == 0, done.err
     texts = [{"_id": f"d{number}", "text": f"sort {number}"} for number in range(50, 70)]
     (folder / "new.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
 
