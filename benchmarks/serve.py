@@ -31,7 +31,6 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
 from common import report
-from rrra_hf.embeddings import texts_fingerprint
 from rrra_hf.indexes import WordIndex, make_index
 from rrra_hf.retrieval import Retriever
 from rrra_hf.retrieval.corpus_index import CorpusIndex, no_features
@@ -65,15 +64,13 @@ def save_retriever(folder: Path, documents: int) -> None:
     index = make_index(DIM, documents)
     index.add(vectors)
     table = document_table(document_words(documents))
-    texts = document_texts(table)
-    words = WordIndex.of(texts, "none", show_progress_bar=False)
+    words = WordIndex.of(document_texts(table), "none", show_progress_bar=False)
     # Set directly, because encoding real texts would take hours.
     retriever._corpus = CorpusIndex(
         index,
         no_features(documents, words),
         words,
         table,
-        corpus=texts_fingerprint(texts),
         encoder=embeddings_fingerprint(retriever.encoder, retriever._adapter),
         memory="",
         adapter=True,

@@ -97,7 +97,7 @@ FLOODS = {
         "body",
         "at most 3212 values, got 200001",
     ),
-    "a few unknown fields": ("/search", f'{{"queries":"a",{fields(100)}}}', "body", "at most 8 fields"),
+    "a few unknown fields": ("/search", f'{{"queries":"a",{fields(100)}}}', "body", "at most 9 fields"),
     "a long name": ("/search", f'{{"queries":"a","{LONG}":1}}', "x" * 200 + " …", "not permitted"),
     "a long value": ("/search", f'{{"queries":"a","mode":"{LONG}"}}', "mode", "'hybrid' or 'dense'"),
     "a long query": (
