@@ -88,6 +88,18 @@ def test_both_rankings_are_those_of_the_retriever(retriever: Retriever) -> None:
     assert [hit.text for hit in found.reranked] != [hit.text for hit in found.encoder]
 
 
+def test_a_document_has_one_probability_on_both_sides(tiny_bert: Path) -> None:
+    encoder = SentenceTransformer(str(tiny_bert), device="cpu")
+    collection = word_collection(60, train=1)
+    retriever = Retriever(encoder).index(collection)
+    found = compare(retriever, collection.document_texts[7], top_k=8, depth=12)
+    assert found.reranked is not None
+    sides = [{hit.text: hit.probability for hit in side} for side in (found.encoder, found.reranked)]
+    both = sides[0].keys() & sides[1].keys()
+    assert len(both) > 1
+    assert {text: sides[0][text] for text in both} == {text: sides[1][text] for text in both}
+
+
 def test_at_least_the_documents_shown_are_reranked(retriever: Retriever) -> None:
     assert compare(retriever, QUERY, top_k=7, depth=1) == compare(retriever, QUERY, top_k=7, depth=7)
 

@@ -68,13 +68,15 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = DEPT
         [(1, 1), (2, 2)]
     """
     _check_query(query)
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}.")
     depth = max(top_k, depth)
     embedding = encode(retriever.encoder, [query], task="query", show_progress_bar=False)
 
     def ranking(rerank: bool) -> dict[str, float | None]:
         hits = retriever.search_embeddings(
             embedding,
-            top_k if rerank else depth,
+            depth,
             rerank,
             depth,
             mode=None if rerank else "dense",
@@ -97,8 +99,10 @@ def compare(retriever: Retriever, query: str, top_k: int = 10, depth: int = DEPT
     adapter = retriever.adapter
     if adapter is None:
         return Comparison(placed(found), None)
-    mapped = adapter.has_maps
-    return Comparison(placed(found), placed(ranking(rerank=True)), mapped)
+    reranked = ranking(rerank=True)
+    # A probability depends on the candidates beside a document. Both sides have that of the reranked search.
+    found = {corpus_id: reranked.get(corpus_id, probability) for corpus_id, probability in found.items()}
+    return Comparison(placed(found), placed(reranked), adapter.has_maps)
 
 
 def _check_query(query: str) -> None:
