@@ -29,7 +29,7 @@ Written by `make training`; do not edit.
 all-MiniLM-L6-v2 is fine-tuned ({what}) with the negatives that each strategy chooses: {batch} pairs a step,
 four mined negatives each, at most {steps} steps. Every 20 steps it ranks development queries; it stops
 after three times without a new best, and the best weights are measured. The untrained encoder counts as a
-step. Seeds: {seeds}.
+step. A figure is the mean of {seeds}.
 
 Each training query keeps one of its relevant documents. Test queries are measured with all of them, against
 the whole corpus. Collections with no more than one are trained on as they are. The adapter that judges
@@ -39,7 +39,8 @@ NOTES = """
 A star marks a significant difference to in-batch negatives, paired by query, after averaging over seeds: p
 < .05 by the randomisation test with Holm's correction for the strategies of a collection. `oracle` and
 `oracle-relabel` know which candidates are false negatives. Where they gain nothing, no better estimate can.
-`seconds` are those of one run, mining and judging included, on one core.
+`seconds` are those of the collection that took the least, mining and judging included, on one core of a
+machine that had other work at times.
 """
 
 
@@ -62,10 +63,18 @@ def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "strategy": method,
                     **{name: _figure(row) for name, row in zip(names, of, strict=True)},
                     "mean": f"{np.mean([row[NDCG]['all'] for row in run]):.3f}" if whole else "",
-                    "seconds": round(np.mean([row["seconds"] for row in run])),
+                    "seconds": round(min(row["seconds"] for row in run)),
                 }
             )
     return rows
+
+
+def _seeds(tables: list[dict[str, Any]]) -> str:
+    """Return how many seeds there are of the strategies that train."""
+    counts = {row["seeds"] for table in tables for row in table["rows"] if row["method"] != "untrained"}
+    least, most = min(counts), max(counts)
+    number = str(most) if least == most else f"{least} to {most}"
+    return f"{number} seed{'s' * (most > 1)}"
 
 
 def _figure(row: dict[str, Any] | None) -> str:
@@ -102,7 +111,7 @@ def page(
     ]
     parts = [
         INTRODUCTION.format(
-            what=what, batch=arguments.batch_size, steps=arguments.steps, seeds=len(arguments.seeds)
+            what=what, batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(tables)
         ),
         markdown(facts),
         ADVICE,
