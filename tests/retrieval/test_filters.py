@@ -155,6 +155,21 @@ def test_a_search_ranks_the_documents_of_the_filter_alone(
     )
 
 
+@pytest.mark.parametrize("depth", [2, 150])
+def test_a_filter_changes_neither_scores_nor_probabilities(encoder: SentenceTransformer, depth: int) -> None:
+    retriever = Retriever(encoder).index(CORPUS)
+    options = {"depth": depth, "probabilities": True}
+    everything = {hit["corpus_id"]: hit for hit in retriever.search("list a file", **options)[0]}
+    for filter in ({"section": 1}, {"tags": "dir"}, {"section": {"$exists": False}}):
+        [hits] = retriever.search("list a file", filter=filter, **options)
+        assert hits
+        # The candidates of the search among all are the first documents that it finds.
+        for hit in (hit for hit in hits if list(everything).index(hit["corpus_id"]) < depth):
+            expected = everything[hit["corpus_id"]]
+            assert hit["probability"] == pytest.approx(expected["probability"], abs=1e-5)
+            assert hit["score"] == pytest.approx(expected["score"], abs=1e-5)
+
+
 def test_words_are_counted_in_the_whole_corpus(encoder: SentenceTransformer) -> None:
     retriever = Retriever(encoder).index(CORPUS)
     everything = {hit["corpus_id"]: hit for hit in retriever.search("list a file", rerank=False)[0]}

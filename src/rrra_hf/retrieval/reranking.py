@@ -49,7 +49,8 @@ def search_and_rerank(
     """Return the best documents for each query.
 
     The adapter compares a document with the query's candidates. They are the same for all that is asked of a
-    query, so that a document has the same probability whether it is reranked or not.
+    query, so that a document has the same probability whether it is reranked or not. Allowed documents are
+    compared with the candidates of a search among all.
 
     Args:
         adapter: The adapter.
@@ -75,12 +76,19 @@ def search_and_rerank(
     candidates = dense.rows[:, :depth]
     if hybrid:
         candidates = hybrid_candidates(documents, queries, dense, depth, allowed)
-    reranked = rerank(adapter, documents, queries, candidates, dense)
+    beside = None if allowed is None else _candidates(documents, queries, depth, hybrid)
+    reranked = rerank(adapter, documents, queries, candidates, dense, beside)
     ranked = (reranked if reranks else ranked).first(k)
     if probabilities:
-        judged = _probabilities(adapter, documents, queries, ranked.rows, reranked)
+        judged = _probabilities(adapter, documents, queries, ranked.rows, reranked, beside)
         ranked = ranked._replace(probabilities=judged)
     return ranked
+
+
+def _candidates(documents: IndexedDocuments, queries: EncodedQueries, depth: int, hybrid: bool) -> np.ndarray:
+    """Return the candidates of each query among all documents."""
+    dense = search_dense(documents, queries, depth)
+    return hybrid_candidates(documents, queries, dense, depth) if hybrid else dense.rows
 
 
 def _probabilities(
@@ -89,6 +97,7 @@ def _probabilities(
     queries: EncodedQueries,
     rows: np.ndarray,
     reranked: Reranked,
+    beside: np.ndarray | None,
 ) -> np.ndarray:
     """Return the probabilities of documents, `(n, k)`.
 
@@ -96,15 +105,28 @@ def _probabilities(
     """
     depth = reranked.probabilities.shape[1]
     candidates = reranked.rows[:, :depth]
-    lines = np.arange(len(rows))[:, None] * (len(documents.index) + 1)
+    places = _places(rows, candidates, len(documents.index))
+    known = np.take_along_axis(reranked.probabilities, np.maximum(places, 0), axis=1)
+    if (places >= 0).all():
+        return known
+    others = np.where(places < 0, rows, -1)
+    reading = _read_beside(adapter, documents, queries, others, candidates if beside is None else beside)
+    return np.where(places < 0, torch.sigmoid(reading.relevance).numpy(), known)
+
+
+def _places(rows: np.ndarray, candidates: np.ndarray, size: int) -> np.ndarray:
+    """Return at which place each row is among the candidates of its query, `(n, k)`; -1 if it isn't.
+
+    Args:
+        rows: Rows of documents, `(n, k)`.
+        candidates: Rows of the candidates, `(n, depth)`.
+        size: Number of documents.
+    """
+    lines = np.arange(len(rows))[:, None] * (size + 1)
     keys, wanted = (candidates + lines).ravel(), rows + lines
     order = keys.argsort()
     place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
-    known, others = reranked.probabilities.ravel()[place], np.where(keys[place] == wanted, -1, rows)
-    if (others < 0).all():
-        return known
-    reading = _read(adapter, documents, queries, np.concatenate([candidates, others], axis=1))
-    return np.where(others < 0, known, torch.sigmoid(reading.relevance[:, depth:]).numpy())
+    return np.where((keys[place] == wanted) & (rows >= 0), place % candidates.shape[1], -1)
 
 
 def rerank(
@@ -113,6 +135,7 @@ def rerank(
     queries: EncodedQueries,
     candidates: np.ndarray,
     dense: Found,
+    beside: np.ndarray | None = None,
 ) -> Reranked:
     """Sort the candidates of each query by their reranking scores.
 
@@ -125,6 +148,8 @@ def rerank(
         candidates: Rows of the documents to rerank, `(n, depth)`: the first of the dense search, or
             `hybrid_candidates`.
         dense: What the dense search found, `(n, k)`.
+        beside: Rows of the documents that the adapter compares them with, `(n, d)`; with each other by
+            default.
 
     Returns:
         `k` documents per query.
@@ -132,7 +157,10 @@ def rerank(
     Raises:
         ValueError: If the adapter gives NaN or infinite scores.
     """
-    reading = _read(adapter, documents, queries, candidates)
+    if beside is None:
+        reading = _read(adapter, documents, queries, candidates)
+    else:
+        reading = _read_beside(adapter, documents, queries, candidates, beside)
     scores = adapter.combine(reading.cosines, reading.ranking).numpy()
     if not np.isfinite(scores[candidates >= 0]).all():
         raise ValueError("The adapter gave NaN or infinite scores; its weights may be damaged.")
@@ -140,6 +168,25 @@ def rerank(
     values = (candidates, scores, torch.sigmoid(reading.relevance).numpy(), reading.cosines.numpy())
     rows, scores, probabilities, cosines = (value[best] for value in values)
     return Reranked(*_followed_by(Found(rows, scores), dense), probabilities, cosines)
+
+
+def _read_beside(
+    adapter: RetrieverAdapter,
+    documents: IndexedDocuments,
+    queries: EncodedQueries,
+    rows: np.ndarray,
+    beside: np.ndarray,
+) -> Reading:
+    """Read documents as they are read beside others, which they may be among, `(n, k)`."""
+    places = _places(rows, beside, len(documents.index))
+    at = torch.from_numpy(np.maximum(places, 0))
+    known = [value.gather(1, at) for value in _read(adapter, documents, queries, beside)]
+    if (places >= 0).all():
+        return Reading(*known)
+    whole = np.concatenate([beside, np.where(places < 0, rows, -1)], axis=1)
+    others = [value[:, beside.shape[1] :] for value in _read(adapter, documents, queries, whole)]
+    among = torch.from_numpy(places >= 0)
+    return Reading(*(torch.where(among, *both) for both in zip(known, others, strict=True)))
 
 
 def _read(

@@ -649,9 +649,13 @@ class Retriever:
         """
         if isinstance(corpus, CorpusIndex):
             return corpus, None if condition is None else corpus.metadata.rows(condition)
-        part = corpus.part(self.map_queries(embeddings), texts, k, condition, **options)
+        mapped = self.map_queries(embeddings)
+        # An adapter compares allowed documents with those of a search among all.
+        ids = [] if condition is None else corpus.part(mapped, texts, k, condition, **options).ids
+        part = corpus.part(mapped, texts, k, ids=ids, **options)
         part.features = document_features(self.encoder, self.adapter, part.index, part.words, [])
-        return part, None
+        allowed = None if condition is None else np.sort([part.row_of[name] for name in ids]).astype(int)
+        return part, allowed
 
     def _check_search(self, top_k: int, depth: int, probabilities: bool) -> None:
         for name, number in (("top_k", top_k), ("depth", depth)):
