@@ -501,7 +501,8 @@ class Retriever:
                 index has words. A hybrid search that isn't reranked merges both rankings by reciprocal rank
                 fusion, and scores are the fused ones.
             filter: Search only documents with these metadata, `{"lang": "en", "year": {"$gte": 2020}}`, see
-                `parse_filter`.
+                `parse_filter`. Candidates that it leaves have the scores and probabilities that they have
+                without it.
             probabilities: Add the probability that it is relevant to each hit. It is estimated among the
                 candidates of the query, and is the same with and without `rerank`.
             return_documents: Add `title`, `text` and, if any documents have them, `metadata` to each hit.
