@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from command_line import Outcome, rrra
+from tiny import word_collection
 
 WORDS = ["list", "copy", "find", "files", "folder", "sort", "text", "line", "query", "passage", "old", "new"]
 
@@ -47,6 +48,15 @@ def write_beir(
         rows = [f"{query}\t{document}\t1\n" for query, document in qrels.items()]
         (folder / f"qrels/{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
     return folder
+
+
+def write_words(folder: Path) -> Path:
+    """Write a BEIR folder of 40 documents of words, of which 30 queries have one each."""
+    collection = word_collection(40, train=30)
+    texts = dict(zip(collection.query_ids, collection.query_texts, strict=True))
+    documents = dict(zip(collection.document_ids, collection.document_texts, strict=True))
+    labels = {query: next(iter(grades)) for query, grades in collection.split("train").qrels.items()}
+    return write_beir(folder, documents, texts, labels)
 
 
 def truncate(path: Path, kept: float = 0.5) -> None:

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from bad_input import fail, succeed, write_beir
+from bad_input import fail, succeed, write_words
 from chat_server import ChatServer, answer
 from command_line import rrra
 from forked import WAIT, Process
@@ -19,18 +19,13 @@ from rrra_hf.cli import main
 from rrra_hf.data import write_run
 from rrra_hf.labels import Decision, Decisions
 from running import wait_for
-from tiny import word_collection
 
 DEPTH = 8
 
 
 @pytest.fixture(scope="module")
 def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    collection = word_collection(40, train=30)
-    texts = dict(zip(collection.query_ids, collection.query_texts, strict=True))
-    documents = dict(zip(collection.document_ids, collection.document_texts, strict=True))
-    labels = {query: next(iter(grades)) for query, grades in collection.split("train").qrels.items()}
-    return write_beir(tmp_path_factory.mktemp("beir") / "words", documents, texts, labels)
+    return write_words(tmp_path_factory.mktemp("beir") / "words")
 
 
 @pytest.fixture(scope="module")

@@ -7,21 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bad_input import fail, succeed, write_beir
+from bad_input import fail, succeed, write_words
 from command_line import rrra
 from rrra_hf import CandidatePool
-from tiny import word_collection
 
 pytest.importorskip("pymilvus")
 
 
 @pytest.fixture(scope="module")
 def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    collection = word_collection(40, train=30)
-    texts = dict(zip(collection.query_ids, collection.query_texts, strict=True))
-    documents = dict(zip(collection.document_ids, collection.document_texts, strict=True))
-    labels = {query: next(iter(grades)) for query, grades in collection.split("train").qrels.items()}
-    return write_beir(tmp_path_factory.mktemp("beir") / "words", documents, texts, labels)
+    return write_words(tmp_path_factory.mktemp("beir") / "words")
 
 
 def test_what_is_indexed_there_is_found_there(beir: Path, tiny_bert: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..embeddings import check_embeddings
 from .base import Index
-from .best import rescored
+from .best import rescored, search_blocks
 from .checks import check_allowed, check_rows, check_search, normalized, selector
 from .faiss_files import FaissHeader, read_header
 from .flat import FlatIndex
@@ -163,15 +163,13 @@ class ApproximateIndex:
         if self.is_exact or (allowed is not None and most**2 <= EXACT * len(self)):
             return self.search_exactly(queries, k, allowed)
         wanted = min(max(self.oversample * k, MIN_CANDIDATES), most)
-        step = max(1, PAIRS // wanted)
-        cosines = np.empty((len(queries), k), dtype=np.float32)
-        rows = np.empty((len(queries), k), dtype=np.int64)
-        for start in range(0, len(queries), step):
-            block = slice(start, start + step)
-            unit = normalized(queries[block])
-            candidates = self._candidates(unit, k, wanted, allowed)
-            cosines[block], rows[block] = rescored(unit, candidates, self._vectors.take, k)
-        return cosines, rows
+        selected = selector(allowed, len(self))
+
+        def search(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            candidates = self._candidates(unit, k, wanted, allowed, selected)
+            return rescored(unit, candidates, self._vectors.take, k)
+
+        return search_blocks(queries, k, max(1, PAIRS // wanted), search)
 
     def search_exactly(
         self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
@@ -266,15 +264,15 @@ class ApproximateIndex:
         rng = np.random.default_rng(self.seed)
         return self._vectors.take(np.sort(rng.choice(len(self), size=size, replace=False)))
 
-    def _candidates(self, queries: np.ndarray, k: int, wanted: int, allowed: np.ndarray | None) -> np.ndarray:
+    def _candidates(
+        self, queries: np.ndarray, k: int, wanted: int, allowed: np.ndarray | None, selected: Any
+    ) -> np.ndarray:
         """Return the rows of candidates, `(n, wanted)`, at least `k` per query, padded with -1."""
         rows = np.full((len(queries), wanted), -1, dtype=np.int64)
         short = np.arange(len(queries))
-        selected = None if allowed is None else selector(allowed, len(self))
         effort = self.effort if allowed is None else self.effort * len(self) / len(allowed)
         for factor in WIDER:
-            parameters = search_parameters(self._faiss, factor * effort, wanted)
-            parameters.sel = selected
+            parameters = search_parameters(self._faiss, factor * effort, wanted, selected)
             rows[short] = self._faiss.search(queries[short], wanted, params=parameters)[1]
             short = short[(rows[short] >= 0).sum(axis=1) < k]
             if not len(short):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .checks import normalized
+
 # The lower half of a key holds the row: from -1, which stands for no document, to 4 billion.
 ROW_BITS = np.int64(2**32 - 1)
 
@@ -63,6 +65,28 @@ def best(cosines: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.
         [[9, 3]]
     """
     return unpacked(largest(sort_keys(cosines, rows), k))
+
+
+def search_blocks(
+    queries: np.ndarray, k: int, size: int, search: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Search for some queries at a time.
+
+    Args:
+        queries: Embeddings of any length, `(n, dim)`.
+        k: Number of documents per query.
+        size: Number of queries to search for at a time.
+        search: Returns the cosines and the rows, `(m, k)`, that it finds for normalised queries, `(m, dim)`.
+
+    Returns:
+        Cosines `(n, k)` float32 and rows `(n, k)` int64.
+    """
+    cosines = np.empty((len(queries), k), dtype=np.float32)
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    for start in range(0, len(queries), size):
+        block = slice(start, start + size)
+        cosines[block], rows[block] = search(normalized(queries[block]))
+    return cosines, rows
 
 
 def rescored(

@@ -56,13 +56,25 @@ def check_allowed(allowed: np.ndarray | None, size: int) -> np.ndarray | None:
     return None if len(rows) == size else rows
 
 
-def selector(allowed: np.ndarray, size: int) -> Any:
-    """Return what FAISS selects rows of an index of `size` documents with."""
+def selector(allowed: np.ndarray | None, size: int) -> Any:
+    """Return what FAISS selects rows of an index of `size` documents with, None if there are no others.
+
+    Give it to the constructor of search parameters, which keeps it as long as they live.
+    """
+    if allowed is None:
+        return None
     bits = np.zeros(size, dtype=bool)
     bits[allowed] = True
     # The type stubs of FAISS lack the constructor of this class.
     bitmap: Any = faiss.IDSelectorBitmap
     return bitmap(np.packbits(bits, bitorder="little"))
+
+
+def flat_parameters(allowed: np.ndarray | None, size: int) -> Any:
+    """Return FAISS search parameters that select rows, all if None, for an index that compares them all."""
+    # The type stubs of FAISS lack the constructor of this class.
+    parameters: Any = faiss.SearchParameters
+    return parameters(sel=selector(allowed, size))
 
 
 def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
@@ -85,11 +97,6 @@ def check_ids(ids: Sequence[str], count: int | None = None) -> list[str]:
     if count is not None and len(ids) != count:
         raise ValueError(f"ids must have one entry per embedding ({count}), got {len(ids)}.")
     return ids
-
-
-def last_of_each(ids: list[str]) -> dict[str, int]:
-    """Return the last position of each id, in the order of first appearance."""
-    return {document_id: position for position, document_id in enumerate(ids)}
 
 
 def normalized(embeddings: np.ndarray) -> np.ndarray:

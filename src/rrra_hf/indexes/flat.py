@@ -10,8 +10,8 @@ import numpy as np
 
 from ..embeddings import check_embeddings
 from ..models.files_rrra import write_aside
-from .best import best
-from .checks import check_allowed, check_normalized, check_rows, check_search, normalized, selector
+from .best import best, search_blocks
+from .checks import check_allowed, check_normalized, check_rows, check_search, flat_parameters, normalized
 from .faiss_files import read_flat
 
 # Queries or documents per block, so that memory-mapped arrays are never copied as a whole.
@@ -81,16 +81,12 @@ class FlatIndex:
         queries = check_search(queries, k, self.dim, len(self))
         allowed = check_allowed(allowed, len(self))
         k = min(k, len(self) if allowed is None else len(allowed))
-        parameters = faiss.SearchParameters()
-        selected = None if allowed is None else selector(allowed, len(self))
-        parameters.sel = selected
-        scores = np.empty((len(queries), k), dtype=np.float32)
-        rows = np.empty((len(queries), k), dtype=np.int64)
-        for start in range(0, len(queries), BLOCK_SIZE):
-            block = slice(start, start + BLOCK_SIZE)
-            found_scores, found_rows = self._index.search(normalized(queries[block]), k, params=parameters)
-            scores[block], rows[block] = best(found_scores, found_rows, k)
-        return scores, rows
+        parameters = flat_parameters(allowed, len(self))
+
+        def search(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return best(*self._index.search(unit, k, params=parameters), k)
+
+        return search_blocks(queries, k, BLOCK_SIZE, search)
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
         """Return the normalised embeddings of documents.

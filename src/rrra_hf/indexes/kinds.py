@@ -78,17 +78,19 @@ def code_count(dim: int) -> int:
     return max(codes for codes in range(1, max(1, dim // 4) + 1) if dim % codes == 0)
 
 
-def search_parameters(index: Any, effort: float, wanted: int) -> Any:
+def search_parameters(index: Any, effort: float, wanted: int, selected: Any = None) -> Any:
     """Return FAISS search parameters: the number of lists to probe, or the queue size in a graph.
 
     Args:
         index: The FAISS index.
         effort: Search effort. Twice the effort compares about twice as many documents.
         wanted: Number of documents per query. With inverted lists, at least 16 times as many are compared.
+        selected: What selects the rows to search among, see `selector`; all by default.
     """
     # The type stubs of FAISS lack the constructors of these classes.
     parameters: Any = faiss
     if isinstance(index, faiss.IndexHNSW):
-        return parameters.SearchParametersHNSW(efSearch=math.ceil(effort * (wanted + GRAPH_QUEUE)))
+        queue = math.ceil(effort * (wanted + GRAPH_QUEUE))
+        return parameters.SearchParametersHNSW(efSearch=queue, sel=selected)
     probes = max(4 * math.sqrt(index.nlist), 16 * wanted * index.nlist / index.ntotal)
-    return parameters.SearchParametersIVF(nprobe=min(math.ceil(effort * probes), index.nlist))
+    return parameters.SearchParametersIVF(nprobe=min(math.ceil(effort * probes), index.nlist), sel=selected)

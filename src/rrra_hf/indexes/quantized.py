@@ -14,8 +14,8 @@ from typing_extensions import Self
 
 from ..embeddings import check_embeddings, load_embeddings, save_embeddings
 from ..embeddings.storage import load_columns, save_columns
-from .best import rescored
-from .checks import check_allowed, check_rows, check_search, normalized, selector
+from .best import rescored, search_blocks
+from .checks import check_allowed, check_rows, check_search, flat_parameters, normalized
 from .folder import current_folder, new_current_folder
 from .vectors import BLOCK_SIZE, VectorStore
 
@@ -147,21 +147,14 @@ class QuantizedIndex(ABC):
         queries = check_search(queries, k, self.dim, len(self))
         allowed = check_allowed(allowed, len(self))
         most = len(self) if allowed is None else len(allowed)
-        parameters = faiss.SearchParameters()
-        # FAISS doesn't own it, so that it must live as long as the search.
-        selected = None if allowed is None else selector(allowed, len(self))
-        parameters.sel = selected
         k = min(k, most)
         count = min(max(self.rescore_multiplier * k, MIN_CANDIDATES), most)
-        step = max(1, PAIRS // count)
-        cosines = np.empty((len(queries), k), dtype=np.float32)
-        rows = np.empty((len(queries), k), dtype=np.int64)
-        for start in range(0, len(queries), step):
-            block = slice(start, start + step)
-            unit = normalized(queries[block])
-            candidates = self._candidates(unit, count, parameters)
-            cosines[block], rows[block] = rescored(unit, candidates, self.reconstruct, k)
-        return cosines, rows
+        parameters = flat_parameters(allowed, len(self))
+
+        def search(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return rescored(unit, self._candidates(unit, count, parameters), self.reconstruct, k)
+
+        return search_blocks(queries, k, max(1, PAIRS // count), search)
 
     def reconstruct(self, rows: np.ndarray) -> np.ndarray:
         """Return the embeddings of documents, from 8 bits per value. They are of length 1, or little less.

@@ -143,7 +143,7 @@ class CorpusIndex(IndexedDocuments):
     @property
     def most_passages(self) -> int:
         """Greatest number of passages of a document, 1 if documents were not split."""
-        return max(Counter(self.document_ids).values())
+        return 1 if self.split is None else max(Counter(self.document_ids).values())
 
     @cached_property
     def row_of(self) -> dict[str, int]:

@@ -649,7 +649,9 @@ class Retriever:
             The index, and the rows in it that may be found, None if all may.
         """
         if isinstance(corpus, CorpusIndex):
-            return corpus, None if condition is None else corpus.metadata.rows(condition)
+            allowed = None if condition is None else corpus.metadata.rows(condition)
+            # If a filter leaves all, the candidates needn't be searched for twice.
+            return corpus, None if allowed is None or len(allowed) == len(corpus) else allowed
         mapped = self.map_queries(embeddings)
         # An adapter compares allowed documents with those of a search among all.
         ids = [] if condition is None else corpus.part(mapped, texts, k, condition, **options).ids
