@@ -36,6 +36,7 @@ from rrra_hf.comparison import (
 )
 from rrra_hf.comparison.strategies.heuristics import TOP_K
 from rrra_hf.comparison.truth import ground_truth
+from rrra_hf.data.python_docs import python_docs
 from taught import ENCODERS, TEACHERS, Taught
 from training_page import gains, page, strategy_rows
 
@@ -47,7 +48,10 @@ COLLECTIONS = (
     "mediqa-qa",
     "nl2bash",
     "covidfact",
+    "python-docs",
 )
+# The documentation of the packages that are installed here, and how many documents of it.
+PYTHON_DOCS, DOCUMENTS = "python-docs", 3000
 # Tokens that texts are cut to, which most of them are shorter than.
 MAX_LENGTH = {"mediqa-qa": 128, "bioasq12b": 96}
 SHORT = 64
@@ -115,24 +119,31 @@ def judges(data: Path, folder: Path, names: Sequence[str]) -> dict[str, str]:
     return {name: str(folder / name) for name in names if name in TEACHERS}
 
 
+def opened(data: Path, name: str) -> Collection:
+    """Return a collection with queries to train on."""
+    whole = python_docs(limit=DOCUMENTS) if name == PYTHON_DOCS else load_collection(data / name)
+    return with_splits(whole)
+
+
 def prepared(data: Path, name: str, encoder: str, cache: Path) -> Task:
     """Return a collection, encoded."""
     model = SentenceTransformer(packaged(encoder))
     model.max_seq_length = MAX_LENGTH.get(name, SHORT)
-    collection = with_splits(load_collection(data / name))
-    return prepare(collection, model, encoder_name=packaged(encoder), cache_dir=cache)
+    return prepare(opened(data, name), model, encoder_name=packaged(encoder), cache_dir=cache)
 
 
 def finished(
     task: Task, methods: Sequence[Method], settings: CompareArguments, store: CellStore
 ) -> dict[Cell, Result]:
-    """Return the results of the cells that were run."""
-    cells = {
-        method: Cell(method.table, task.name, method.name, settings.seed if method.seeded else 0)
-        for method in methods
-    }
-    loaded = {cell: store.load(cell, method.settings_of(task, settings)) for method, cell in cells.items()}
-    return {cell: result for cell, result in loaded.items() if result is not None}
+    """Return the results of the cells that were run, with either precision."""
+    found: dict[Cell, Result] = {}
+    for method in methods:
+        cell = Cell(method.table, task.name, method.name, settings.seed if method.seeded else 0)
+        for bf16 in (True, False):
+            result = store.load(cell, method.settings_of(task, replace(settings, bf16=bf16)))
+            if result is not None:
+                found[cell] = result
+    return found
 
 
 def arguments_parser(**defaults: object) -> argparse.ArgumentParser:
@@ -156,6 +167,7 @@ def arguments_parser(**defaults: object) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--float32", action="store_true", help="for CPUs that are slow in bfloat16")
     parser.set_defaults(**defaults)
     return parser
 
@@ -176,15 +188,17 @@ def run(arguments: argparse.Namespace) -> None:
                 steps=arguments.steps,
                 batch_size=arguments.batch_size,
                 learning_rate=arguments.learning_rate,
-                bf16=True,
+                bf16=not arguments.float32,
                 injected_rate=0.0,
                 judge=judged.get(name),
             )
             methods = choose_methods("strategies", arguments.methods, settings)
-            if arguments.finished:
-                results |= finished(task, methods, settings, store)
-            else:
-                results |= run_cells([task], methods, settings, store)
+            done = finished(task, methods, settings, store)
+            results |= done
+            if not arguments.finished:
+                names_done = {cell.method for cell in done}
+                missing = [method for method in methods if method.name not in names_done]
+                results |= run_cells([task], missing, settings, store)
             truth = ground_truth(Trial(task, seed, settings))
             shares[name] = float(truth.false_negative[:, :TOP_K].mean())
     tables = make_tables(results, "in-batch")

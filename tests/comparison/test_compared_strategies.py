@@ -16,6 +16,7 @@ from rrra_hf.comparison.probabilities import judged_pool
 from rrra_hf.comparison.strategies import STRATEGIES
 from rrra_hf.comparison.strategies.early_stopping import EVERY, PATIENCE, EarlyStopping
 from rrra_hf.comparison.strategies.judged import mixed_pool
+from rrra_hf.comparison.strategies.train_encoder import development_measure
 from rrra_hf.comparison.strategies.train_maps import drawn_batches
 from rrra_hf.comparison.truth import ground_truth
 
@@ -109,11 +110,10 @@ def test_the_mixed_target_is_the_mean_of_both(trial):
 
 
 def test_training_stops_when_the_encoder_gets_no_better():
-    qualities = iter([0.5, 0.6, 0.4, 0.5, 0.3, 0.9])
+    qualities = iter([0.6, 0.4, 0.5, 0.3, 0.9])
     weights = torch.nn.Linear(1, 1)
-    stopping = EarlyStopping(weights, lambda: next(qualities))
+    stopping = EarlyStopping(weights, lambda: next(qualities), before=0.5)
     state, control = TrainerState(max_steps=EVERY * 10), TrainerControl()
-    stopping.on_train_begin(None, state, control)
     stopped = None
     for state.global_step in range(1, EVERY * 10):
         stopping.on_step_end(None, state, control)
@@ -122,6 +122,12 @@ def test_training_stops_when_the_encoder_gets_no_better():
             break
     assert stopped == EVERY * (1 + PATIENCE)
     assert stopping.history == [0.5, 0.6, 0.4, 0.5, 0.3]
+
+
+def test_before_training_quality_is_that_of_the_embeddings_that_there_are(words, store):
+    trial = Trial(words, 0, replace(QUICK, train="full"))
+    measure, before = development_measure(trial, words.encoder)
+    assert before == pytest.approx(measure(), abs=1e-6)
 
 
 @pytest.mark.slow

@@ -243,12 +243,18 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     ids=["full", "lora"],
 )
 def test_variants(
-    tiny_bert: Path, tmp_path: Path, arguments: TrainArguments, monkeypatch: pytest.MonkeyPatch
+    tiny_bert: Path,
+    tmp_path: Path,
+    arguments: TrainArguments,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     keep(monkeypatch, "stage1")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     model = train(make_collection(development=True), tiny_bert, tmp_path / "run", arguments)
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert (results["stage1"]["steps"], results["stage3"]["steps"]) == (2, 3)
+    assert ("many times slower than in float32" in caplog.text) == arguments.bf16
     assert results["comparison"]["development"]["queries"] == 10
     assert (model.adapter.document_map is not None) == (arguments.fit.maps == "both")
     assert model.config.max_seq_length == (arguments.max_seq_length or 32)

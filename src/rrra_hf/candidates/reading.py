@@ -21,7 +21,7 @@ from ..models.reader_rrra import FeatureReader
 from .document_features import DocumentFeatures, Words
 from .hybrid import Take
 from .labelled import pair_rows
-from .level import level_of, sampled
+from .level import level_of, nearness, sampled
 from .pool import CandidatePool
 
 # Pairs of query and document that are read at a time: about 100 MB at dimension 384.
@@ -220,7 +220,8 @@ def judge(
     given_one, reading = read(every, np.array([rows[0] for rows in positives]), labelled=True)
     given_one = given_one[:, 1:]
     scores = adapter.combine(reading.cosines, reading.ranking).numpy()
-    probability = _levelled(lambda asked, first: read(asked, first)[0], given_one, positives, folds)
+    near = nearness(reading.cosines.numpy()[:, 1:])
+    probability = _levelled(lambda asked, first: read(asked, first)[0], given_one, near, positives, folds)
     return Judged(
         np.where(candidates >= 0, probability, np.float32(np.nan)),
         np.where(candidates >= 0, scores[:, 1:] - scores[:, :1], np.float32(-np.inf)),
@@ -230,6 +231,7 @@ def judge(
 def _levelled(
     log_odds: Callable[[np.ndarray, np.ndarray], np.ndarray],
     given_one: np.ndarray,
+    near: np.ndarray,
     positives: Sequence[np.ndarray],
     folds: Sequence[np.ndarray] | None,
 ) -> np.ndarray:
@@ -238,6 +240,7 @@ def _levelled(
     Args:
         log_odds: From queries and a labelled document each to log-odds of that and the candidates.
         given_one: Log-odds of the candidates beside a labelled document, `(n, k)`.
+        near: How near the candidates of the queries are, `(n,)`.
         positives: As in `judge_candidates`.
         folds: As in `judge_candidates`.
     """
@@ -251,8 +254,8 @@ def _levelled(
     alone = log_odds(query[read], label[read])
     probability = np.empty(given_one.shape, dtype=np.float32)
     for fold, some in zip(folds, samples, strict=True):
-        level = level_of(alone[np.searchsorted(read, some)], query[some], given_one)
-        probability[fold] = level.probability(given_one[fold])
+        level = level_of(alone[np.searchsorted(read, some)], query[some], given_one, near)
+        probability[fold] = level.probability(given_one[fold], near[fold])
     return probability
 
 

@@ -99,6 +99,11 @@ def train_contrastive(
         name = "activation_checkpointing_enable"
         enable = getattr(model, name, model.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
+    on_cpu = get_device_name() == "cpu"
+    if arguments.bf16 and on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        logger.warning(
+            "This CPU computes in bfloat16 many times slower than in float32. Train without bf16 on it."
+        )
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
@@ -109,7 +114,7 @@ def train_contrastive(
         bf16=arguments.bf16,
         fp16=arguments.fp16,
         # Explicit, because bf16 is refused on a machine without an accelerator otherwise.
-        use_cpu=get_device_name() == "cpu",
+        use_cpu=on_cpu,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         prompts=_prompts(model, dataset),
         save_strategy="steps",

@@ -58,7 +58,8 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
         # PyTorch's fused attention takes twice as long backwards in bfloat16 on CPUs.
         model.set_attn_implementation("eager")
     dataset, callbacks = _training_set(trial, strategy)
-    stopping = EarlyStopping(model, development_measure(trial, encoder))
+    measure, before = development_measure(trial, encoder)
+    stopping = EarlyStopping(model, measure, before)
     with tempfile.TemporaryDirectory() as checkpoints:
         train_contrastive(
             model,
@@ -93,8 +94,10 @@ def train_encoder(trial: Trial, strategy: Strategy) -> Rank:
     return rank
 
 
-def development_measure(trial: Trial, encoder: SentenceTransformer) -> Callable[[], float]:
+def development_measure(trial: Trial, encoder: SentenceTransformer) -> tuple[Callable[[], float], float]:
     """Return a function that measures nDCG@10 of the development queries with the encoder as it is.
+
+    And return its value before the training, from the embeddings that there are.
 
     The documents to rank are the relevant ones and the candidates of all these queries, which the encoder
     found before it was trained.
@@ -119,13 +122,15 @@ def development_measure(trial: Trial, encoder: SentenceTransformer) -> Callable[
     relevant = membership(np.tile(rows, (len(queries.ids), 1)), queries.positives)
     num_relevant = np.array([len(np.unique(positives)) for positives in queries.positives])
 
-    def quality() -> float:
+    def quality(asked: np.ndarray, documents: np.ndarray) -> float:
+        return float(ndcg_per_query(reorder(relevant, asked @ documents.T), num_relevant).mean())
+
+    def measure() -> float:
         with undisturbed(encoder):
             asked = encode(encoder, queries.texts, task="query")
-            cosines = asked @ encode(encoder, texts, task="document").T
-        return float(ndcg_per_query(reorder(relevant, cosines), num_relevant).mean())
+            return quality(asked, encode(encoder, texts, task="document"))
 
-    return quality
+    return measure, quality(queries.embeddings, task.documents[rows])
 
 
 def _training_set(trial: Trial, strategy: Strategy) -> tuple[Dataset, list[TrainerCallback]]:
