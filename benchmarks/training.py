@@ -37,6 +37,7 @@ from rrra_hf.comparison import (
 from rrra_hf.comparison.strategies.heuristics import TOP_K
 from rrra_hf.comparison.truth import ground_truth
 from rrra_hf.data.python_docs import python_docs
+from rrra_hf.models.files_rrra import read_json
 from taught import ENCODERS, TEACHERS, Taught
 from training_page import gains, page, strategy_rows
 
@@ -80,6 +81,8 @@ METHODS = (
 TEACHING = ["all-MiniLM-L6-v2"]
 # What is kept with the code: finished cells, and the adapters that judge.
 KEPT = Path(__file__).parent / "training_cells"
+# Where `train_or_fit.py` keeps its rows, in that folder.
+TRAIN_OR_FIT = "train_or_fit"
 
 
 def with_splits(collection: Collection) -> Collection:
@@ -205,7 +208,8 @@ def run(arguments: argparse.Namespace) -> None:
     rows = strategy_rows(tables)
     report(f"nDCG@10, training mode {arguments.train}", rows, arguments.cache / "training.json")
     if arguments.markdown:
-        arguments.markdown.write_text(page(tables, rows, shares, arguments), encoding="utf-8")
+        fits = [read_json(path) for path in sorted((arguments.kept / TRAIN_OR_FIT).glob("*.json"))]
+        arguments.markdown.write_text(page(tables, rows, shares, fits, arguments), encoding="utf-8")
     if arguments.picture:
         arguments.picture.write_text(gains(tables, shares), encoding="utf-8")
 

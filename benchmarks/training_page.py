@@ -40,7 +40,14 @@ A star marks a significant difference to in-batch negatives, paired by query, af
 < .05 by the randomisation test with Holm's correction for the strategies of a collection. `oracle` and
 `oracle-relabel` know which candidates are false negatives. Where they gain nothing, no better estimate can.
 `seconds` are those of the collection that took the least, mining and judging included, on one core of a
-machine that had other work at times.
+machine that had other work at times. Some cells were trained in bfloat16 and some in float32.
+"""
+TRAIN_OR_FIT = """## `rrra train` or `rrra fit`
+
+`rrra train` keeps a trained encoder only if it is clearly better on development queries than the encoder as
+it came, each with an adapter fitted to it; if not, the result is that of `rrra fit`. All weights are trained,
+on all labels of the training queries, and test queries are measured. `p` is that of the paired randomisation
+test.
 """
 
 
@@ -89,6 +96,7 @@ def page(
     tables: list[dict[str, Any]],
     rows: list[dict[str, Any]],
     shares: dict[str, float],
+    fits: list[dict[str, Any]],
     arguments: argparse.Namespace,
 ) -> str:
     """Return the page.
@@ -97,6 +105,7 @@ def page(
         tables: From `make_tables`.
         rows: From `strategy_rows`.
         shares: Share of known false negatives among the best candidates, by collection.
+        fits: Rows of `train_or_fit.py`.
         arguments: Of the command.
     """
     about = methods_of("strategies")
@@ -121,6 +130,8 @@ def page(
         "![Gain over in-batch negatives against the share of false negatives](pictures/training_gains.svg)",
         "\n".join(f"* `{row['strategy']}`: {about[row['strategy']].about}" for row in rows),
     ]
+    if fits:
+        parts += [TRAIN_OR_FIT, markdown(fits)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -15,7 +15,7 @@ from .review.recalibration import decided, recalibrate
 # Last places of the candidates that are counted together.
 DEPTHS = (10, 20, 50, 100)
 # Standard deviation of the logarithm of estimated by true number, on 12 collections with three encoders.
-LOG_ERROR = 0.64
+LOG_ERROR = 0.77
 # Standard deviations from the middle of an interval to its ends, for 80 %.
 EIGHTY_PERCENT = 1.2816
 
@@ -42,7 +42,7 @@ def missing_labels(pool: CandidatePool, decisions: Iterable[Decision] = ()) -> M
     """Estimate how many labels are missing.
 
     The interval has two parts. Probabilities are off by a factor that all of them share: on collections with
-    known labels, its logarithm had a standard deviation of .64; decisions make it smaller. And each document
+    known labels, its logarithm had a standard deviation of .77; decisions make it smaller. And each document
     is relevant or not, by chance.
 
     Args:
