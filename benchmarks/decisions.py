@@ -230,7 +230,9 @@ def numbered(pool: CandidatePool) -> CandidatePool:
     n, k = pool.candidates.shape
     places = np.where(pool.candidates >= 0, np.arange(k), -1)
     ids = [str(place) for place in range(k)]
-    return CandidatePool(pool.query_ids, ids, [[]] * n, places, pool.scores, pool.probability)
+    return CandidatePool(
+        pool.query_ids, ids, [np.array([], dtype=np.int64)] * n, places, pool.scores, pool.probability
+    )
 
 
 def f1(labels: np.ndarray, relevant: np.ndarray) -> float:

@@ -68,7 +68,7 @@ SIDES = THEIRS, OURS, WORDLESS = ("theirs", "ours", "ours, without words")
 MAX_TOKENS = 128
 VOCABULARY, DIM = 30_000, 128
 QUERY_WORDS, DOCUMENT_WORDS = 8, 60
-QUIET = {"verbose": False, "num_negatives": NEGATIVES, "output_format": "n-tuple"}
+QUIET: dict[str, Any] = {"verbose": False, "num_negatives": NEGATIVES, "output_format": "n-tuple"}
 
 
 # -------------------------------------------------------------------- encoders
@@ -175,11 +175,11 @@ class NoWords:
         """Count nothing."""
 
 
-def silent(*given: Any, **options: Any) -> Dataset:
+def silent(dataset: Dataset, model: SentenceTransformer, **options: Any) -> Dataset:
     """Call sentence-transformers' function without its output."""
     nothing = io.StringIO()
     with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
-        return theirs(*given, **QUIET, **options)
+        return theirs(dataset, model, **QUIET, **options)
 
 
 def cost(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -216,11 +216,13 @@ class LookUp(InputModule):
         super().__init__()
         self.embeddings = embeddings
 
-    def preprocess(self, inputs: list[str], prompt: str | None = None, **options: Any) -> dict[str, Tensor]:
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, **options: Any
+    ) -> dict[str, Tensor]:
         """Return the embeddings of texts."""
         return {"sentence_embedding": torch.from_numpy(np.stack([self.embeddings[text] for text in inputs]))}
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Tensor], **options: Any) -> dict[str, Tensor]:
         """Return the embeddings."""
         return features
 

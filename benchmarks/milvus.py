@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from datasets import Dataset
@@ -24,6 +24,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from rrra_hf import Retriever, mine
 from rrra_hf.data import Collection
+from rrra_hf.retrieval.milvus_corpus import MilvusCorpus
 
 WORDS, LENGTH, QUERIES = 50_000, 80, 64
 T = TypeVar("T")
@@ -35,15 +36,17 @@ def main(documents: int, dim: int) -> None:
     retriever = Retriever(encoder(dim))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.db"
-        options = {"kind": "milvus", "uri": path, "index_type": "FLAT", "language": "none"}
+        options: dict[str, Any] = {"kind": "milvus", "uri": path, "index_type": "FLAT", "language": "none"}
         retriever.index(collection.corpus.select(range(100)), folder, **options)  # starts Milvus Lite
         _, stored = timed(lambda: retriever.index(collection, folder, **options))
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         retriever.search(collection.query_texts[:1])  # builds the inverted index of words
         _, searched = timed(lambda: retriever.search(collection.query_texts, probabilities=True))
         _, mined = timed(lambda: mine(collection, index=retriever))
-        retriever.corpus.stored.close()
-    statistics = retriever.corpus.statistics
+        corpus = retriever.corpus
+        assert isinstance(corpus, MilvusCorpus)
+        corpus.stored.close()
+    statistics = corpus.statistics
     kept = statistics.dimensions.nbytes + statistics.frequencies.nbytes
     for name, value in {
         "documents": f"{documents:,} of {LENGTH} words, {dim} dimensions",

@@ -157,11 +157,11 @@ class Embeddings(SentenceTransformer):
         super().__init__(modules=[torch.nn.Identity()], device="cpu", similarity_fn_name="cosine")
         self.arguments = arguments
 
-    def encode_query(self, texts: list[str], **options: Any) -> np.ndarray:
+    def encode_query(self, texts: list[str], **options: Any) -> np.ndarray:  # type: ignore[override]
         """Return the queries' embeddings, copied into memory."""
         return np.array(read(self.arguments)[0][[int(text[1:]) for text in texts]])
 
-    def encode_document(self, texts: list[str], **options: Any) -> np.ndarray:
+    def encode_document(self, texts: list[str], **options: Any) -> np.ndarray:  # type: ignore[override]
         """Return the documents' embeddings, copied into memory."""
         return np.array(read(self.arguments)[1][[int(text[1:]) for text in texts]])
 

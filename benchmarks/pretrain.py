@@ -164,8 +164,14 @@ def detection_row(taught: Taught, adapter: RetrieverAdapter) -> dict[str, Any] |
     rng = np.random.default_rng(0)
     queries = queries.select(np.sort(rng.permutation(len(queries.positives))[:QUERIES]))
     known = [rng.choice(rows, 1) for rows in queries.positives]
-    words = {"query_words": queries.words, "document_words": taught.words}
-    pool = mine_embeddings(queries.embeddings, taught.documents, known, show_progress_bar=False, **words)
+    pool = mine_embeddings(
+        queries.embeddings,
+        taught.documents,
+        known,
+        query_words=queries.words,
+        document_words=taught.words,
+        show_progress_bar=False,
+    )
     given = queries.embeddings, pool.candidates, taught.documents, queries.words, taught.words, known
     judged = pool.candidates >= 0
     hidden = membership(pool.candidates, queries.positives)[judged]

@@ -134,11 +134,9 @@ def main() -> None:
         (torch.from_numpy(query.embeddings), torch.from_numpy(corpus.index.reconstruct(rows)))
         for query, rows in zip(corpus.queries, corpus.candidates, strict=True)
     ]
-    cross_encoder = BertForSequenceClassification(
-        BertConfig(
-            hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=1
-        )
-    ).eval()
+    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    config.num_labels = 1
+    cross_encoder = BertForSequenceClassification(config).eval()
     tokens = torch.randint(5, 30_000, (DEPTH, TOKENS))
     trained = RetrieverAdapter.pretrained(DIM)
     reader = {"kind": "residual", "hidden_size": HIDDEN}

@@ -70,9 +70,9 @@ def measure(count: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             index.add(documents)
             seconds = time.perf_counter() - start
             index.save(path)
-            index = load_index(path)
-            index.search(queries[:10], arguments.k)
-            found = recall_report(index, queries, arguments.k, exact)
+            loaded = load_index(path)
+            loaded.search(queries[:10], arguments.k)
+            found = recall_report(loaded, queries, arguments.k, exact)
             flat_p50 = rows[0]["p50 ms"] if rows else found.p50_ms
             rows.append(
                 {

@@ -61,9 +61,9 @@ def build(library: str, storage: str, embeddings: Path, path: Path) -> float:
         index.add(documents)
         index.save(path)
     elif library == FAISS:
-        index = faiss.IndexFlatIP(documents.shape[1])
-        index.add(documents)
-        faiss.write_index(index, str(path))
+        flat = faiss.IndexFlatIP(documents.shape[1])
+        flat.add(documents)
+        faiss.write_index(flat, str(path))
     return time.perf_counter() - start
 
 
@@ -75,15 +75,15 @@ def opened(library: str, storage: str, embeddings: Path, path: Path) -> Search:
     return lambda queries, k: index.search(queries, k)[1]
 
 
-def _theirs(precision: str, documents: np.ndarray) -> Search:
+def _theirs(precision: Any, documents: np.ndarray) -> Search:
     ranges = np.stack([documents.min(axis=0), documents.max(axis=0)])
     options: dict[str, Any] = {"corpus_precision": precision, "ranges": ranges, "rescore_multiplier": 4}
     options["rescore"] = precision != "float32"
-    corpus = quantize_embeddings(documents, precision, ranges)
+    corpus: Any = quantize_embeddings(documents, precision, ranges)
     *_, index = semantic_search_faiss(documents[:1], corpus, output_index=True, **options)
 
     def search(queries: np.ndarray, k: int) -> np.ndarray:
-        hits, _ = semantic_search_faiss(queries, corpus_index=index, top_k=k, **options)
+        hits, *_ = semantic_search_faiss(queries, corpus_index=index, top_k=k, **options)
         return np.array([[hit["corpus_id"] for hit in found] for found in hits])
 
     return search

@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def seconds(run: Callable[[], Any]) -> tuple[float, Any]:
 def timed(search: Callable[[Any], np.ndarray], queries: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Return the milliseconds of each query, and the scores found."""
     search(queries[0])
-    taken, found = zip(*(seconds(lambda query=query: search(query)) for query in queries), strict=True)
+    taken, found = zip(*(seconds(partial(search, query)) for query in queries), strict=True)
     return 1000 * np.array(taken), np.stack(found)
 
 
