@@ -136,13 +136,20 @@ def prepared(data: Path, name: str, encoder: str, cache: Path) -> Task:
 
 
 def finished(
-    task: Task, methods: Sequence[Method], settings: CompareArguments, store: CellStore
+    task: Task, methods: Sequence[Method], settings: CompareArguments, stores: dict[bool, CellStore]
 ) -> dict[Cell, Result]:
-    """Return the results of the cells that were run, with either precision."""
+    """Return the results of the cells that were run, in either precision.
+
+    Args:
+        task: The collection.
+        methods: The methods.
+        settings: Settings of the cells, in any precision.
+        stores: Where those in bfloat16 are kept, and others.
+    """
     found: dict[Cell, Result] = {}
     for method in methods:
         cell = Cell(method.table, task.name, method.name, settings.seed if method.seeded else 0)
-        for bf16 in (True, False):
+        for bf16, store in stores.items():
             result = store.load(cell, method.settings_of(task, replace(settings, bf16=bf16)))
             if result is not None:
                 found[cell] = result
@@ -177,7 +184,8 @@ def arguments_parser(**defaults: object) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, and write the table."""
-    store = CellStore(arguments.kept / arguments.train)
+    folder = arguments.kept / arguments.train
+    stores = {True: CellStore(folder), False: CellStore(folder.with_name(f"{folder.name}-float32"))}
     judged = judges(arguments.data, arguments.kept / "judges", arguments.collections)
     results: dict[Cell, Result] = {}
     shares: dict[str, float] = {}
@@ -196,12 +204,12 @@ def run(arguments: argparse.Namespace) -> None:
                 judge=judged.get(name),
             )
             methods = choose_methods("strategies", arguments.methods, settings)
-            done = finished(task, methods, settings, store)
+            done = finished(task, methods, settings, stores)
             results |= done
             if not arguments.finished:
                 names_done = {cell.method for cell in done}
                 missing = [method for method in methods if method.name not in names_done]
-                results |= run_cells([task], missing, settings, store)
+                results |= run_cells([task], missing, settings, stores[settings.bf16])
             truth = ground_truth(Trial(task, seed, settings))
             shares[name] = float(truth.false_negative[:, :TOP_K].mean())
     tables = make_tables(results, "in-batch")
@@ -214,5 +222,10 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.picture.write_text(gains(tables, shares), encoding="utf-8")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run what the command line asks for."""
     run(arguments_parser().parse_args())
+
+
+if __name__ == "__main__":
+    main()
