@@ -39,6 +39,7 @@ NOTES = """
 A star marks a significant difference to in-batch negatives, paired by query, after averaging over seeds: p
 < .05 by the randomisation test with Holm's correction for the strategies of a collection. `oracle` and
 `oracle-relabel` know which candidates are false negatives. Where they gain nothing, no better estimate can.
+The mean is that of the collections that all strategies were run on, oracles aside.
 `seconds` are those of the collection that took the least, mining and judging included, on one core of a
 machine that had other work at times. Some cells were trained in bfloat16 and some in float32.
 """
@@ -52,27 +53,35 @@ test.
 
 
 def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each strategy: nDCG@10 by collection, their mean, and seconds.
+    """Return a row for each strategy: nDCG@10 by collection, the mean of some, and seconds.
+
+    The mean is that of the collections that all strategies were run on, oracles aside.
 
     Args:
         tables: From `make_tables`, one for each collection.
     """
-    found = {(table["collection"], row["method"]): row for table in tables for row in table["rows"]}
+    found = {
+        method: {
+            table["collection"]: row for table in tables for row in table["rows"] if row["method"] == method
+        }
+        for method in methods_of("strategies")
+    }
+    found = {method: of for method, of in found.items() if of}
     names = [table["collection"] for table in tables]
+    peers = [of for method, of in found.items() if not method.startswith("oracle")]
+    shared = [name for name in names if all(name in of for of in peers)]
     rows = []
-    for method in methods_of("strategies"):
-        of = [found.get((name, method)) for name in names]
-        run = [row for row in of if row is not None]
-        if run:
-            whole = len(run) == len(of)
-            rows.append(
-                {
-                    "strategy": method,
-                    **{name: _figure(row) for name, row in zip(names, of, strict=True)},
-                    "mean": f"{np.mean([row[NDCG]['all'] for row in run]):.3f}" if whole else "",
-                    "seconds": round(min(row["seconds"] for row in run)),
-                }
-            )
+    for method, of in found.items():
+        figures = [of[name][NDCG]["all"] for name in shared if name in of]
+        whole = shared and len(figures) == len(shared)
+        rows.append(
+            {
+                "strategy": method,
+                **{name: _figure(of.get(name)) for name in names},
+                f"mean of {len(shared)}": f"{np.mean(figures):.3f}" if whole else "",
+                "seconds": round(min(row["seconds"] for row in of.values())),
+            }
+        )
     return rows
 
 
