@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from common import markdown
-from rrra_hf.comparison import methods_of
+from rrra_hf.comparison import Cell, Result, methods_of
 from rrra_hf.comparison.measures import NDCG
 from rrra_hf.comparison.plots import drawn
+from rrra_hf.evaluation import compare_paired, holm
 
 SURE = 0.05
+REFERENCE = "in-batch"
 ADVICE = """## What to use
 
 * Few labels, no time: don't train the encoder. [Fit an adapter](tutorial.md#3-fit-it-to-your-labels) instead,
@@ -21,6 +23,7 @@ ADVICE = """## What to use
   from.
 * Then use `drop`, the default of stage 3. It takes about twice as long as in-batch negatives, because more
   texts are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores.
+* Hard negatives also help where nearly each relevant document has its label, as on nl2bash.
 """
 INTRODUCTION = """# Strategies in training
 
@@ -29,7 +32,8 @@ Written by `make training`; do not edit.
 all-MiniLM-L6-v2 is fine-tuned ({what}) with the negatives that each strategy chooses: {batch} pairs a step,
 four mined negatives each, at most {steps} steps. Every 20 steps it ranks development queries; it stops
 after three times without a new best, and the best weights are measured. The untrained encoder counts as a
-step. A figure is the mean of {seeds}.
+step. Strategies were run with {seeds}. Each is compared with in-batch negatives of the same seeds: a figure
+is the mean of in-batch negatives over all their seeds, plus that difference.
 
 Each training query keeps one of its relevant documents. Test queries are measured with all of them, against
 the whole corpus. Collections with no more than one are trained on as they are. The adapter that judges
@@ -50,6 +54,37 @@ it came, each with an adapter fitted to it; if not, the result is that of `rrra 
 on all labels of the training queries, and test queries are measured. `p` is that of the paired randomisation
 test.
 """
+
+
+def on_shared_seeds(tables: list[dict[str, Any]], results: dict[Cell, Result]) -> None:
+    """Compare each strategy with in-batch negatives on the seeds that both were run with, in place.
+
+    Seeds differ in which label is kept, and not all strategies were run with all of them.
+
+    Args:
+        tables: From `make_tables`, with in-batch negatives as reference.
+        results: The results that they were made from.
+    """
+    for table in tables:
+        of: dict[str, dict[int, np.ndarray]] = {}
+        for cell, result in results.items():
+            if cell.collection == table["collection"]:
+                of.setdefault(cell.method, {})[cell.seed] = result.rows[NDCG].to_numpy()
+        base, rows = of[REFERENCE], {row["method"]: row for row in table["rows"]}
+        mean = float(np.mean(list(base.values())))
+        found = {}
+        for method in of.keys() - {REFERENCE}:
+            runs = of[method]
+            # What doesn't depend on a seed has one run.
+            shared = runs.keys() & base.keys() if methods_of("strategies")[method].seeded else base.keys()
+            against = np.stack([base[seed] for seed in sorted(shared)])
+            found[method] = compare_paired(
+                np.stack([runs[seed] for seed in sorted(runs.keys() & shared)]), against
+            )
+        adjusted = holm([each.p_value for each in found.values()])
+        for (method, each), p in zip(found.items(), adjusted, strict=True):
+            rows[method]["difference"]["all"] = {"mean": each.difference, "p (Holm)": float(p)}
+            rows[method][NDCG]["all"] = mean + each.difference
 
 
 def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
