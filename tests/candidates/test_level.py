@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from rrra_hf.candidates.level import FURTHEST, MAX_LABELS, Level, level_of, nearness, sampled
+from rrra_hf.candidates.level import MAX_LABELS, NEARNESS_LIMIT, Level, level_of, nearness, sampled
 
 CANDIDATES = 60
 
@@ -124,7 +124,7 @@ def test_nearness_has_no_unit(scale: float, shift: float, seed: int) -> None:
     cosines[:, 5:] = np.where(cosines[:, 5:] < 0.3, -np.inf, cosines[:, 5:])
     near = nearness(cosines)
     np.testing.assert_allclose(nearness(scale * cosines.astype(float) + shift), near, atol=1e-4)
-    assert np.abs(near).max() <= FURTHEST
+    assert np.abs(near).max() <= NEARNESS_LIMIT
 
 
 @pytest.mark.parametrize("cosines", [np.full((3, 4), 0.5), np.full((2, 3), -np.inf), np.ones((1, 2))])

@@ -23,7 +23,7 @@ GIVEN_ONE = 0.75
 # Candidates that tell how near a query's documents are.
 NEAREST = 10
 # Standard deviations from the mean that nearness is cut to.
-FURTHEST = 3.0
+NEARNESS_LIMIT = 3.0
 # Log-odds of nothing, and of certainty.
 FARTHEST = 30.0
 
@@ -41,18 +41,18 @@ class Level(NamedTuple):
     offset: float = 0.0
     of_nearness: float = 0.0
 
-    def probability(self, log_odds: np.ndarray, nearness: np.ndarray) -> np.ndarray:
+    def probability(self, log_odds: np.ndarray, near: np.ndarray) -> np.ndarray:
         """Return probabilities, of the same shape and type as the log-odds.
 
         Args:
             log_odds: Log-odds of the candidates of each query, `(n, k)`.
-            nearness: From `nearness`, `(n,)`.
+            near: How near the documents of the queries are, from `nearness`, `(n,)`.
         """
-        return expit(self.on(log_odds, nearness) + self.offset).astype(log_odds.dtype)
+        return expit(self.on(log_odds, near) + self.offset).astype(log_odds.dtype)
 
-    def on(self, log_odds: np.ndarray, nearness: np.ndarray) -> np.ndarray:
+    def on(self, log_odds: np.ndarray, near: np.ndarray) -> np.ndarray:
         """Return the log-odds without the offset, `(n, k)`."""
-        return self.slope * log_odds + self.of_nearness * nearness[:, None]
+        return self.slope * log_odds + self.of_nearness * near[:, None]
 
 
 def nearness(cosines: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def nearness(cosines: np.ndarray) -> np.ndarray:
     deviation = means.std()
     if not deviation > 0:
         return np.zeros(len(means))
-    return ((means - means.mean()) / deviation).clip(-FURTHEST, FURTHEST)
+    return ((means - means.mean()) / deviation).clip(-NEARNESS_LIMIT, NEARNESS_LIMIT)
 
 
 def sampled(count: int) -> np.ndarray:
@@ -83,7 +83,7 @@ def sampled(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, MAX_LABELS)).astype(np.int64))
 
 
-def level_of(alone: np.ndarray, query: np.ndarray, given_one: np.ndarray, nearness: np.ndarray) -> Level:
+def level_of(alone: np.ndarray, query: np.ndarray, given_one: np.ndarray, near: np.ndarray) -> Level:
     """Return the level of log-odds of relevance, from where labelled documents stand.
 
     Suppose that a query's labelled document is one of its relevant documents, any of them with the same
@@ -103,7 +103,7 @@ def level_of(alone: np.ndarray, query: np.ndarray, given_one: np.ndarray, nearne
         query: Row of the query of each label, `(l,)`.
         given_one: Log-odds of the unlabelled candidates of `n` queries that know one labelled document,
             `(n, k)`.
-        nearness: How near the documents of the queries are, from `nearness`, `(n,)`.
+        near: How near the documents of the queries are, from `nearness`, `(n,)`.
 
     Returns:
         The level for log-odds that know one labelled document. Slope 1 and offset 0 if fewer than 20 queries
@@ -133,15 +133,16 @@ def level_of(alone: np.ndarray, query: np.ndarray, given_one: np.ndarray, nearne
         np.clip(values.astype(np.float64), -FARTHEST, FARTHEST)
         for values in (alone[kept], given_one[queries])
     )
-    best, near = np.take_along_axis(alone, top, axis=1), nearness[queries][query]
-    fitted = minimize(_loss, np.zeros(len(PRIOR)), (best, near, place, weight), method="L-BFGS-B").x
+    near = near[queries]
+    best, of_label = np.take_along_axis(alone, top, axis=1), near[query]
+    fitted = minimize(_loss, np.zeros(len(PRIOR)), (best, of_label, place, weight), method="L-BFGS-B").x
     level = _level(fitted)
-    p, rate = _rates(level, best, near, place)
-    below = level.probability(alone, near).sum(axis=1) - p.sum(axis=1)
+    p, rate = _rates(level, best, of_label, place)
+    below = level.probability(alone, of_label).sum(axis=1) - p.sum(axis=1)
     beside = float(weight @ (1 / _share(rate) - 1 + below))
     logger.info("%.2f more documents are relevant per query with a label", beside / len(queries))
     level = level._replace(slope=level.slope * GIVEN_ONE)
-    return level._replace(offset=_offset(level.on(given_one, nearness[queries]), beside))
+    return level._replace(offset=_offset(level.on(given_one, near), beside))
 
 
 def _level(parameters: np.ndarray) -> Level:
