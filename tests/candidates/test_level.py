@@ -122,11 +122,13 @@ def test_labels_tell_whether_queries_with_near_documents_have_more_relevant_ones
 def test_nearness_has_no_unit(scale: float, shift: float, seed: int) -> None:
     cosines = np.random.default_rng(seed).random((30, 20)).astype(np.float32)
     cosines[:, 5:] = np.where(cosines[:, 5:] < 0.3, -np.inf, cosines[:, 5:])
-    near = nearness(cosines)
-    np.testing.assert_allclose(nearness(scale * cosines.astype(float) + shift), near, atol=1e-4)
+    every = np.arange(len(cosines))
+    near = nearness(cosines, every)
+    scaled = nearness(scale * cosines.astype(float) + shift, every)
+    np.testing.assert_allclose(scaled, near, atol=1e-4)
     assert np.abs(near).max() <= NEARNESS_LIMIT
 
 
 @pytest.mark.parametrize("cosines", [np.full((3, 4), 0.5), np.full((2, 3), -np.inf), np.ones((1, 2))])
 def test_queries_that_do_not_differ_are_equally_near(cosines: np.ndarray) -> None:
-    assert nearness(cosines).tolist() == [0.0] * len(cosines)
+    assert nearness(cosines, np.arange(len(cosines))).tolist() == [0.0] * len(cosines)

@@ -103,8 +103,7 @@ def test_a_fold_gets_its_level_from_the_labels_of_the_others(task: Task, trainin
     again = cross_fit_pool(task, moved, training._replace(positives=moved.positives), folds=4)
     first = [row for row in same if moved.positives[row][0] == training.positives[row][0]]
     assert len(first) > 10
-    # Not to the last digits: labelled documents are no candidates, and candidates tell how near queries are.
-    assert_allclose(again.probability[first], crossed.probability[first], rtol=1e-3)
+    assert_allclose(again.probability[first], crossed.probability[first], rtol=1e-5)
 
 
 def test_bad_input_to_cross_fitting_is_named(task: Task, training: LabelledQueries) -> None:

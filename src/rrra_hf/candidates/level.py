@@ -55,27 +55,28 @@ class Level(NamedTuple):
         return self.slope * log_odds + self.of_nearness * near[:, None]
 
 
-def nearness(cosines: np.ndarray) -> np.ndarray:
-    """Return how near each query's best candidates are, compared with those of the other queries, `(n,)`.
+def nearness(cosines: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return how near each query's best candidates are, compared with those of other queries, `(n,)`.
 
-    That is the mean cosine of the ten best, in standard deviations from the mean of all queries, three at
+    That is the mean cosine of the ten best, in standard deviations from the mean of these queries, three at
     most. In some collections, queries whose candidates are nearer have more relevant documents than others,
     in some fewer.
 
     Args:
         cosines: Cosines of the candidates, `(n, k)`, -inf where there is none.
+        others: Rows of the queries to compare with.
 
     Example:
-        >>> nearness(np.array([[0.9, 0.7], [0.5, 0.3], [0.4, -np.inf]])).round(2).tolist()
+        >>> nearness(np.array([[0.9, 0.7], [0.5, 0.3], [0.4, -np.inf]]), np.arange(3)).round(2).tolist()
         [1.41, -0.71, -0.71]
     """
     best = -np.sort(-cosines, axis=1)[:, :NEAREST].astype(np.float64)
     there = np.isfinite(best)
     means = np.where(there, best, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    deviation = means.std()
+    deviation = means[others].std()
     if not deviation > 0:
         return np.zeros(len(means))
-    return ((means - means.mean()) / deviation).clip(-NEARNESS_LIMIT, NEARNESS_LIMIT)
+    return ((means - means[others].mean()) / deviation).clip(-NEARNESS_LIMIT, NEARNESS_LIMIT)
 
 
 def sampled(count: int) -> np.ndarray:

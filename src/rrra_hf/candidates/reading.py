@@ -220,8 +220,8 @@ def judge(
     given_one, reading = read(every, np.array([rows[0] for rows in positives]), labelled=True)
     given_one = given_one[:, 1:]
     scores = adapter.combine(reading.cosines, reading.ranking).numpy()
-    near = nearness(reading.cosines.numpy()[:, 1:])
-    probability = _levelled(lambda asked, first: read(asked, first)[0], given_one, near, positives, folds)
+    cosines = reading.cosines.numpy()[:, 1:]
+    probability = _levelled(lambda asked, first: read(asked, first)[0], given_one, cosines, positives, folds)
     return Judged(
         np.where(candidates >= 0, probability, np.float32(np.nan)),
         np.where(candidates >= 0, scores[:, 1:] - scores[:, :1], np.float32(-np.inf)),
@@ -231,7 +231,7 @@ def judge(
 def _levelled(
     log_odds: Callable[[np.ndarray, np.ndarray], np.ndarray],
     given_one: np.ndarray,
-    near: np.ndarray,
+    cosines: np.ndarray,
     positives: Sequence[np.ndarray],
     folds: Sequence[np.ndarray] | None,
 ) -> np.ndarray:
@@ -240,20 +240,23 @@ def _levelled(
     Args:
         log_odds: From queries and a labelled document each to log-odds of that and the candidates.
         given_one: Log-odds of the candidates beside a labelled document, `(n, k)`.
-        near: How near the candidates of the queries are, `(n,)`.
+        cosines: Cosines of the candidates, `(n, k)`.
         positives: As in `judge_candidates`.
         folds: As in `judge_candidates`.
     """
     query, label = pair_rows([rows[:LABELS] for rows in positives]).T
+    every = np.arange(len(positives))
     if folds is None:
-        folds, told = [np.arange(len(positives))], [np.arange(len(query))]
+        folds, others = [every], [every]
     else:
-        told = [np.flatnonzero(~np.isin(query, fold)) for fold in folds]
+        others = [np.setdiff1d(every, fold) for fold in folds]
+    told = [np.flatnonzero(np.isin(query, rest)) for rest in others]
     samples = [labels[sampled(len(labels))] for labels in told]
     read = np.unique(np.concatenate(samples))
     alone = log_odds(query[read], label[read])
     probability = np.empty(given_one.shape, dtype=np.float32)
-    for fold, some in zip(folds, samples, strict=True):
+    for fold, rest, some in zip(folds, others, samples, strict=True):
+        near = nearness(cosines, rest)
         level = level_of(alone[np.searchsorted(read, some)], query[some], given_one, near)
         probability[fold] = level.probability(given_one[fold], near[fold])
     return probability
