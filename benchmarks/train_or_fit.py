@@ -8,7 +8,6 @@ Run: OMP_NUM_THREADS=1 python benchmarks/train_or_fit.py --data DATA --collectio
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -18,38 +17,35 @@ import numpy as np
 
 from common import report
 from rrra_hf import Collection, Retriever, RRRAModel, fit_model
-from rrra_hf.cli.opening import packaged
+from rrra_hf.cli.opening import DEFAULT_MODEL, packaged
+from rrra_hf.comparison.measures import NDCG
 from rrra_hf.evaluation import compare_paired
-from rrra_hf.models.files_rrra import read_json
+from rrra_hf.models.files_rrra import read_json, write_json
 from rrra_hf.retrieval import evaluate
 from rrra_hf.training import TrainArguments, train
 from training import COLLECTIONS, KEPT, MAX_LENGTH, SHORT, TRAIN_OR_FIT, opened
-
-MEASURE = "nDCG@10"
-ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def quality(model: RRRAModel, collection: Collection, cache: Path) -> dict[str, np.ndarray]:
     """Return the measure of each test query, without and with the adapter."""
     retriever = Retriever(model).index(collection, cache_dir=cache)
-    found = evaluate(retriever, collection.split("test"), [MEASURE]).quality
-    return {name: system.per_query[MEASURE] for name, system in found.items()}
+    found = evaluate(retriever, collection.split("test"), [NDCG]).quality
+    return {name: system.per_query[NDCG] for name, system in found.items()}
 
 
 def compared(
-    collection: Collection, name: str, arguments: TrainArguments, folder: Path, cache: Path
+    collection: Collection, encoder: str, arguments: TrainArguments, folder: Path, cache: Path
 ) -> dict[str, Any]:
     """Return the row of a collection.
 
     Args:
         collection: The collection.
-        name: Its name.
+        encoder: Folder or name of the encoder.
         arguments: Settings of the run.
         folder: Folder of the run.
         cache: Folder of embeddings of the encoder as it came.
     """
-    encoder, longest = packaged(ENCODER), arguments.max_seq_length
-    model = RRRAModel.from_encoder(encoder, max_seq_length=longest)
+    model = RRRAModel.from_encoder(encoder, max_seq_length=arguments.max_seq_length)
     alone = quality(model, collection, cache)["encoder"]
     start = perf_counter()
     fit_model(model, collection, arguments.fit, cache_dir=cache)
@@ -61,7 +57,7 @@ def compared(
     after = quality(trained, collection, folder / "embeddings")
     against = compare_paired(after["adapter"], before["adapter"])
     return {
-        "collection": name,
+        "collection": collection.name,
         "encoder": float(alone.mean()),
         "fit": float(before["adapter"].mean()),
         "train": float(after["adapter"].mean()),
@@ -78,6 +74,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the collections")
     parser.add_argument("--kept", type=Path, default=KEPT / TRAIN_OR_FIT, help="folder of finished rows")
     parser.add_argument("--cache", type=Path, default=Path("results/training"), help="folder of embeddings")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--collections", nargs="*", default=list(COLLECTIONS), choices=COLLECTIONS)
     parser.add_argument("--steps", type=int, default=80, help="steps of each stage")
     arguments = parser.parse_args()
@@ -96,8 +93,8 @@ def main() -> None:
             )
             collection = opened(arguments.data, name)
             with tempfile.TemporaryDirectory() as folder:
-                row = compared(collection, name, settings, Path(folder), arguments.cache)
-            kept.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
+                row = compared(collection, packaged(arguments.model), settings, Path(folder), arguments.cache)
+            write_json(kept, row)
         rows.append(read_json(kept))
     report("nDCG@10 of test queries, a fitted adapter and a trained encoder with one", rows, None)
 

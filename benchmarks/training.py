@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from common import report
 from pretrain import adapter_without, lessons_by_collection
 from rrra_hf import Collection, load_collection
-from rrra_hf.cli.opening import packaged
+from rrra_hf.cli.opening import DEFAULT_MODEL, packaged
 from rrra_hf.comparison import (
     Cell,
     CellStore,
@@ -169,7 +169,7 @@ def arguments_parser(**defaults: object) -> argparse.ArgumentParser:
     parser.add_argument("--markdown", type=Path, help="page to write the tables to")
     parser.add_argument("--picture", type=Path, help="SVG to draw the gains to")
     parser.add_argument("--finished", action="store_true", help="run nothing, take the cells that there are")
-    parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--collections", nargs="*", default=list(COLLECTIONS), choices=COLLECTIONS)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
     parser.add_argument("--train", default="full", choices=["full", "lora"])

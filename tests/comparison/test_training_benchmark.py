@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -16,21 +15,19 @@ from tiny import word_collection
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = ["--steps", "2", "--batch-size", "4", "--methods", "untrained", "in-batch", "drop"]
-Run = Callable[..., ModuleType]
+Run = Callable[..., None]
 
 
 @pytest.fixture
-def run(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs a script in this process, on a collection that it knows the name of, and returns its module."""
+def run(data: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs a script in this process, on a collection that it knows the name of."""
     monkeypatch.syspath_prepend(BENCHMARKS)
 
-    def run(script: str, *options: str | Path) -> ModuleType:
+    def run(script: str, *options: str | Path) -> None:
         module = importlib.import_module(script)
-        if hasattr(module, "ENCODER"):
-            monkeypatch.setattr(module, "ENCODER", str(tiny_bert))
-        monkeypatch.setattr(sys, "argv", [script, "--collections", "healthver", *map(str, options)])
+        given = ["--data", data, "--model", tiny_bert, "--collections", "healthver", *options]
+        monkeypatch.setattr(sys, "argv", [script, *map(str, given)])
         module.main()
-        return module
 
     yield run
     for path in BENCHMARKS.glob("*.py"):
@@ -45,12 +42,9 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_strategies_are_compared_and_finished_cells_kept(
-    run: Run, data: Path, tiny_bert: Path, tmp_path: Path
-) -> None:
+def test_strategies_are_compared_and_finished_cells_kept(run: Run, tmp_path: Path) -> None:
     kept, page, picture = tmp_path / "kept", tmp_path / "page.md", tmp_path / "gains.svg"
-    given = ["--data", data, "--kept", kept, "--cache", tmp_path / "cache", "--model", tiny_bert, *SMALL]
-    given += ["--markdown", page, "--picture", picture]
+    given = ["--kept", kept, "--cache", tmp_path / "cache", *SMALL, "--markdown", page, "--picture", picture]
     run("training", *given, "--float32")
     first = page.read_text()
     assert "| healthver | 12 |" in first
@@ -66,19 +60,16 @@ def test_strategies_are_compared_and_finished_cells_kept(
 
 
 @pytest.mark.slow
-def test_the_comparison_for_a_gpu_runs(
-    run: Run, data: Path, tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = ["--data", data, "--kept", tmp_path / "kept", "--model", tiny_bert, *SMALL]
-    run("gpu_training", *given, "--float32")
+def test_the_comparison_for_a_gpu_runs(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("gpu_training", "--kept", tmp_path / "kept", *SMALL, "--float32")
     assert "untrained" in capsys.readouterr().out
     assert len(list((tmp_path / "kept").rglob("strategies/*/*.json"))) == 3
 
 
 @pytest.mark.slow
-def test_a_run_is_compared_with_a_fit(run: Run, data: Path, tmp_path: Path, quick: None) -> None:
+def test_a_run_is_compared_with_a_fit(run: Run, tmp_path: Path, quick: None) -> None:
     kept = tmp_path / "kept"
-    run("train_or_fit", "--data", data, "--kept", kept, "--cache", tmp_path / "cache", "--steps", "1")
+    run("train_or_fit", "--kept", kept, "--cache", tmp_path / "cache", "--steps", "1")
     row = json.loads((kept / "healthver.json").read_text())
     assert row["encoder kept"] in NAMES
     assert min(row["encoder"], row["fit"], row["train"]) > 0

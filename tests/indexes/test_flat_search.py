@@ -81,7 +81,8 @@ def test_of_equal_documents_the_first_ones_are_found(threads: int, monkeypatch: 
 
 
 def test_neither_tiles_nor_parts_change_what_is_found(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
+    # With this seed, no cosines that are compared differ by less than what rounding may change.
+    rng = np.random.default_rng(25)
     queries, documents = rng.standard_normal((300, 16)), rng.standard_normal((2000, 16))
     excluded = [np.arange(query, 2000, 50) for query in range(300)]
     expected_cosines, expected = brute_force(queries, documents, 25, excluded)
@@ -91,9 +92,8 @@ def test_neither_tiles_nor_parts_change_what_is_found(threads: int, monkeypatch:
         monkeypatch.setattr(flat_search, "FIRST_TILE", first)
         monkeypatch.setattr(flat_search, "TILE", tile)
         cosines, rows = search_flat(queries, documents, 25, excluded=excluded, device="cpu")
+        assert_array_equal(rows, expected)
         assert_allclose(cosines, expected_cosines, atol=1e-6)
-        # Where two cosines are equal but for rounding, they may change places.
-        assert (rows != expected).mean() < 0.001
     assert torch.get_num_threads() == threads
 
 
