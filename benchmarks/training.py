@@ -39,7 +39,7 @@ from rrra_hf.comparison.truth import ground_truth
 from rrra_hf.data.python_docs import python_docs
 from rrra_hf.models.files_rrra import read_json
 from taught import ENCODERS, TEACHERS, Taught
-from training_page import REFERENCE, gains, on_shared_seeds, page, strategy_rows
+from training_page import REFERENCE, Compared, gains, on_shared_seeds, page, strategy_rows
 
 COLLECTIONS = (
     "worldtree-open",
@@ -79,6 +79,8 @@ METHODS = (
     "ccr",
 )
 TEACHING = ["all-MiniLM-L6-v2"]
+# Learning rates of the training modes, the best for in-batch negatives.
+LEARNING_RATES = {"full": 5e-5, "lora": 5e-4}
 # What is kept with the code: finished cells, and the adapters that judge.
 KEPT = Path(__file__).parent / "training_cells"
 # Where `train_or_fit.py` keeps its rows, in that folder.
@@ -172,19 +174,19 @@ def arguments_parser(**defaults: object) -> argparse.ArgumentParser:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--collections", nargs="*", default=list(COLLECTIONS), choices=COLLECTIONS)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--train", default="full", choices=["full", "lora"])
+    parser.add_argument("--train", nargs="*", default=["full"], choices=list(LEARNING_RATES))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--learning-rate", type=float, help="by default, one for each training mode")
     parser.add_argument("--float32", action="store_true", help="for CPUs that are slow in bfloat16")
     parser.set_defaults(**defaults)
     return parser
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Run what is missing, and write the table."""
-    folder = arguments.kept / arguments.train
+def compared(arguments: argparse.Namespace, mode: str) -> Compared:
+    """Return the comparison with one training mode, after running what is missing."""
+    folder = arguments.kept / mode
     stores = {True: CellStore(folder), False: CellStore(folder.with_name(f"{folder.name}-float32"))}
     judged = judges(arguments.data, arguments.kept / "judges", arguments.collections)
     results: dict[Cell, Result] = {}
@@ -195,10 +197,10 @@ def run(arguments: argparse.Namespace) -> None:
             settings = CompareArguments(
                 seeds=1,
                 seed=seed,
-                train=arguments.train,
+                train=mode,
                 steps=arguments.steps,
                 batch_size=arguments.batch_size,
-                learning_rate=arguments.learning_rate,
+                learning_rate=arguments.learning_rate or LEARNING_RATES[mode],
                 bf16=not arguments.float32,
                 injected_rate=0.0,
                 judge=judged.get(name),
@@ -214,13 +216,20 @@ def run(arguments: argparse.Namespace) -> None:
             shares[name] = float(truth.false_negative[:, :TOP_K].mean())
     tables = make_tables(results, REFERENCE)
     on_shared_seeds(tables, results)
-    rows = strategy_rows(tables)
-    report(f"nDCG@10, training mode {arguments.train}", rows, arguments.cache / "training.json")
+    return Compared(mode, tables, shares)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what is missing, and write the tables."""
+    comparisons = [compared(arguments, mode) for mode in arguments.train]
+    for comparison in comparisons:
+        out = arguments.cache / f"training-{comparison.mode}.json"
+        report(f"nDCG@10, training mode {comparison.mode}", strategy_rows(comparison.tables), out)
     if arguments.markdown:
         fits = [read_json(path) for path in sorted((arguments.kept / TRAIN_OR_FIT).glob("*.json"))]
-        arguments.markdown.write_text(page(tables, rows, shares, fits, arguments), encoding="utf-8")
+        arguments.markdown.write_text(page(comparisons, fits, arguments), encoding="utf-8")
     if arguments.picture:
-        arguments.picture.write_text(gains(tables, shares), encoding="utf-8")
+        arguments.picture.write_text(gains(comparisons[0]), encoding="utf-8")
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from rrra_hf.comparison.plots import drawn
 from rrra_hf.evaluation import compare_paired, holm
 
 SURE = 0.05
+TRAINED = {"full": "all weights", "lora": "LoRA"}
 REFERENCE = "in-batch"
 ADVICE = """## What to use
 
@@ -29,7 +31,7 @@ INTRODUCTION = """# Strategies in training
 
 Written by `make training`; do not edit.
 
-all-MiniLM-L6-v2 is fine-tuned ({what}) with the negatives that each strategy chooses: {batch} pairs a step,
+all-MiniLM-L6-v2 is fine-tuned with the negatives that each strategy chooses: {batch} pairs a step,
 four mined negatives each, at most {steps} steps. Every 20 steps it ranks development queries; it stops
 after three times without a new best, and the best weights are measured. The untrained encoder counts as a
 step. Strategies were run with {seeds}. Each is compared with in-batch negatives of the same seeds: a figure
@@ -54,6 +56,20 @@ it came, each with an adapter fitted to it; if not, the result is that of `rrra 
 on all labels of the training queries, and test queries are measured. `p` is that of the paired randomisation
 test.
 """
+
+
+class Compared(NamedTuple):
+    """The comparison with one training mode.
+
+    Args:
+        mode: What is trained, `"full"` or `"lora"`.
+        tables: From `make_tables`, one for each collection, with in-batch negatives as reference.
+        shares: Share of known false negatives among the best candidates, by collection.
+    """
+
+    mode: str
+    tables: list[dict[str, Any]]
+    shares: dict[str, float]
 
 
 def on_shared_seeds(tables: list[dict[str, Any]], results: dict[Cell, Result]) -> None:
@@ -136,63 +152,51 @@ def _figure(row: dict[str, Any] | None) -> str:
     return f"{row[NDCG]['all']:.3f}{star}"
 
 
-def page(
-    tables: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    shares: dict[str, float],
-    fits: list[dict[str, Any]],
-    arguments: argparse.Namespace,
-) -> str:
+def page(comparisons: Sequence[Compared], fits: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     """Return the page.
 
     Args:
-        tables: From `make_tables`.
-        rows: From `strategy_rows`.
-        shares: Share of known false negatives among the best candidates, by collection.
+        comparisons: Of each training mode.
         fits: Rows of `train_or_fit.py`.
         arguments: Of the command.
     """
     about = methods_of("strategies")
-    what = {"full": "all weights", "lora": "LoRA"}[arguments.train]
+    first, *others = comparisons
     facts = [
         {
             "collection": table["collection"],
             "test queries": table["queries"]["all"],
-            "false negatives among the 50 best candidates": f"{shares[table['collection']]:.1%}",
+            "false negatives among the 50 best candidates": f"{first.shares[table['collection']]:.1%}",
         }
-        for table in tables
+        for table in first.tables
     ]
+    rows = strategy_rows(first.tables)
     parts = [
-        INTRODUCTION.format(
-            what=what, batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(tables)
-        ),
+        INTRODUCTION.format(batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(first.tables)),
         markdown(facts),
         ADVICE,
-        "## nDCG@10",
+        f"## nDCG@10, {TRAINED[first.mode]}",
         markdown(rows),
         NOTES,
         "![Gain over in-batch negatives against the share of false negatives](pictures/training_gains.svg)",
         "\n".join(f"* `{row['strategy']}`: {about[row['strategy']].about}" for row in rows),
     ]
+    for other in others:
+        parts += [f"## nDCG@10, {TRAINED[other.mode]}", markdown(strategy_rows(other.tables))]
     if fits:
         parts += [TRAIN_OR_FIT, markdown(fits)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def gains(tables: list[dict[str, Any]], shares: dict[str, float]) -> str:
-    """Return the picture of gains over in-batch negatives, as SVG.
-
-    Args:
-        tables: From `make_tables`, with in-batch negatives as reference.
-        shares: Share of known false negatives among the best candidates, by collection.
-    """
+def gains(compared: Compared) -> str:
+    """Return the picture of gains over in-batch negatives, as SVG."""
     shown = ("drop", "perc-pos", "gist", "oracle-relabel")
 
     def draw(axes: Any) -> None:
         for name in shown:
             points = [
-                (100 * shares[table["collection"]], row["difference"]["all"]["mean"])
-                for table in tables
+                (100 * compared.shares[table["collection"]], row["difference"]["all"]["mean"])
+                for table in compared.tables
                 for row in table["rows"]
                 if row["method"] == name and row["difference"]["all"] is not None
             ]

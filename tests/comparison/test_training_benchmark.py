@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,15 +45,17 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_strategies_are_compared_and_finished_cells_kept(run: Run, tmp_path: Path) -> None:
     kept, page, picture = tmp_path / "kept", tmp_path / "page.md", tmp_path / "gains.svg"
-    given = ["--kept", kept, "--cache", tmp_path / "cache", *SMALL, "--markdown", page, "--picture", picture]
+    given = ["--kept", kept, "--cache", tmp_path / "cache", *SMALL, "--train", "full", "lora"]
+    given += ["--markdown", page, "--picture", picture]
     run("training", *given, "--float32")
     first = page.read_text()
     assert "| healthver | 12 |" in first
     names = [line.split("|")[1].strip() for line in first.splitlines() if line.startswith("|")]
-    assert names[-5:] == ["strategy", ":---", "untrained", "in-batch", "drop"]
+    assert names[-10:] == 2 * ["strategy", ":---", "untrained", "in-batch", "drop"]
+    assert re.findall(r"## nDCG@10, (.+)", first) == ["all weights", "LoRA"]
     assert picture.read_text().startswith("<?xml")
     cells = {path: path.stat().st_mtime_ns for path in kept.rglob("*.json")}
-    assert len(cells) == 3
+    assert len(cells) == 6
     # The other precision finds the cells, too, and trains nothing.
     run("training", *given)
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*.json")} == cells
