@@ -20,7 +20,7 @@ COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 # Tests that run with the lowest versions that pyproject.toml allows. torch is the exception: it has the version of
 # constraints.txt, because PyPI has no older builds for CPUs only.
 LOWEST := .venv-lowest
-LOWEST_TESTS := $(addprefix tests/,candidates cli fitting indexes losses models retrieval)
+LOWEST_TESTS := $(addprefix tests/,candidates cli fitting/test_fit_model.py indexes losses models retrieval)
 
 .PHONY: demo test fast check lowest build docs figures benchmark pretrained detection training cards clean
 

@@ -80,7 +80,7 @@ METHODS = (
 )
 TEACHING = ["all-MiniLM-L6-v2"]
 # Learning rates of the training modes, the best for in-batch negatives.
-LEARNING_RATES = {"full": 5e-5, "lora": 5e-4}
+LEARNING_RATES = {"full": 5e-5, "lora": 1e-3}
 # What is kept with the code: finished cells, and the adapters that judge.
 KEPT = Path(__file__).parent / "training_cells"
 # Where `train_or_fit.py` keeps its rows, in that folder.

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("pymilvus")
 
 SCRIPT = Path(__file__).parents[2] / "examples/index_in_milvus.py"
-DOCUMENTS, QUERIES, VOCABULARY, DEPTH = 100_000, 32, 20_000, 10
+DOCUMENTS, QUERIES, VOCABULARY, DEPTH = 30_000, 32, 6_000, 10
 LAUNCH = [
     *("--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
     *("--mixed_precision", "no", "--dynamo_backend", "no"),
@@ -64,7 +64,7 @@ def test_two_processes_encode_what_milvus_holds_and_mining_finds(tmp_path: Path,
         "--uri": tmp_path / "documents.db",
         "--index-type": "FLAT",
         "--cache": tmp_path / "cache",
-        "--shard": 60_000,
+        "--shard": 16_000,
         "--depth": DEPTH,
         "--out": tmp_path / "out",
     }
