@@ -39,7 +39,7 @@ from rrra_hf.comparison.truth import ground_truth
 from rrra_hf.data.python_docs import python_docs
 from rrra_hf.models.files_rrra import read_json
 from taught import ENCODERS, TEACHERS, Taught
-from training_page import REFERENCE, Compared, gains, on_shared_seeds, page, strategy_rows
+from training_page import REFERENCE, Compared, gains, page, strategy_rows
 
 COLLECTIONS = (
     "worldtree-open",
@@ -214,9 +214,7 @@ def compared(arguments: argparse.Namespace, mode: str) -> Compared:
                 results |= run_cells([task], missing, settings, stores[settings.bf16])
             truth = ground_truth(Trial(task, seed, settings))
             shares[name] = float(truth.false_negative[:, :TOP_K].mean())
-    tables = make_tables(results, REFERENCE)
-    on_shared_seeds(tables, results)
-    return Compared(mode, tables, shares)
+    return Compared(mode, make_tables(results, REFERENCE), shares)
 
 
 def run(arguments: argparse.Namespace) -> None:

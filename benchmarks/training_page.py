@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import markdown
-from rrra_hf.comparison import Cell, Result, methods_of
+from rrra_hf.comparison import methods_of
 from rrra_hf.comparison.measures import NDCG
 from rrra_hf.comparison.plots import drawn
-from rrra_hf.evaluation import compare_paired, holm
 
 SURE = 0.05
 TRAINED = {"full": "all weights", "lora": "LoRA"}
@@ -72,35 +71,38 @@ class Compared(NamedTuple):
     shares: dict[str, float]
 
 
-def on_shared_seeds(tables: list[dict[str, Any]], results: dict[Cell, Result]) -> None:
-    """Compare each strategy with in-batch negatives on the seeds that both were run with, in place.
-
-    Seeds differ in which label is kept, and not all strategies were run with all of them.
+class Figure(NamedTuple):
+    """What a strategy reaches on a collection.
 
     Args:
-        tables: From `make_tables`, with in-batch negatives as reference.
-        results: The results that they were made from.
+        quality: nDCG@10.
+        sure: Whether the difference to in-batch negatives is significant.
+        seconds: Of training, mining and judging.
     """
+
+    quality: float
+    sure: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.quality:.3f}{'*' * self.sure}"
+
+
+def _figures(tables: list[dict[str, Any]]) -> dict[str, dict[str, Figure]]:
+    """Return figures by strategy and collection.
+
+    Seeds differ in which label is kept, and not all strategies were run with all of them. So a figure is the
+    mean of in-batch negatives, plus the difference to it on the seeds that both were run with.
+    """
+    found: dict[str, dict[str, Figure]] = {}
     for table in tables:
-        of: dict[str, dict[int, np.ndarray]] = {}
-        for cell, result in results.items():
-            if cell.collection == table["collection"]:
-                of.setdefault(cell.method, {})[cell.seed] = result.rows[NDCG].to_numpy()
-        base, rows = of[REFERENCE], {row["method"]: row for row in table["rows"]}
-        mean = float(np.mean(list(base.values())))
-        found = {}
-        for method in of.keys() - {REFERENCE}:
-            runs = of[method]
-            # What doesn't depend on a seed has one run.
-            shared = runs.keys() & base.keys() if methods_of("strategies")[method].seeded else base.keys()
-            against = np.stack([base[seed] for seed in sorted(shared)])
-            found[method] = compare_paired(
-                np.stack([runs[seed] for seed in sorted(runs.keys() & shared)]), against
-            )
-        adjusted = holm([each.p_value for each in found.values()])
-        for (method, each), p in zip(found.items(), adjusted, strict=True):
-            rows[method]["difference"]["all"] = {"mean": each.difference, "p (Holm)": float(p)}
-            rows[method][NDCG]["all"] = mean + each.difference
+        of = {row["method"]: row for row in table["rows"]}
+        base = of[REFERENCE][NDCG]["all"]
+        for method, row in of.items():
+            difference = row["difference"]["all"] or {"mean": 0.0, "p (Holm)": 1.0}
+            figure = Figure(base + difference["mean"], difference["p (Holm)"] < SURE, row["seconds"])
+            found.setdefault(method, {})[table["collection"]] = figure
+    return {method: found[method] for method in methods_of("strategies") if method in found}
 
 
 def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -109,31 +111,26 @@ def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     The mean is that of the collections that all strategies were run on, oracles aside.
 
     Args:
-        tables: From `make_tables`, one for each collection.
+        tables: From `make_tables`, one for each collection, with in-batch negatives as reference.
     """
-    found = {
-        method: {
-            table["collection"]: row for table in tables for row in table["rows"] if row["method"] == method
-        }
-        for method in methods_of("strategies")
-    }
-    found = {method: of for method, of in found.items() if of}
+    found = _figures(tables)
     names = [table["collection"] for table in tables]
     peers = [of for method, of in found.items() if not method.startswith("oracle")]
     shared = [name for name in names if all(name in of for of in peers)]
-    rows = []
-    for method, of in found.items():
-        figures = [of[name][NDCG]["all"] for name in shared if name in of]
-        whole = shared and len(figures) == len(shared)
-        rows.append(
-            {
-                "strategy": method,
-                **{name: _figure(of.get(name)) for name in names},
-                f"mean of {len(shared)}": f"{np.mean(figures):.3f}" if whole else "",
-                "seconds": round(min(row["seconds"] for row in of.values())),
-            }
-        )
-    return rows
+
+    def mean(of: dict[str, Figure]) -> str:
+        whole = shared and of.keys() >= set(shared)
+        return f"{np.mean([of[name].quality for name in shared]):.3f}" if whole else ""
+
+    return [
+        {
+            "strategy": method,
+            **{name: str(of.get(name, "")) for name in names},
+            f"mean of {len(shared)}": mean(of),
+            "seconds": round(min(figure.seconds for figure in of.values())),
+        }
+        for method, of in found.items()
+    ]
 
 
 def _seeds(tables: list[dict[str, Any]]) -> str:
@@ -142,14 +139,6 @@ def _seeds(tables: list[dict[str, Any]]) -> str:
     least, most = min(counts), max(counts)
     number = str(most) if least == most else f"{least} to {most}"
     return f"{number} seed{'s' * (most > 1)}"
-
-
-def _figure(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    difference = row["difference"]["all"]
-    star = "*" if difference is not None and difference["p (Holm)"] < SURE else ""
-    return f"{row[NDCG]['all']:.3f}{star}"
 
 
 def page(comparisons: Sequence[Compared], fits: list[dict[str, Any]], arguments: argparse.Namespace) -> str:

@@ -51,6 +51,21 @@ def test_figures_of_a_table_are_recomputed_from_the_files_of_its_queries(results
     assert list(adjusted) == pytest.approx(holm(raw).tolist())
 
 
+def test_methods_are_compared_on_the_seeds_that_both_were_run_with(results):
+    _, cells = results
+    systems = {cell: result for cell, result in cells.items() if cell.table == "systems"}
+    of = {(cell.method, cell.seed): result.rows["nDCG@10"].to_numpy() for cell, result in systems.items()}
+    some = {cell: result for cell, result in cells.items() if (cell.method, cell.seed) != ("residual", 1)}
+    for given, seeds in ((cells, (0, 1)), (some, (0,))):
+        table, _ = make_tables(given, reference="residual")
+        differences = {row["method"]: row["difference"]["all"] for row in table["rows"]}
+        theirs = np.mean([of["residual", seed] for seed in seeds])
+        ours = np.mean([of["query-map", seed] for seed in seeds])
+        assert differences["query-map"]["mean"] == pytest.approx(ours - theirs)
+        # The encoder depends on no seed.
+        assert differences["encoder"]["mean"] == pytest.approx(of["encoder", 0].mean() - theirs)
+
+
 def test_the_best_baseline_is_the_reference_unless_another_is_wanted(results):
     _, cells = results
     table, _ = make_tables(cells)
