@@ -76,12 +76,14 @@ detection: $(VENV)/.dev
 # docs/training.md: strategies of choosing negatives, with one label per query. Cells are kept in
 # benchmarks/training_cells, and what is missing is run: four minutes for each strategy, collection and seed.
 # PRECISION=--float32 is for CPUs that are slow in bfloat16.
-TRAINED ?= healthver covidfact worldtree-open climatefever bioasq12b nl2bash python-docs
+TRAINED ?= healthver covidfact worldtree-open climatefever bioasq12b mediqa-qa nl2bash python-docs
 STRATEGIES ?= untrained in-batch drop gist perc-pos oracle-relabel
 SEEDS ?= 0 1 2
+MODES ?= full lora
 training: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py --data $(DATA) --collections $(TRAINED) \
-	--methods $(STRATEGIES) --seeds $(SEEDS) $(PRECISION) --markdown docs/training.md --picture docs/pictures/training_gains.svg
+	--methods $(STRATEGIES) --seeds $(SEEDS) --train $(MODES) $(PRECISION) \
+	--markdown docs/training.md --picture docs/pictures/training_gains.svg
 
 # Cards of the reference models, in model_cards/.
 REFERENCE = all-MiniLM-L6-v2-rrra

@@ -219,7 +219,7 @@ def compared(arguments: argparse.Namespace, mode: str) -> Compared:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, and write the tables."""
-    comparisons = [compared(arguments, mode) for mode in arguments.train]
+    comparisons = [found for mode in arguments.train if (found := compared(arguments, mode)).tables]
     for comparison in comparisons:
         out = arguments.cache / f"training-{comparison.mode}.json"
         report(f"nDCG@10, training mode {comparison.mode}", strategy_rows(comparison.tables), out)

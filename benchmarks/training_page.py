@@ -48,6 +48,9 @@ The mean is that of the collections that all strategies were run on, oracles asi
 `seconds` are those of the collection that took the least, mining and judging included, on one core of a
 machine that had other work at times. Some cells were trained in bfloat16 and some in float32.
 """
+OTHERS = """
+Trained as above, with {seeds}, but with another learning rate, also chosen for in-batch negatives.
+"""
 TRAIN_OR_FIT = """## `rrra train` or `rrra fit`
 
 `rrra train` keeps a trained encoder only if it is clearly better on development queries than the encoder as
@@ -171,7 +174,8 @@ def page(comparisons: Sequence[Compared], fits: list[dict[str, Any]], arguments:
         "\n".join(f"* `{row['strategy']}`: {about[row['strategy']].about}" for row in rows),
     ]
     for other in others:
-        parts += [f"## nDCG@10, {TRAINED[other.mode]}", markdown(strategy_rows(other.tables))]
+        parts += [f"## nDCG@10, {TRAINED[other.mode]}", OTHERS.format(seeds=_seeds(other.tables))]
+        parts += [markdown(strategy_rows(other.tables))]
     if fits:
         parts += [TRAIN_OR_FIT, markdown(fits)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
