@@ -43,7 +43,8 @@ candidates is one that the collection did not teach. The learning rate was chose
 NOTES = """
 A star marks a significant difference to in-batch negatives, paired by query, after averaging over seeds: p
 < .05 by the randomisation test with Holm's correction for the strategies of a collection. `oracle` and
-`oracle-relabel` know which candidates are false negatives. Where they gain nothing, no better estimate can.
+`oracle-relabel` know which candidates are false negatives: no estimate can use the same negatives better. A
+strategy above them leaves out more than false negatives, because candidates above the label are poor ones.
 The mean is that of the collections that all strategies were run on, oracles aside.
 `seconds` are those of the collection that took the least, mining and judging included, on one core of a
 machine that had other work at times. Some cells were trained in bfloat16 and some in float32.
