@@ -1,4 +1,4 @@
-"""Oracle: drop all known false negatives, an upper bound for every other strategy."""
+"""Oracle: drop all known false negatives, an upper bound for leaving out false negatives."""
 
 from __future__ import annotations
 

@@ -92,6 +92,6 @@ add_judged(
 )
 add(
     "oracle-relabel",
-    "top-k; known false negatives are positives: an upper bound",
+    "top-k; known false negatives are positives: what relabelling can reach",
     Strategy(top_k, targets="relabel", judged=true_pool),
 )
