@@ -39,7 +39,7 @@ from rrra_hf.comparison.truth import ground_truth
 from rrra_hf.data.python_docs import python_docs
 from rrra_hf.models.files_rrra import read_json
 from taught import ENCODERS, TEACHERS, Taught
-from training_page import REFERENCE, Compared, gains, page, strategy_rows
+from training_page import REFERENCE, gains, page, strategy_rows
 
 COLLECTIONS = (
     "worldtree-open",
@@ -79,7 +79,7 @@ METHODS = (
     "ccr",
 )
 TEACHING = ["all-MiniLM-L6-v2"]
-# Learning rates of the training modes, the best for in-batch negatives.
+# Learning rates of the training modes, the best for in-batch negatives of those that were tried.
 LEARNING_RATES = {"full": 5e-5, "lora": 1e-3}
 # What is kept with the code: finished cells, and the adapters that judge.
 KEPT = Path(__file__).parent / "training_cells"
@@ -184,50 +184,51 @@ def arguments_parser(**defaults: object) -> argparse.ArgumentParser:
     return parser
 
 
-def compared(arguments: argparse.Namespace, mode: str) -> Compared:
-    """Return the comparison with one training mode, after running what is missing."""
-    folder = arguments.kept / mode
+def results_of(task: Task, settings: CompareArguments, arguments: argparse.Namespace) -> dict[Cell, Result]:
+    """Return the results of a collection, seed and training mode, after running what is missing."""
+    folder = arguments.kept / settings.train
     stores = {True: CellStore(folder), False: CellStore(folder.with_name(f"{folder.name}-float32"))}
-    judged = judges(arguments.data, arguments.kept / "judges", arguments.collections)
-    results: dict[Cell, Result] = {}
-    shares: dict[str, float] = {}
-    for name in arguments.collections:
-        task = prepared(arguments.data, name, arguments.model, arguments.cache)
-        for seed in arguments.seeds:
-            settings = CompareArguments(
-                seeds=1,
-                seed=seed,
-                train=mode,
-                steps=arguments.steps,
-                batch_size=arguments.batch_size,
-                learning_rate=arguments.learning_rate or LEARNING_RATES[mode],
-                bf16=not arguments.float32,
-                injected_rate=0.0,
-                judge=judged.get(name),
-            )
-            methods = choose_methods("strategies", arguments.methods, settings)
-            done = finished(task, methods, settings, stores)
-            results |= done
-            if not arguments.finished:
-                names_done = {cell.method for cell in done}
-                missing = [method for method in methods if method.name not in names_done]
-                results |= run_cells([task], missing, settings, stores[settings.bf16])
-            truth = ground_truth(Trial(task, seed, settings))
-            shares[name] = float(truth.false_negative[:, :TOP_K].mean())
-    return Compared(mode, make_tables(results, REFERENCE), shares)
+    methods = choose_methods("strategies", arguments.methods, settings)
+    done = finished(task, methods, settings, stores)
+    if arguments.finished:
+        return done
+    names_done = {cell.method for cell in done}
+    missing = [method for method in methods if method.name not in names_done]
+    return done | run_cells([task], missing, settings, stores[settings.bf16])
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, and write the tables."""
-    comparisons = [found for mode in arguments.train if (found := compared(arguments, mode)).tables]
-    for comparison in comparisons:
-        out = arguments.cache / f"training-{comparison.mode}.json"
-        report(f"nDCG@10, training mode {comparison.mode}", strategy_rows(comparison.tables), out)
+    judged = judges(arguments.data, arguments.kept / "judges", arguments.collections)
+    results: dict[str, dict[Cell, Result]] = {mode: {} for mode in arguments.train}
+    shares: dict[str, float] = {}
+    for name in arguments.collections:
+        task = prepared(arguments.data, name, arguments.model, arguments.cache)
+        for seed in arguments.seeds:
+            for mode in arguments.train:
+                settings = CompareArguments(
+                    seeds=1,
+                    seed=seed,
+                    train=mode,
+                    steps=arguments.steps,
+                    batch_size=arguments.batch_size,
+                    learning_rate=arguments.learning_rate or LEARNING_RATES[mode],
+                    bf16=not arguments.float32,
+                    injected_rate=0.0,
+                    judge=judged.get(name),
+                )
+                results[mode] |= results_of(task, settings, arguments)
+            truth = ground_truth(Trial(task, seed, settings))
+            shares[name] = float(truth.false_negative[:, :TOP_K].mean())
+    tables = {mode: make_tables(found, REFERENCE) for mode, found in results.items() if found}
+    for mode, of in tables.items():
+        out = arguments.cache / f"training-{mode}.json"
+        report(f"nDCG@10, training mode {mode}", strategy_rows(of), out)
     if arguments.markdown:
         fits = [read_json(path) for path in sorted((arguments.kept / TRAIN_OR_FIT).glob("*.json"))]
-        arguments.markdown.write_text(page(comparisons, fits, arguments), encoding="utf-8")
+        arguments.markdown.write_text(page(tables, shares, fits, arguments), encoding="utf-8")
     if arguments.picture:
-        arguments.picture.write_text(gains(comparisons[0]), encoding="utf-8")
+        arguments.picture.write_text(gains(next(iter(tables.values())), shares), encoding="utf-8")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,20 +58,6 @@ it came, each with an adapter fitted to it; if not, the result is that of `rrra 
 on all labels of the training queries, and test queries are measured. `p` is that of the paired randomisation
 test.
 """
-
-
-class Compared(NamedTuple):
-    """The comparison with one training mode.
-
-    Args:
-        mode: What is trained, `"full"` or `"lora"`.
-        tables: From `make_tables`, one for each collection, with in-batch negatives as reference.
-        shares: Share of known false negatives among the best candidates, by collection.
-    """
-
-    mode: str
-    tables: list[dict[str, Any]]
-    shares: dict[str, float]
 
 
 class Figure(NamedTuple):
@@ -145,52 +130,63 @@ def _seeds(tables: list[dict[str, Any]]) -> str:
     return f"{number} seed{'s' * (most > 1)}"
 
 
-def page(comparisons: Sequence[Compared], fits: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
+def page(
+    tables: dict[str, list[dict[str, Any]]],
+    shares: dict[str, float],
+    fits: list[dict[str, Any]],
+    arguments: argparse.Namespace,
+) -> str:
     """Return the page.
 
     Args:
-        comparisons: Of each training mode.
+        tables: From `make_tables`, by training mode.
+        shares: Share of known false negatives among the best candidates, by collection.
         fits: Rows of `train_or_fit.py`.
         arguments: Of the command.
     """
     about = methods_of("strategies")
-    first, *others = comparisons
+    (mode, first), *others = tables.items()
     facts = [
         {
             "collection": table["collection"],
             "test queries": table["queries"]["all"],
-            "false negatives among the 50 best candidates": f"{first.shares[table['collection']]:.1%}",
+            "false negatives among the 50 best candidates": f"{shares[table['collection']]:.1%}",
         }
-        for table in first.tables
+        for table in first
     ]
-    rows = strategy_rows(first.tables)
+    rows = strategy_rows(first)
     parts = [
-        INTRODUCTION.format(batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(first.tables)),
+        INTRODUCTION.format(batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(first)),
         markdown(facts),
         ADVICE,
-        f"## nDCG@10, {TRAINED[first.mode]}",
+        f"## nDCG@10, {TRAINED[mode]}",
         markdown(rows),
         NOTES,
         "![Gain over in-batch negatives against the share of false negatives](pictures/training_gains.svg)",
         "\n".join(f"* `{row['strategy']}`: {about[row['strategy']].about}" for row in rows),
     ]
-    for other in others:
-        parts += [f"## nDCG@10, {TRAINED[other.mode]}", OTHERS.format(seeds=_seeds(other.tables))]
-        parts += [markdown(strategy_rows(other.tables))]
+    for mode, other in others:
+        parts += [f"## nDCG@10, {TRAINED[mode]}", OTHERS.format(seeds=_seeds(other))]
+        parts += [markdown(strategy_rows(other))]
     if fits:
         parts += [TRAIN_OR_FIT, markdown(fits)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def gains(compared: Compared) -> str:
-    """Return the picture of gains over in-batch negatives, as SVG."""
+def gains(tables: list[dict[str, Any]], shares: dict[str, float]) -> str:
+    """Return the picture of gains over in-batch negatives, as SVG.
+
+    Args:
+        tables: From `make_tables`, with in-batch negatives as reference.
+        shares: Share of known false negatives among the best candidates, by collection.
+    """
     shown = ("drop", "perc-pos", "gist", "oracle-relabel")
 
     def draw(axes: Any) -> None:
         for name in shown:
             points = [
-                (100 * compared.shares[table["collection"]], row["difference"]["all"]["mean"])
-                for table in compared.tables
+                (100 * shares[table["collection"]], row["difference"]["all"]["mean"])
+                for table in tables
                 for row in table["rows"]
                 if row["method"] == name and row["difference"]["all"] is not None
             ]
