@@ -74,15 +74,14 @@ detection: $(VENV)/.dev
 	$(COMPARE_TO)/detection $(DATA)/worldtree-open --max-length 256 --detect --seeds 3 --markdown docs/detection.md
 
 # docs/training.md: strategies of choosing negatives, with one label per query. Cells are kept in
-# benchmarks/training_cells, and what is missing is run: four minutes for each strategy, collection and seed.
-# PRECISION=--float32 is for CPUs that are slow in bfloat16.
-TRAINED ?= healthver covidfact worldtree-open climatefever bioasq12b mediqa-qa nl2bash python-docs
-STRATEGIES ?= untrained in-batch drop gist perc-pos oracle-relabel
+# benchmarks/training_cells, and what is missing is run: four to forty minutes for each strategy, collection and
+# seed. OPTIONS=--float32 is for CPUs that are slow in bfloat16, and OPTIONS=--finished writes the page of the cells
+# that there are.
 SEEDS ?= 0 1 2
 MODES ?= full lora
 training: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py --data $(DATA) --collections $(TRAINED) \
-	--methods $(STRATEGIES) --seeds $(SEEDS) --train $(MODES) $(PRECISION) \
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py --data $(DATA) \
+	--seeds $(SEEDS) --train $(MODES) $(OPTIONS) \
 	--markdown docs/training.md --picture docs/pictures/training_gains.svg
 
 # Cards of the reference models, in model_cards/.

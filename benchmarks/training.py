@@ -221,6 +221,8 @@ def run(arguments: argparse.Namespace) -> None:
             truth = ground_truth(Trial(task, seed, settings))
             shares[name] = float(truth.false_negative[:, :TOP_K].mean())
     tables = {mode: make_tables(found, REFERENCE) for mode, found in results.items() if found}
+    if not tables:
+        raise SystemExit(f"There is no finished cell of these collections and methods in {arguments.kept}.")
     for mode, of in tables.items():
         out = arguments.cache / f"training-{mode}.json"
         report(f"nDCG@10, training mode {mode}", strategy_rows(of), out)

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,18 @@ SMALL = ["--steps", "2", "--batch-size", "4", "--methods", "untrained", "in-batc
 Run = Callable[..., None]
 
 
-@pytest.fixture
-def run(data: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs a script in this process, on a collection that it knows the name of."""
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets the scripts be imported."""
     monkeypatch.syspath_prepend(BENCHMARKS)
+    yield
+    for path in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def run(data: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a script in this process, on a collection that it knows the name of."""
 
     def run(script: str, *options: str | Path) -> None:
         module = importlib.import_module(script)
@@ -30,9 +39,7 @@ def run(data: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         monkeypatch.setattr(sys, "argv", [script, *map(str, given)])
         module.main()
 
-    yield run
-    for path in BENCHMARKS.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    return run
 
 
 @pytest.fixture
@@ -60,6 +67,33 @@ def test_strategies_are_compared_and_finished_cells_kept(run: Run, tmp_path: Pat
     run("training", *given)
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*.json")} == cells
     assert page.read_text() == first
+
+
+def test_a_gain_is_compared_with_that_of_the_default_on_the_same_collections() -> None:
+    def row(method: str, difference: float | None) -> dict[str, Any]:
+        value = None if difference is None else {"mean": difference, "p (Holm)": 0.5}
+        return {"method": method, "nDCG@10": {"all": 0.5}, "difference": {"all": value}, "seconds": 9.0}
+
+    page = importlib.import_module("training_page")
+    tables = [
+        {"collection": "a", "rows": [row("in-batch", None), row("drop", 0.02), row("gist", 0.03)]},
+        {"collection": "b", "rows": [row("in-batch", None), row("drop", 0.06)]},
+    ]
+    rows = {of["strategy"]: of for of in page.strategy_rows(tables)}
+    gains = {name: (of["gain"], of["gain of `drop` there"]) for name, of in rows.items()}
+    assert gains == {
+        "in-batch": ("+0.000", "+0.040"),
+        "drop": ("+0.040", "+0.040"),
+        "gist": ("+0.030", "+0.020"),
+    }
+    assert (rows["gist"]["a"], rows["gist"]["b"]) == ("0.530", "")
+
+
+def test_without_a_finished_cell_there_is_no_page(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    with pytest.raises(SystemExit, match="no finished cell"):
+        run("training", "--kept", tmp_path, "--cache", tmp_path / "cache", "--finished", "--markdown", page)
+    assert not page.exists()
 
 
 @pytest.mark.slow
