@@ -85,6 +85,9 @@ LEARNING_RATES = {"full": 5e-5, "lora": 1e-3}
 KEPT = Path(__file__).parent / "training_cells"
 # Where `train_or_fit.py` keeps its rows, in that folder.
 TRAIN_OR_FIT = "train_or_fit"
+# Where the cells are that say what strategies cost. Strategies stop at different steps, so these are the
+# first steps on one collection, in one run.
+COSTS = "costs"
 
 
 def with_splits(collection: Collection) -> Collection:
@@ -225,10 +228,12 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"There is no finished cell of these collections and methods in {arguments.kept}.")
     for mode, of in tables.items():
         out = arguments.cache / f"training-{mode}.json"
-        report(f"nDCG@10, training mode {mode}", strategy_rows(of), out)
+        report(f"nDCG@10, training mode {mode}", strategy_rows(of, {}), out)
     if arguments.markdown:
+        cells = sorted((arguments.kept / COSTS).rglob("seed-0.json"))
+        costs = {path.parent.name: read_json(path)["seconds"] for path in cells}
         fits = [read_json(path) for path in sorted((arguments.kept / TRAIN_OR_FIT).glob("*.json"))]
-        arguments.markdown.write_text(page(tables, shares, fits, arguments), encoding="utf-8")
+        arguments.markdown.write_text(page(tables, shares, fits, costs, arguments), encoding="utf-8")
     if arguments.picture:
         arguments.picture.write_text(gains(next(iter(tables.values())), shares), encoding="utf-8")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +49,8 @@ A star marks a significant difference to in-batch negatives, paired by query, af
 strategy above them leaves out more than false negatives, because candidates above the label are poor ones.
 `gain` is the mean difference to in-batch negatives, over the collections that the strategy was run on; beside
 it is that of `drop`, over the same.
-`seconds` are those of the collection that took the least, mining and judging included, on one core of a
-machine that had other work at times. Some cells were trained in bfloat16 and some in float32.
+`seconds` are those of the first 20 steps on healthver in float32, mining and judging included, on one core,
+all in one run. Some cells were trained in bfloat16 and some in float32.
 """
 OTHERS = """
 Trained as above, with {seeds}, but with another learning rate, also chosen for in-batch negatives.
@@ -70,12 +70,10 @@ class Figure(NamedTuple):
     Args:
         quality: nDCG@10.
         sure: Whether the difference to in-batch negatives is significant.
-        seconds: Of training, mining and judging.
     """
 
     quality: float
     sure: bool
-    seconds: float
 
     def __str__(self) -> str:
         return f"{self.quality:.3f}{'*' * self.sure}"
@@ -93,18 +91,19 @@ def _figures(tables: list[dict[str, Any]]) -> dict[str, dict[str, Figure]]:
         base = of[REFERENCE][NDCG]["all"]
         for method, row in of.items():
             difference = row["difference"]["all"] or {"mean": 0.0, "p (Holm)": 1.0}
-            figure = Figure(base + difference["mean"], difference["p (Holm)"] < SURE, row["seconds"])
+            figure = Figure(base + difference["mean"], difference["p (Holm)"] < SURE)
             found.setdefault(method, {})[table["collection"]] = figure
     return {method: found[method] for method in methods_of("strategies") if method in found}
 
 
-def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def strategy_rows(tables: list[dict[str, Any]], costs: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return a row for each strategy: nDCG@10 by collection, its mean gain, and seconds.
 
     Not all strategies were run on all collections. So the gain stands beside that of `drop` on the same ones.
 
     Args:
         tables: From `make_tables`, one for each collection, with in-batch negatives as reference.
+        costs: Seconds by strategy; without any, the rows have none.
     """
     found = _figures(tables)
     names = [table["collection"] for table in tables]
@@ -120,7 +119,7 @@ def strategy_rows(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
             **{name: str(of.get(name, "")) for name in names},
             "gain": gain(of, of),
             f"gain of `{DEFAULT}` there": gain(default, of.keys() & default.keys()),
-            "seconds": round(min(figure.seconds for figure in of.values())),
+            **({"seconds": f"{costs[method]:.0f}" if method in costs else ""} if costs else {}),
         }
         for method, of in found.items()
     ]
@@ -138,6 +137,7 @@ def page(
     tables: dict[str, list[dict[str, Any]]],
     shares: dict[str, float],
     fits: list[dict[str, Any]],
+    costs: Mapping[str, float],
     arguments: argparse.Namespace,
 ) -> str:
     """Return the page.
@@ -146,6 +146,7 @@ def page(
         tables: From `make_tables`, by training mode.
         shares: Share of known false negatives among the best candidates, by collection.
         fits: Rows of `train_or_fit.py`.
+        costs: Seconds by strategy.
         arguments: Of the command.
     """
     about = methods_of("strategies")
@@ -158,7 +159,7 @@ def page(
         }
         for table in first
     ]
-    rows = strategy_rows(first)
+    rows = strategy_rows(first, costs)
     parts = [
         INTRODUCTION.format(batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(first)),
         markdown(facts),
@@ -171,7 +172,7 @@ def page(
     ]
     for mode, other in others:
         parts += [f"## nDCG@10, {TRAINED[mode]}", OTHERS.format(seeds=_seeds(other))]
-        parts += [markdown(strategy_rows(other))]
+        parts += [markdown(strategy_rows(other, {}))]
     if fits:
         parts += [TRAIN_OR_FIT, markdown(fits)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
