@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TEST_WITH := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
-PYTEST := -m pytest -n 2 --dist worksteal
+# One process more than two cores, because a third of the time tests wait: for other processes and for time-outs.
+PYTEST := -m pytest -n 3 --dist worksteal
 # uv installs in seconds what takes pip minutes. Like pip, it takes the best version that any index has.
 UV := set -a; . $(VENV)/.uv; $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match
 INSTALL := $(UV) --python $(BIN)/python --constraint constraints.txt
@@ -17,10 +18,10 @@ METHODS ?= encoder,bm25,rrf,mix,pretrained,query-map,two-sided-map,residual,feat
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
 COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 
-# Tests that run with the lowest versions that pyproject.toml allows. torch is the exception: it has the version of
+# Tests that run with the lowest versions that pyproject.toml allows: of the rooms that call much of them. torch is the exception: it has the version of
 # constraints.txt, because PyPI has no older builds for CPUs only.
 LOWEST := .venv-lowest
-LOWEST_TESTS := $(addprefix tests/,candidates cli fitting/test_fit_model.py indexes losses models retrieval)
+LOWEST_TESTS := $(addprefix tests/,cli/test_cli.py fitting/test_fit_model.py indexes losses models retrieval)
 
 .PHONY: demo test fast check lowest build docs figures benchmark pretrained detection training cards clean
 
