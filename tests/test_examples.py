@@ -217,6 +217,7 @@ def run_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     return done.out, "".join(shown)
 
 
+@pytest.mark.slow
 def test_the_notebook_of_missing_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells run, and it holds their output."""
     missing = r"Labels that are probably missing: (\d+)"

@@ -158,6 +158,7 @@ def test_a_pool_without_probabilities_is_refused() -> None:
         Review(collection, bare, Decisions())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are killed are forked")
 def test_no_saved_decision_is_lost_when_a_review_is_killed(tmp_path: Path) -> None:
     path, told = tmp_path / "decisions.jsonl", tmp_path / "told"

@@ -242,6 +242,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     ],
     ids=["full", "lora"],
 )
+@pytest.mark.slow
 def test_variants(
     tiny_bert: Path,
     tmp_path: Path,
@@ -291,6 +292,7 @@ def test_prompts_are_trained_with(tiny_bert: Path, tmp_path: Path, monkeypatch: 
     } == {(column, word("query" if column == "query" else "passage")) for column in columns}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"refresh_steps": 2}, {"refresh_epochs": 1}], ids=["steps", "epochs"])
 def test_refreshes_change_stage_3_and_leave_no_files(
     tiny_bert: Path, tmp_path: Path, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
