@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TEST_WITH := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
-# One process more than two cores, because a third of the time tests wait: for other processes and for time-outs.
-PYTEST := -m pytest -n 3 --dist worksteal
+PYTEST := -m pytest -n 2 --dist worksteal
 # uv installs in seconds what takes pip minutes. Like pip, it takes the best version that any index has.
 UV := set -a; . $(VENV)/.uv; $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match
 INSTALL := $(UV) --python $(BIN)/python --constraint constraints.txt
