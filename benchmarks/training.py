@@ -39,7 +39,7 @@ from rrra_hf.comparison.truth import ground_truth
 from rrra_hf.data.python_docs import python_docs
 from rrra_hf.models.files_rrra import read_json
 from taught import ENCODERS, TEACHERS, Taught
-from training_page import REFERENCE, gains, page, strategy_rows
+from training_page import DEFAULT, REFERENCE, Tables, gains, page, strategy_rows
 
 COLLECTIONS = (
     "worldtree-open",
@@ -223,7 +223,11 @@ def run(arguments: argparse.Namespace) -> None:
                 results[mode] |= results_of(task, settings, arguments)
             truth = ground_truth(Trial(task, seed, settings))
             shares[name] = float(truth.false_negative[:, :TOP_K].mean())
-    tables = {mode: make_tables(found, REFERENCE) for mode, found in results.items() if found}
+    tables = {
+        mode: Tables(make_tables(found, REFERENCE), make_tables(found, DEFAULT))
+        for mode, found in results.items()
+        if found
+    }
     if not tables:
         raise SystemExit(f"There is no finished cell of these collections and methods in {arguments.kept}.")
     for mode, of in tables.items():
@@ -235,7 +239,7 @@ def run(arguments: argparse.Namespace) -> None:
         fits = [read_json(path) for path in sorted((arguments.kept / TRAIN_OR_FIT).glob("*.json"))]
         arguments.markdown.write_text(page(tables, shares, fits, costs, arguments), encoding="utf-8")
     if arguments.picture:
-        arguments.picture.write_text(gains(next(iter(tables.values())), shares), encoding="utf-8")
+        arguments.picture.write_text(gains(next(iter(tables.values())).gains, shares), encoding="utf-8")
 
 
 def main() -> None:

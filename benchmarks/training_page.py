@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,10 +47,9 @@ A star marks a significant difference to in-batch negatives, paired by query, af
 < .05 by the randomisation test with Holm's correction for the strategies of a collection. `oracle` and
 `oracle-relabel` know which candidates are false negatives: no estimate can use the same negatives better. A
 strategy above them leaves out more than false negatives, because candidates above the label are poor ones.
-`gain` is the mean difference to in-batch negatives, over the collections that the strategy was run on; beside
-it is that of `drop`, over the same.
-`seconds` are those of the first 20 steps on healthver in float32, mining and judging included, on one core,
-all in one run. Some cells were trained in bfloat16 and some in float32.
+The columns `to in-batch` and `to drop` have mean differences, each over the collections and seeds that both
+strategies were run on. `seconds` are those of the first 20 steps on healthver in float32, mining and judging
+included, on one core, all in one run. Other cells were trained in bfloat16 or in float32.
 """
 OTHERS = """
 Trained as above, with {seeds}, but with another learning rate, also chosen for in-batch negatives.
@@ -62,6 +61,18 @@ it came, each with an adapter fitted to it; if not, the result is that of `rrra 
 on all labels of the training queries, and test queries are measured. `p` is that of the paired randomisation
 test.
 """
+
+
+class Tables(NamedTuple):
+    """What `make_tables` returns for a training mode, one table for each collection.
+
+    Args:
+        gains: Strategies compared with in-batch negatives.
+        default: Strategies compared with the default.
+    """
+
+    gains: list[dict[str, Any]]
+    default: list[dict[str, Any]]
 
 
 class Figure(NamedTuple):
@@ -96,32 +107,37 @@ def _figures(tables: list[dict[str, Any]]) -> dict[str, dict[str, Figure]]:
     return {method: found[method] for method in methods_of("strategies") if method in found}
 
 
-def strategy_rows(tables: list[dict[str, Any]], costs: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return a row for each strategy: nDCG@10 by collection, its mean gain, and seconds.
+def _mean_difference(tables: list[dict[str, Any]], method: str, reference: str) -> str:
+    """Return the mean difference to a strategy over the collections that both were run on."""
+    differences = [
+        row["difference"]["all"]["mean"]
+        for table in tables
+        for row in table["rows"]
+        if row["method"] == method != table["reference"] == reference
+    ]
+    return f"{np.mean(differences):+.3f}" if differences else ""
 
-    Not all strategies were run on all collections. So the gain stands beside that of `drop` on the same ones.
+
+def strategy_rows(tables: Tables, costs: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return a row for each strategy: nDCG@10 by collection, mean differences, and seconds.
+
+    Not all strategies were run on all collections and seeds. So each is compared with in-batch negatives, and
+    with the default, on those that both were run on.
 
     Args:
-        tables: From `make_tables`, one for each collection, with in-batch negatives as reference.
+        tables: The tables.
         costs: Seconds by strategy; without any, the rows have none.
     """
-    found = _figures(tables)
-    names = [table["collection"] for table in tables]
-    default = found.get(DEFAULT, {})
-
-    def gain(of: dict[str, Figure], shared: Iterable[str]) -> str:
-        gains = [of[name].quality - found[REFERENCE][name].quality for name in shared]
-        return f"{np.mean(gains):+.3f}" if gains else ""
-
+    names = [table["collection"] for table in tables.gains]
     return [
         {
             "strategy": method,
             **{name: str(of.get(name, "")) for name in names},
-            "gain": gain(of, of),
-            f"gain of `{DEFAULT}` there": gain(default, of.keys() & default.keys()),
+            f"to {REFERENCE}": _mean_difference(tables.gains, method, REFERENCE),
+            f"to {DEFAULT}": _mean_difference(tables.default, method, DEFAULT),
             **({"seconds": f"{costs[method]:.0f}" if method in costs else ""} if costs else {}),
         }
-        for method, of in found.items()
+        for method, of in _figures(tables.gains).items()
     ]
 
 
@@ -134,7 +150,7 @@ def _seeds(tables: list[dict[str, Any]]) -> str:
 
 
 def page(
-    tables: dict[str, list[dict[str, Any]]],
+    tables: dict[str, Tables],
     shares: dict[str, float],
     fits: list[dict[str, Any]],
     costs: Mapping[str, float],
@@ -143,7 +159,7 @@ def page(
     """Return the page.
 
     Args:
-        tables: From `make_tables`, by training mode.
+        tables: The tables, by training mode.
         shares: Share of known false negatives among the best candidates, by collection.
         fits: Rows of `train_or_fit.py`.
         costs: Seconds by strategy.
@@ -157,11 +173,11 @@ def page(
             "test queries": table["queries"]["all"],
             "false negatives among the 50 best candidates": f"{shares[table['collection']]:.1%}",
         }
-        for table in first
+        for table in first.gains
     ]
     rows = strategy_rows(first, costs)
     parts = [
-        INTRODUCTION.format(batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(first)),
+        INTRODUCTION.format(batch=arguments.batch_size, steps=arguments.steps, seeds=_seeds(first.gains)),
         markdown(facts),
         ADVICE,
         f"## nDCG@10, {TRAINED[mode]}",
@@ -171,7 +187,7 @@ def page(
         "\n".join(f"* `{row['strategy']}`: {about[row['strategy']].about}" for row in rows),
     ]
     for mode, other in others:
-        parts += [f"## nDCG@10, {TRAINED[mode]}", OTHERS.format(seeds=_seeds(other))]
+        parts += [f"## nDCG@10, {TRAINED[mode]}", OTHERS.format(seeds=_seeds(other.gains))]
         parts += [markdown(strategy_rows(other, {}))]
     if fits:
         parts += [TRAIN_OR_FIT, markdown(fits)]

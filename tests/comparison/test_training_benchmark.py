@@ -69,24 +69,27 @@ def test_strategies_are_compared_and_finished_cells_kept(run: Run, tmp_path: Pat
     assert page.read_text() == first
 
 
-def test_a_gain_is_compared_with_that_of_the_default_on_the_same_collections() -> None:
-    def row(method: str, difference: float | None) -> dict[str, Any]:
-        value = None if difference is None else {"mean": difference, "p (Holm)": 0.5}
-        return {"method": method, "nDCG@10": {"all": 0.5}, "difference": {"all": value}}
+def test_a_strategy_is_compared_where_both_were_run() -> None:
+    def table(collection: str, reference: str, **differences: float) -> dict[str, Any]:
+        rows = [{"method": reference, "nDCG@10": {"all": 0.5}, "difference": {"all": None}}]
+        for method, mean in differences.items():
+            difference = {"all": {"mean": mean, "p (Holm)": 0.5}}
+            rows.append({"method": method, "nDCG@10": {"all": 0.6}, "difference": difference})
+        return {"collection": collection, "reference": reference, "rows": rows}
 
     page = importlib.import_module("training_page")
-    tables = [
-        {"collection": "a", "rows": [row("in-batch", None), row("drop", 0.02), row("gist", 0.03)]},
-        {"collection": "b", "rows": [row("in-batch", None), row("drop", 0.06)]},
-    ]
-    rows = {of["strategy"]: of for of in page.strategy_rows(tables, {"drop": 9.4})}
-    gains = {name: (of["gain"], of["gain of `drop` there"]) for name, of in rows.items()}
-    assert gains == {
-        "in-batch": ("+0.000", "+0.040"),
-        "drop": ("+0.040", "+0.040"),
-        "gist": ("+0.030", "+0.020"),
+    tables = page.Tables(
+        [table("a", "in-batch", drop=0.02, gist=0.03), table("b", "in-batch", drop=0.06)],
+        # On one of them, drop was not run on all seeds that gist was.
+        [table("a", "drop", **{"in-batch": -0.02, "gist": 0.025}), table("b", "drop", **{"in-batch": -0.06})],
+    )
+    rows = {row["strategy"]: row for row in page.strategy_rows(tables, {"drop": 9.4})}
+    found = {name: (row["to in-batch"], row["to drop"], row["seconds"]) for name, row in rows.items()}
+    assert found == {
+        "in-batch": ("", "-0.040", ""),
+        "drop": ("+0.040", "", "9"),
+        "gist": ("+0.030", "+0.025", ""),
     }
-    assert (rows["drop"]["seconds"], rows["gist"]["seconds"]) == ("9", "")
     assert (rows["gist"]["a"], rows["gist"]["b"]) == ("0.530", "")
 
 
