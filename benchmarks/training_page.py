@@ -25,7 +25,9 @@ ADVICE = """## What to use
 * To train it, begin with in-batch negatives (stage 1 of `rrra train`). That is where most of the gain comes
   from.
 * Then use `drop`, the default of stage 3. It takes about twice as long as in-batch negatives, because more
-  texts are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores.
+  texts are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores, and are
+  nearly as good in the mean.
+* Don't use mined negatives without care: `top-k` is no better than in-batch negatives.
 * Hard negatives also help where nearly each relevant document has its label, as on nl2bash.
 """
 INTRODUCTION = """# Strategies in training
@@ -201,17 +203,19 @@ def gains(tables: list[dict[str, Any]], shares: dict[str, float]) -> str:
         tables: From `make_tables`, with in-batch negatives as reference.
         shares: Share of known false negatives among the best candidates, by collection.
     """
-    shown = (DEFAULT, "perc-pos", "gist", "oracle-relabel")
+    shown = {DEFAULT: "o", "perc-pos": "v", "gist": "^", "oracle-relabel": "x"}
 
     def draw(axes: Any) -> None:
-        for name in shown:
-            points = [
-                (100 * shares[table["collection"]], row["difference"]["all"]["mean"])
+        for name, marker in shown.items():
+            points = {
+                table["collection"]: (100 * shares[table["collection"]], row["difference"]["all"]["mean"])
                 for table in tables
                 for row in table["rows"]
                 if row["method"] == name and row["difference"]["all"] is not None
-            ]
-            axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, linewidth=0.8, label=name)
+            }
+            axes.plot(*zip(*points.values(), strict=True), marker=marker, linestyle="none", label=name)
+            for collection, point in points.items() if name == DEFAULT else ():
+                axes.annotate(collection, point, (6, 0), textcoords="offset points", va="center", fontsize=7)
         axes.axhline(0.0, color="0.6", linewidth=0.8)
         axes.set_xlabel("known false negatives among the 50 best candidates, %")
         axes.set_ylabel("nDCG@10 over in-batch negatives")
