@@ -17,8 +17,8 @@ METHODS ?= encoder,bm25,rrf,mix,pretrained,query-map,two-sided-map,residual,feat
 COMPARE_TO = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/rrra compare --out results
 COMPARE = $(COMPARE_TO)/benchmark --max-length 256 --methods $(METHODS)
 
-# Tests that run with the lowest versions that pyproject.toml allows: of the rooms that call much of them. torch is the exception: it has the version of
-# constraints.txt, because PyPI has no older builds for CPUs only.
+# Tests that run with the lowest versions that pyproject.toml allows: of the rooms that call much of them. torch is
+# the exception: it has the version of constraints.txt, because PyPI has no older builds for CPUs only.
 LOWEST := .venv-lowest
 LOWEST_TESTS := $(addprefix tests/,cli/test_cli.py fitting/test_fit_model.py indexes losses models retrieval)
 
@@ -81,7 +81,7 @@ SEEDS ?= 0 1 2
 MODES ?= full lora
 TRAINING = OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py --data $(DATA) $(OPTIONS)
 training: $(VENV)/.dev
-	$(TRAINING) --collections healthver --steps 20 --kept benchmarks/training_cells/costs
+	$(TRAINING) --float32 --collections healthver --steps 20 --kept benchmarks/training_cells/costs
 	$(TRAINING) --seeds $(SEEDS) --train $(MODES) \
 	--markdown docs/training.md --picture docs/pictures/training_gains.svg
 

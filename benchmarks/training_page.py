@@ -27,7 +27,7 @@ ADVICE = """## What to use
 * Then use `drop`, the default of stage 3. It takes about twice as long as in-batch negatives, because more
   texts are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores, and are
   nearly as good in the mean.
-* Don't use mined negatives without care: `top-k` is no better than in-batch negatives.
+* Don't use mined negatives without care: on healthver, `top-k` is no better than in-batch negatives.
 * Hard negatives also help where nearly each relevant document has its label, as on nl2bash.
 """
 INTRODUCTION = """# Strategies in training
@@ -115,7 +115,7 @@ def _mean_difference(tables: list[dict[str, Any]], method: str, reference: str) 
         row["difference"]["all"]["mean"]
         for table in tables
         for row in table["rows"]
-        if row["method"] == method != table["reference"] == reference
+        if row["method"] == method and table["reference"] == reference and row["difference"]["all"]
     ]
     return f"{np.mean(differences):+.3f}" if differences else ""
 
