@@ -97,7 +97,6 @@ def assert_same(found: Any, expected: Any, tolerance: float = 1e-4) -> None:
             ]
 
 
-@pytest.mark.slow
 def test_hits_are_those_of_a_flat_index(
     encoder: SentenceTransformer, stored: Retriever, documents: Any, queries: list[str]
 ) -> None:

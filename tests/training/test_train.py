@@ -218,6 +218,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- variants
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -242,7 +243,6 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     ],
     ids=["full", "lora"],
 )
-@pytest.mark.slow
 def test_variants(
     tiny_bert: Path,
     tmp_path: Path,

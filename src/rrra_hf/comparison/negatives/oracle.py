@@ -1,4 +1,4 @@
-"""Oracle: drop all known false negatives, an upper bound for leaving out false negatives."""
+"""Oracle: drop all known false negatives, what leaving out false negatives can reach."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def oracle_weights(scores: np.ndarray, false_negative: np.ndarray) -> np.ndarray
         ValueError: If a shape is wrong, a score is NaN or +inf, or `false_negative` is not boolean.
 
     Source:
-        None. It needs to know which positives were hidden, so it is an upper bound only.
+        None. It needs to know which positives were hidden, which no real strategy does.
 
     Example:
         >>> oracle_weights(np.array([[0.9, 0.8, -np.inf]]), np.array([[True, False, False]])).tolist()

@@ -32,7 +32,10 @@ def rocketqa(trial: Trial) -> Chances:
     return rocketqa_denoise_weights(scores, by_cross_encoder(trial), top_k=TOP_K), None
 
 
-@strategy("oracle", "uniform over the candidates that are not known false negatives: an upper bound")
+@strategy(
+    "oracle",
+    "uniform over the candidates that are not known false negatives: what leaving them out can reach",
+)
 def oracle(trial: Trial) -> Chances:
     """Drop candidates that are relevant according to the ground truth."""
     truth = ground_truth(trial)
