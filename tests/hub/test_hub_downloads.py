@@ -42,6 +42,20 @@ def test_a_missing_repository_or_revision_is_named(hub: HubServer, shared: Retri
         LOADERS[loader](MODEL, revision="no-such-branch")
 
 
+@pytest.mark.parametrize("loader", ["model", "retriever"])
+def test_without_a_connection_no_second_file_of_an_unknown_model_is_asked_for(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loader: str
+) -> None:
+    unreachable = hub.url.replace("127.0.0.1", "127.0.0.2")
+    monkeypatch.setattr(constants, "ENDPOINT", unreachable)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(hub.url, unreachable)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with pytest.raises(OSError, match=r"There is no folder me/nothing.*the Hub can't be reached"):
+        LOADERS[loader]("me/nothing")
+    asked = {record.getMessage().split()[-1] for record in caplog.records if "HEAD" in record.getMessage()}
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("loader", LOADERS)
 def test_a_download_that_breaks_off_leaves_no_half_file(
     hub: HubServer, shared: Retriever, tmp_path: Path, loader: str

@@ -47,6 +47,9 @@ def settings(
     )
     for name in ("faiss", "httpx", "httpx2", "datasets", "filelock"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("datasets", "huggingface_hub"):
+        # They print their records themselves.
+        logging.getLogger(name).propagate = False
     if not verbose:
         warnings.filterwarnings("ignore", module="torch|transformers|peft")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
 from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
@@ -49,6 +51,10 @@ def find_file(name_or_path: str, filename: str, hub: dict[str, Any]) -> Path | N
         name_or_path: Folder or Hub repository.
         filename: Name of the file.
         hub: Options of `cached_file`: `revision`, `token`, `subfolder`, ...
+
+    Raises:
+        OSError: If there is no such model. Also if none of its files is in the cache and the Hub can't be
+            reached: to ask for further files, each of them tried several times, would take minutes.
     """
     folder = Path(name_or_path)
     if folder.is_dir() and not (folder / hub.get("subfolder", "") / filename).exists():
@@ -57,11 +63,23 @@ def find_file(name_or_path: str, filename: str, hub: dict[str, Any]) -> Path | N
         name_or_path,
         filename,
         _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_connection_errors=False,
         **hub,
     )
-    return None if path is None else Path(path)
+    if path is not None:
+        return Path(path)
+    if not _has_cache(name_or_path, hub):
+        raise OSError(
+            f"There is no folder {name_or_path}, the cache has no model of this name, and the Hub can't be "
+            "reached or must not be asked (HF_HUB_OFFLINE, local_files_only)."
+        )
+    return None
+
+
+def _has_cache(name: str, hub: dict[str, Any]) -> bool:
+    """Return whether anything of a model was downloaded, even if only that a file of it doesn't exist."""
+    cache = Path(hub.get("cache_dir") or constants.HF_HUB_CACHE)
+    return (cache / repo_folder_name(repo_id=name, repo_type="model")).is_dir()
 
 
 def read_model_json(name_or_path: str, filename: str, hub: dict[str, Any], kind: type = dict) -> Any:
