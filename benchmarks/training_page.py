@@ -27,7 +27,8 @@ ADVICE = """## What to use
 * Then use `drop`, the default of stage 3. It takes about twice as long as in-batch negatives, because more
   texts are read. Where no adapter is at hand, `perc-pos` and `gist` need only the encoder's scores, and are
   nearly as good in the mean.
-* Don't use mined negatives without care: on healthver, `top-k` is no better than in-batch negatives.
+* Don't use mined negatives without care: on worldtree-open, `top-k` is significantly worse than no mined
+  negatives, and on healthver no better.
 * Hard negatives also help where nearly each relevant document has its label, as on nl2bash.
 """
 INTRODUCTION = """# Strategies in training
