@@ -5,16 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError
 from sentence_transformers import SentenceTransformer
+from transformers.utils import hub as transformers_hub
 
 from alike import assert_alike
 from hub_server import HubServer
 from retriever_models import CORPUS, QUERY, make_retriever
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.models.download_rrra import check_downloads
+from rrra_hf.models.hub_files_rrra import find_file
 from rrra_hf.retrieval import Retriever
 from sharing import BASE, MODEL, cached, embed, other_bytes
 
@@ -194,3 +198,17 @@ def test_a_quantised_index_is_opened_from_the_hub(hub: HubServer, tiny_bert: Pat
     retriever = make_retriever(tiny_bert).index(CORPUS, storage="binary")
     retriever.push_to_hub(MODEL, with_index=True)
     assert_alike(Retriever.from_pretrained(MODEL).search(QUERY), retriever.search(QUERY))
+
+
+def test_a_gated_repository_says_so_unless_it_is_in_the_cache(
+    hub: HubServer, shared: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise GatedRepoError("no access", response=SimpleNamespace(headers={}, request=None))
+
+    find_file(MODEL, "config.json", {})
+    monkeypatch.setattr(transformers_hub, "hf_hub_download", refuse)
+    assert find_file(MODEL, "config.json", {}) is not None
+    assert find_file(MODEL, "nothing.json", {}) is None
+    with pytest.raises(OSError, match="gated repo"):
+        find_file("me/gated", "config.json", {})

@@ -129,14 +129,18 @@ def load_model(name: str, max_length: int | None, opening: Opening) -> RRRAModel
     """
     from ..models.adapter_rrra import MODEL_TYPE
     from ..models.configuration_rrra import RRRAConfig
-    from ..models.hub_files_rrra import read_model_json
+    from ..models.encoder_rrra import opening as opening_encoder
+    from ..models.files_rrra import read_json
+    from ..models.hub_files_rrra import find_file
     from ..models.modeling_rrra import RRRAModel
     from ..models.plain_rrra import adapter_beside
 
     _check_name(name)
     device = checked_device(opening.device)
     asked, name = name, packaged(name)
-    kind = (read_model_json(name, "config.json", opening.hub()) or {}).get("model_type")
+    with opening_encoder(asked):
+        config = find_file(name, "config.json", opening.hub())
+    kind = None if config is None else read_json(config, dict).get("model_type")
     if kind == MODEL_TYPE:
         raise ValueError(f"{name} holds an adapter alone; give a model or a retriever, with its encoder.")
     if kind == RRRAConfig.model_type or adapter_beside(name, opening.hub()):
@@ -249,11 +253,13 @@ def _check_name(name: str) -> None:
 
 def _has(name: str, folder: str, file: str, opening: Opening) -> bool:
     """Return whether a model has a subfolder, or on the Hub a file in it."""
+    from ..models.encoder_rrra import opening as opening_encoder
     from ..models.hub_files_rrra import find_file
 
     if Path(name).is_dir():
         return (Path(name) / folder).is_dir()
-    return find_file(name, f"{folder}/{file}", opening.hub()) is not None
+    with opening_encoder(name):
+        return find_file(name, f"{folder}/{file}", opening.hub()) is not None
 
 
 def _check_length(name: str, asked: int | None, fixed: int | None) -> None:

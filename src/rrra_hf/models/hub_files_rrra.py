@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
 from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
@@ -56,30 +55,31 @@ def find_file(name_or_path: str, filename: str, hub: dict[str, Any]) -> Path | N
         OSError: If there is no such model. Also if none of its files is in the cache and the Hub can't be
             reached: to ask for further files, each of them tried several times, would take minutes.
     """
-    folder = Path(name_or_path)
-    if folder.is_dir() and not (folder / hub.get("subfolder", "") / filename).exists():
-        return None
-    path = cached_file(
+    if Path(name_or_path).is_dir():
+        path = Path(name_or_path) / hub.get("subfolder", "") / filename
+        return path if path.is_file() else None
+    found = cached_file(
         name_or_path,
         filename,
         _raise_exceptions_for_missing_entries=False,
+        # What is in the cache opens without a token, too.
+        _raise_exceptions_for_gated_repo=not _has_cache(name_or_path, hub),
         _raise_exceptions_for_connection_errors=False,
         **hub,
     )
-    if path is not None:
-        return Path(path)
-    if not _has_cache(name_or_path, hub):
+    if found is None and not _has_cache(name_or_path, hub):
         raise OSError(
             f"There is no folder {name_or_path}, the cache has no model of this name, and the Hub can't be "
             "reached or must not be asked (HF_HUB_OFFLINE, local_files_only)."
         )
-    return None
+    return None if found is None else Path(found)
 
 
 def _has_cache(name: str, hub: dict[str, Any]) -> bool:
     """Return whether anything of a model was downloaded, even if only that a file of it doesn't exist."""
     cache = Path(hub.get("cache_dir") or constants.HF_HUB_CACHE)
-    return (cache / repo_folder_name(repo_id=name, repo_type="model")).is_dir()
+    # As the Hub's client names it, whose own function refuses a name that isn't legal.
+    return (cache / f"models--{name.replace('/', '--')}").is_dir()
 
 
 def read_model_json(name_or_path: str, filename: str, hub: dict[str, Any], kind: type = dict) -> Any:
