@@ -1,4 +1,4 @@
-"""Train a retriever with mined, weighted hard negatives in a plain SentenceTransformerTrainer.
+"""Train a retriever with mined hard negatives, but for the false ones, in a plain SentenceTransformerTrainer.
 
 In one process (minutes on a CPU):    python examples/train_with_trainer.py --out runs/trainer
 The same script in several:           bash examples/train_accelerate.sh cpu --out runs/trainer
@@ -73,15 +73,17 @@ def main(options: argparse.Namespace) -> None:
             pool.save(options.out / "pool")
             print(f"nDCG@10 before: {ndcg(encoder, test):.3f}", flush=True)
 
-    # The dataset has the columns query, positive, negative_1, ... and `scores`, the weights of the negatives.
-    # New negatives are drawn in every epoch.
+    # The dataset has the columns query, positive, negative_1, ... and `labels`, their rows in the pool. New
+    # negatives are drawn in every epoch, from candidates that aren't suspected of being relevant.
     pool = CandidatePool.load(options.out / "pool")
-    resampler = Resampler(training, pool, num_negatives=options.num_negatives, seed=options.seed)
+    resampler = Resampler(
+        training, pool, num_negatives=options.num_negatives, labels="rows", seed=options.seed
+    )
     trainer = SentenceTransformerTrainer(
         model=encoder,
         args=settings,
         train_dataset=resampler.dataset,
-        loss=RRRALoss(encoder, gather_across_devices=settings.world_size > 1),
+        loss=RRRALoss(encoder, pool=pool, gather_across_devices=settings.world_size > 1),
         callbacks=[resampler],
     )
     trainer.train()

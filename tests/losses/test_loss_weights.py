@@ -96,17 +96,24 @@ def loss_of(masses: Tensor) -> Tensor:
 # -------------------------------------------------------------------- from a pool
 
 
+def test_with_a_pool_suspects_are_dropped_unless_another_use_is_asked_for() -> None:
+    losses = [RRRALoss(None, pool=make_pool(), **given) for given in ({}, {"targets": "drop"})]
+    torch.testing.assert_close(*(value_of(loss, pool_rows()) for loss in losses), rtol=0, atol=0)
+    assert RRRALoss(None).targets == "weights"
+
+
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.5])
 def test_a_pool_weighs_as_the_dataset_with_its_weights(gamma: float) -> None:
     weights = (1 - pool_probabilities()) ** gamma
     expected = value_of(RRRALoss(None), weights)
-    torch.testing.assert_close(value_of(RRRALoss(None, pool=make_pool(), gamma=gamma), pool_rows()), expected)
+    loss = RRRALoss(None, pool=make_pool(), targets="weights", gamma=gamma)
+    torch.testing.assert_close(value_of(loss, pool_rows()), expected)
 
 
 @pytest.mark.parametrize("source", ["pool", "adapter"])
 def test_known_negatives_weigh_one(model: SentenceTransformer, source: str) -> None:
     known = [np.array([3 * i + 1, 3 * i + 2]) for i in range(BATCH)]
-    loss = RRRALoss(model, pool=make_pool(negatives=known), source=source)
+    loss = RRRALoss(model, pool=make_pool(negatives=known), targets="weights", source=source)
     assert_close = torch.testing.assert_close
     assert_close(value_of(loss, pool_rows()), value_of(RRRALoss(None), torch.ones(BATCH, NEGATIVES)))
 
@@ -129,8 +136,9 @@ def test_labelled_documents_of_others_are_masked() -> None:
             terms[i, (column + 1) * BATCH + i] *= 1 - pool_probabilities()[i, column]
     whole = loss_of(terms)
     terms[0, 2] = 0
-    torch.testing.assert_close(value_of(RRRALoss(None, pool=pool), pool_rows()), loss_of(terms))
-    unmasked = RRRALoss(None, pool=pool, mask_known_positives=False)
+    masked = RRRALoss(None, pool=pool, targets="weights")
+    torch.testing.assert_close(value_of(masked, pool_rows()), loss_of(terms))
+    unmasked = RRRALoss(None, pool=pool, targets="weights", mask_known_positives=False)
     torch.testing.assert_close(value_of(unmasked, pool_rows()), whole)
 
 
@@ -208,7 +216,7 @@ def test_a_pool_may_label_and_the_adapter_weigh(model: SentenceTransformer) -> N
         for i in range(BATCH):
             terms[i, (column + 1) * BATCH + i] *= 1 - own_probabilities(model)[i, column]
     terms[0, 2] = 0
-    loss = RRRALoss(model, pool=pool, source="adapter")
+    loss = RRRALoss(model, pool=pool, targets="weights", source="adapter")
     torch.testing.assert_close(value_of(loss, pool_rows()), loss_of(terms))
 
 
@@ -395,7 +403,7 @@ SOURCES: list[dict[str, Any]] = [
         "directions": SYMMETRIC,
         "partition_mode": "per_direction",
     },
-    {"pool": make_pool(), "gamma": 2.0, "directions": SYMMETRIC},
+    {"pool": make_pool(), "targets": "weights", "gamma": 2.0, "directions": SYMMETRIC},
     {"pool": make_pool(), "source": "adapter", "adapter_weight": 0.5},
 ]
 

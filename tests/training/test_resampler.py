@@ -26,7 +26,7 @@ from alike import assert_alike
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.comparison.negatives import simans_weights, top_k_weights
 from rrra_hf.data import Collection
-from rrra_hf.labels import rrra_weights
+from rrra_hf.labels import drop_strategy, rrra_strategy, rrra_weights
 from rrra_hf.losses import RRRALoss
 from rrra_hf.training import Resampler
 
@@ -102,13 +102,35 @@ def test_every_labelled_pair_is_a_row_with_its_texts() -> None:
 
 
 def test_negatives_are_distinct_candidates_with_the_weights_of_the_pool() -> None:
-    resampler = make()
+    resampler = make(strategy=rrra_strategy)
     pool, weights = resampler.pool, 1 - probabilities(resampler.pool)
     queries = [int(row["query"].split()[1]) for row in resampler.dataset]
     for query, drawn, row in zip(queries, negatives(list(resampler.dataset)), resampler.dataset, strict=True):
         places = [pool.candidates[query].tolist().index(document) for document in drawn]
         assert len(set(places)) == 4
         assert_allclose(row["scores"], weights[query, places], rtol=1e-6)
+
+
+def test_suspects_are_not_drawn_unless_another_strategy_is_given() -> None:
+    resampler = make()
+    rows = list(resampler.dataset)
+    suspects = resampler.pool.suspects()
+    for row, drawn in zip(rows, negatives(rows), strict=True):
+        query = int(row["query"].split()[1])
+        others = set(resampler.pool.candidates[query][~suspects[query]])
+        assert len(others & set(drawn)) == min(len(others), 4)
+    assert rows == list(make(strategy=drop_strategy).dataset)
+
+
+def test_suspects_that_fill_a_row_weigh_nothing() -> None:
+    collection = make_collection()
+    pool = make_pool(collection)
+    probabilities(pool)[5], probabilities(pool)[5, :2] = 1.0, 0.0
+    row = Resampler(collection, pool).dataset[6]
+    assert row["query"] == "query 5"
+    expected = [float(document in pool.candidates[5, :2]) for document in negatives([row])[0]]
+    assert sorted(row["scores"]) == [0.0, 0.0, 1.0, 1.0]
+    assert row["scores"] == expected
 
 
 def test_rows_of_the_pool_may_be_the_labels() -> None:
@@ -263,7 +285,7 @@ def test_queries_without_candidates_are_left_out() -> None:
     pool.candidates[3], probabilities(pool)[3] = -1, np.nan
     assert "query 3" not in list(Resampler(collection, pool).dataset["query"])
     probabilities(pool)[5] = 1.0
-    certain = Resampler(collection, pool)
+    certain = Resampler(collection, pool, strategy=rrra_strategy)
     assert certain.dataset[list(certain.dataset["query"]).index("query 5")]["scores"] == [0.0] * 4
     sampling = Resampler(collection, pool, strategy=by_weight)
     assert len(sampling.dataset) == 39

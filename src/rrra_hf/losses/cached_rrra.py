@@ -23,10 +23,7 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
 
     The batch is embedded in mini-batches without gradients, the loss and its gradients with respect to the
     embeddings are computed, then each mini-batch is embedded again and those gradients are passed on. The
-    loss is that of `RRRALoss`: with `s` the scaled similarities of a query, `+` its positive, `w_j` the
-    weights of its own hard negatives and `i` running over the other documents of the batch::
-
-        loss = -log( exp(s_+) / (exp(s_+) + sum_j w_j exp(s_j) + sum_i exp(s_i)) )
+    loss is that of `RRRALoss`, with all its `targets`.
 
     Args:
         model: The encoder, as in `RRRALoss`.
@@ -41,7 +38,8 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
         show_progress_bar: Show a progress bar of the mini-batches.
         hardness_mode: As in `RRRALoss`.
         hardness_strength: As in `RRRALoss`.
-        settings: `pool`, `weights`, `gamma`, `mask_known_positives` and `adapter_weight`, as in `RRRALoss`.
+        settings: `pool`, `targets`, `source`, `gamma`, `threshold`, `teacher_temperature`,
+            `mask_known_positives` and `adapter_weight`, as in `RRRALoss`.
 
     Requirements:
         1. (query, positive, negative_1, ..., negative_n) n-tuples.
@@ -49,25 +47,15 @@ class CachedRRRALoss(CachedMultipleNegativesRankingLoss):
         3. A large `per_device_train_batch_size`, and a `mini_batch_size` that fits into memory.
 
     Inputs:
-        +------------------------------------------------+-----------------------------------------+
-        | Inputs                                         | Labels                                  |
-        +================================================+=========================================+
-        | (query, positive, negative_1, ..., negative_n) | n weights, each at least 0              |
-        +------------------------------------------------+-----------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | with `pool`: 2 + n rows                 |
-        +------------------------------------------------+-----------------------------------------+
-        | (query, positive, negative_1, ..., negative_n) | none: weights 1, or those of an adapter |
-        +------------------------------------------------+-----------------------------------------+
-        | (query, positive)                              | none, or with `pool`: 2 rows            |
-        +------------------------------------------------+-----------------------------------------+
+        As in `RRRALoss`.
 
     Recommendations:
-        - Use `Resampler` to draw negatives with their weights from a cross-fitted pool.
+        - Use a pool and a `Resampler`, which draws negatives that aren't suspect.
 
     Relations:
         - `RRRALoss` is the same loss with the whole batch in memory, and faster.
-        - `CachedMultipleNegativesRankingLoss` is this loss with all weights 1 and nothing masked; the values
-          are equal to the last bit.
+        - `CachedMultipleNegativesRankingLoss` is this loss with all probabilities 0 and nothing masked; the
+          values are equal to the last bit.
 
     Raises:
         ValueError: As in `RRRALoss`.

@@ -60,11 +60,12 @@ class RRRALoss(MultipleNegativesRankingLoss):
     batch, `+` its positive and `p_j` the probabilities of its own hard negatives, `targets` says what the
     probabilities do:
 
-    * `"weights"`: `loss = z - s_+`, with `w_j exp(s_j)` in the sum, `w_j = (1 - p_j) ** gamma`. This is the
-      default. A negative of weight 0 counts as if it were removed, and one of weight 2 as if it were there
-      twice.
+    * `"weights"`: `loss = z - s_+`, with `w_j exp(s_j)` in the sum, `w_j = (1 - p_j) ** gamma`. A negative of
+      weight 0 counts as if it were removed, and one of weight 2 as if it were there twice. This is the
+      default without a pool, as datasets have weights.
     * `"drop"`: the same, with the weight 0 for suspects, which have `p_j > threshold`, and 1 for others.
-      With a pool, what the adapter ranks above a labelled document is suspect, too.
+      With a pool, what the adapter ranks above a labelled document is suspect, too. This is the default if
+      you give a pool: of the five, it trained the best encoders.
     * `"soft"`: positive and hard negatives share the target in proportion to 1 and `p_j`: with the shares
       `t`, `loss = sum_i t_i (z - s_i) + sum_i t_i log(t_i)`, the Kullback-Leibler divergence.
     * `"relabel"`: those with `p_j > threshold` are positives, too, and other suspects are dropped. Each of
@@ -137,7 +138,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
         +------------------------------------------------+----------------------------------------------+
 
     Recommendations:
-        - Use `Resampler` to draw negatives from a pool with probabilities.
+        - Use a pool and a `Resampler`, which draws negatives that aren't suspect.
         - A residual adapter is overconfident on queries that it was fitted on. Prefer the probabilities of a
           cross-fitted pool, and recompute them while training with `Refresh`.
         - Freeze the adapter (`requires_grad_(False)`) if `adapter_weight` is 0, so that no optimizer state
@@ -193,7 +194,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
         hardness_strength: float = 0.0,
         *,
         pool: CandidatePool | None = None,
-        targets: str = "weights",
+        targets: str | None = None,
         source: str | None = None,
         gamma: float = 1.0,
         threshold: float = 0.5,
@@ -214,6 +215,7 @@ class RRRALoss(MultipleNegativesRankingLoss):
         check_gamma(gamma)
         if not 0 <= adapter_weight < float("inf"):
             raise ValueError(f"adapter_weight must be a number of at least 0, got {adapter_weight}.")
+        targets = ("weights" if pool is None else "drop") if targets is None else targets
         if targets not in TARGETS:
             raise ValueError(f"targets must be one of {', '.join(TARGETS)}, got {targets!r}.")
         if not 0 <= threshold < 1:

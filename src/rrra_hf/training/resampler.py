@@ -16,7 +16,7 @@ from ..candidates import CandidatePool
 from ..candidates.labelled import pair_rows
 from ..data import Collection
 from ..evaluation.checks import check_count
-from ..labels import draw, rrra_strategy
+from ..labels import draw, drop_strategy
 from ..models.files_rrra import write_aside
 from .pair_dataset import LABELS, NEGATIVE, POSITIVE, QUERY, PairDataset
 
@@ -40,10 +40,11 @@ class Resampler(TrainerCallback):
 
     Args:
         collection: The collection that the pool was mined from, with the same queries and documents.
-        pool: Candidates; with false-negative probabilities, if the strategy needs them.
+        pool: Candidates; with false-negative probabilities, if the strategy needs them, as the default does.
         num_negatives: Negatives per pair.
         strategy: A function that takes the pool. It returns chances of being drawn on any scale, `(n, k)`, 0
-            for candidates that must not be drawn, and weights `(n, k)`, or None if all weigh 1.
+            for candidates that must not be drawn, and weights `(n, k)`, or None if all weigh 1. By default,
+            all candidates but suspects are as likely, see `drop_strategy`.
         labels: `"weights"`: the dataset has a column `scores` with the weights of the negatives; `"rows"`: a
             column `labels` with the pool's rows of query, positive and negatives; None: neither.
         seed: Random seed.
@@ -55,19 +56,19 @@ class Resampler(TrainerCallback):
     Example:
         ::
 
-            resampler = Resampler(collection, pool, num_negatives=4)
+            resampler = Resampler(collection, pool, num_negatives=4, labels="rows")
             trainer = SentenceTransformerTrainer(
                 model=model,
                 args=args,
                 train_dataset=resampler.dataset,
-                loss=RRRALoss(model),
+                loss=RRRALoss(model, pool=pool),
                 callbacks=[resampler],
             )
 
-        With other settings, and with another strategy::
+        With another strategy, the second of which gives weights to the loss::
 
-            Resampler(collection, pool, strategy=partial(rrra_strategy, gamma=2.0))
             Resampler(collection, pool, strategy=lambda pool: (top_k_weights(pool.scores, top_k=20), None))
+            Resampler(collection, pool, strategy=rrra_strategy)
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Resampler(TrainerCallback):
         pool: CandidatePool,
         *,
         num_negatives: int = 4,
-        strategy: Strategy = rrra_strategy,
+        strategy: Strategy = drop_strategy,
         labels: str | None = "weights",
         seed: int = 0,
     ):
