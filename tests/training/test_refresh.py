@@ -26,6 +26,7 @@ from alike import assert_alike
 from refreshed import DEPTH, FIT, Run, losses
 from rrra_hf import RetrieverAdapter, RRRAModel
 from rrra_hf.candidates import LabelledQueries, mine
+from rrra_hf.candidates.reading import judge_candidates
 from rrra_hf.embeddings import embed_collection, encode
 from rrra_hf.fitting import cross_fit, fit_adapter
 from rrra_hf.labels import best_positive_scores
@@ -74,9 +75,10 @@ def test_candidates_and_probabilities_are_those_of_the_encoder_as_it_stands(
         assert found.fingerprint == fingerprint
         assert_array_equal(found.candidates, expected.candidates)
         assert_array_equal(found.scores, expected.scores)
-        probability = adapter.probability(queries, documents[found.candidates])
+        positives = training.positive_rows
+        judged = judge_candidates(adapter, queries, found.candidates, documents, None, None, positives)
         assert found.probability is not None
-        assert_allclose(found.probability, probability, rtol=1e-5)
+        assert_allclose(found.probability, judged.probability, rtol=1e-5)
         assert torch.equal(run.model.adapter.reader.readout.bias, adapter.reader.readout.bias)
         pools.append(found)
 

@@ -25,6 +25,7 @@ from transformers import set_seed
 from rrra_hf import RRRALoss, RRRAModel
 from rrra_hf.candidates import CandidatePool
 from rrra_hf.data import Collection
+from rrra_hf.labels import rrra_strategy
 from rrra_hf.training import Resampler
 
 Wrap = Callable[[SentenceTransformer], nn.Module]
@@ -53,7 +54,7 @@ def trained(
         model = RRRAModel.from_encoder(tiny_bert)
         model.adapter.requires_grad_(False)
         encoder = model.to_sentence_transformer()
-        resampler = Resampler(collection.split("train"), pool, num_negatives=2)
+        resampler = Resampler(collection.split("train"), pool, num_negatives=2, strategy=rrra_strategy)
         trainer = SentenceTransformerTrainer(
             model=encoder,
             args=SentenceTransformerTrainingArguments(
