@@ -197,13 +197,19 @@ def load_indexed(name: str, opening: Opening, **options: Any) -> Retriever:
     Raises:
         OSError: If there is no such retriever, or it has no index.
     """
-    from ..hub.layout import INDEX_FOLDER
+    from ..hub.layout import INDEX_FOLDER, INDEX_META_NAME
     from ..retrieval import Retriever
 
     _check_name(name)
+    if not Path(name).is_dir() and "/" not in name:
+        # sentence-transformers would ask the Hub for each of an encoder's files, which may take minutes.
+        raise FileNotFoundError(
+            f"Can't load a model named {name!r}: there is no such folder, and on the Hub a retriever is "
+            "named with its owner, as in owner/name."
+        )
     no_index = f"{name} has no index; make one with `rrra index`."
     # Before the model is loaded, which takes longer.
-    if Path(name).is_dir() and not (Path(name) / INDEX_FOLDER).is_dir():
+    if not _has(name, INDEX_FOLDER, INDEX_META_NAME, opening):
         raise FileNotFoundError(no_index)
     retriever = Retriever.from_pretrained(name, **opening.of_sentence_transformers(), **options)
     if not retriever.has_index:
