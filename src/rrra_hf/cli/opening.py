@@ -197,7 +197,7 @@ def load_indexed(name: str, opening: Opening, **options: Any) -> Retriever:
     Raises:
         OSError: If there is no such retriever, or it has no index.
     """
-    from ..hub.layout import INDEX_FOLDER, INDEX_META_NAME
+    from ..hub.layout import INDEX_FOLDER
     from ..retrieval import Retriever
 
     _check_name(name)
@@ -209,7 +209,7 @@ def load_indexed(name: str, opening: Opening, **options: Any) -> Retriever:
         )
     no_index = f"{name} has no index; make one with `rrra index`."
     # Before the model is loaded, which takes longer.
-    if not _has(name, INDEX_FOLDER, INDEX_META_NAME, opening):
+    if Path(name).is_dir() and not (Path(name) / INDEX_FOLDER).is_dir():
         raise FileNotFoundError(no_index)
     retriever = Retriever.from_pretrained(name, **opening.of_sentence_transformers(), **options)
     if not retriever.has_index:
